@@ -1,0 +1,62 @@
+import type { Ops } from "./ops.js";
+
+/** x * sigmoid(x). Any shape. */
+export function silu<T>(ops: Ops<T>, x: T): T {
+  return ops.fused?.silu?.(x) ?? ops.mul(x, ops.sigmoid(x));
+}
+
+/** Exact GELU, x * Phi(x). Any shape. */
+export function gelu<T>(ops: Ops<T>, x: T): T {
+  return ops.fused?.gelu?.(x) ?? ops.mul(ops.mul(x, 0.5), ops.add(ops.erf(ops.mul(x, Math.SQRT1_2)), 1));
+}
+
+/** x * sigmoid(1.702 x), CLIP-L's activation. Any shape. */
+export function quickGelu<T>(ops: Ops<T>, x: T): T {
+  return ops.mul(x, ops.sigmoid(ops.mul(x, 1.702)));
+}
+
+/** x [..., in] times weight [out, in] transposed, plus bias [out]. */
+export function linear<T>(ops: Ops<T>, x: T, weight: T, bias: T | undefined): T {
+  if (ops.fused?.linear) return ops.fused.linear(x, weight, bias);
+  const shape = ops.shape(x);
+  const rows = ops.reshape(x, [-1, shape.at(-1) ?? 1]);
+  const product = ops.matmul(rows, weight, { transposeB: true });
+  const shifted = bias === undefined ? product : ops.add(product, bias);
+  return ops.reshape(shifted, [...shape.slice(0, -1), ops.shape(weight)[0] ?? 1]);
+}
+
+/** Group normalisation over [N, C, ...] with affine weight and bias [C]. */
+export function groupNorm<T>(ops: Ops<T>, x: T, groups: number, weight: T, bias: T, epsilon: number): T {
+  if (ops.fused?.groupNorm) return ops.fused.groupNorm(x, groups, weight, bias, epsilon);
+  const shape = ops.shape(x);
+  const [batch = 1, channels = 1] = shape;
+  const grouped = ops.reshape(x, [batch, groups, -1]); // [batch, groups, channels / groups * pixels]
+  const normalized = ops.reshape(standardize(ops, grouped, epsilon), shape);
+  const perChannel = [1, channels, ...shape.slice(2).map(() => 1)];
+  return ops.add(ops.mul(normalized, ops.reshape(weight, perChannel)), ops.reshape(bias, perChannel));
+}
+
+/** Layer normalisation over the last axis with affine weight and bias of its size. */
+export function layerNorm<T>(ops: Ops<T>, x: T, weight: T, bias: T, epsilon: number): T {
+  if (ops.fused?.layerNorm) return ops.fused.layerNorm(x, weight, bias, epsilon);
+  return ops.add(ops.mul(standardize(ops, x, epsilon), weight), bias);
+}
+
+/** (x - mean) / sqrt(variance + epsilon) over the last axis. */
+function standardize<T>(ops: Ops<T>, x: T, epsilon: number): T {
+  const last = { axes: [-1], keepDims: true };
+  const centered = ops.sub(x, ops.mean(x, last));
+  const variance = ops.mean(ops.square(centered), last);
+  return ops.div(centered, ops.sqrt(ops.add(variance, epsilon)));
+}
+
+/**
+ * softmax(scale * query key^T + mask) value.
+ * query [batch, heads, tokens, head], key and value [batch, heads, contextTokens, head];
+ * the additive mask broadcasts to [batch, heads, tokens, contextTokens].
+ */
+export function attention<T>(ops: Ops<T>, query: T, key: T, value: T, scale: number, mask?: T): T {
+  if (ops.fused?.attention) return ops.fused.attention(query, key, value, scale, mask);
+  const scores = ops.matmul(ops.mul(query, scale), key, { transposeB: true });
+  return ops.matmul(ops.softmax(mask === undefined ? scores : ops.add(scores, mask), -1), value);
+}

@@ -1,0 +1,386 @@
+import { InvalidArgumentError, SdxsError, ShapeError } from "../errors.js";
+import { sizeOf, type DType, type HostData, type Shape } from "../host-tensor.js";
+import type { FusedOps, Operand, Ops, TensorMap } from "../ops.js";
+import type { Attributes, CustomGradient, Node, OpName } from "./node.js";
+import {
+  broadcastShapes,
+  conv2dShape,
+  fourSides,
+  matmulShape,
+  normalizeAxes,
+  normalizeAxis,
+  pooledShape,
+  reducedShape,
+  resolveReshape,
+  sameShape,
+  show,
+} from "./shapes.js";
+import { vjp } from "./vjp.js";
+
+/** Operations of the recorded graph beyond `Ops`, for gradient rules. */
+export interface GraphOps extends Ops<Node> {
+  conv2dInputGrad(gradient: Node, weight: Node, like: Node, stride: number, padding: readonly [number, number, number, number]): Node;
+  conv2dWeightGrad(x: Node, gradient: Node, like: Node, stride: number, padding: readonly [number, number, number, number]): Node;
+  /** (x - mean) / sqrt(variance + epsilon) over the last axis. */
+  normalize(x: Node, epsilon: number): Node;
+  /** 1 / sqrt(variance + epsilon) of a `normalize` node, last axis 1. */
+  inverseStd(normalized: Node): Node;
+  zerosLike(x: Node): Node;
+}
+
+/**
+ * Records what a program does to symbolic tensors. Equal subexpressions become one node, so a gradient
+ * rule may simply compute again what the forward pass has.
+ */
+export class GraphBuilder {
+  readonly nodes: Node[] = [];
+  readonly ops: GraphOps = graphOps(this);
+  private readonly known = new Map<string, Node>();
+  private readonly customGradients = new Map<Node, CustomGradient>();
+
+  input(name: string, shape: Shape, dtype: DType): Node {
+    return this.add("input", [], { name }, shape, dtype);
+  }
+
+  constant(data: HostData, shape: Shape): Node {
+    if (sizeOf(shape) !== data.length) {
+      throw new ShapeError(`constant: shape ${show(shape)} needs ${sizeOf(shape)} elements, the data has ${data.length}.`);
+    }
+    const dtype = data instanceof Float32Array ? "float32" : data instanceof Int32Array ? "int32" : "bool";
+    // Small constants are compared by value, larger ones are new each time.
+    const name = data.length <= 16 ? data.join() : `#${this.nodes.length}`;
+    return this.add("constant", [], { name }, shape, dtype, data);
+  }
+
+  add(op: OpName, inputs: readonly Node[], attributes: Attributes, shape: Shape, dtype: DType, data?: HostData): Node {
+    const key = `${op}|${inputs.map((node) => node.id).join()}|${JSON.stringify(attributes)}|${dtype}|${shape.join()}`;
+    const existing = this.known.get(key);
+    if (existing) return existing;
+    const node: Node = { id: this.nodes.length, op, inputs, attributes, shape, dtype, ...(data && { data }) };
+    this.nodes.push(node);
+    this.known.set(key, node);
+    return node;
+  }
+
+  /** Differentiates `output` as a function of `primals` by this rule; what lies between is not looked at. */
+  withGradient(output: Node, primals: readonly Node[], rule: CustomGradient["rule"]): Node {
+    this.customGradients.set(output, { primals, rule });
+    return output;
+  }
+
+  /** Gradients of a scalar node with respect to others (reverse mode), zeros where it does not depend on them. */
+  gradients(loss: Node, targets: readonly Node[]): Node[] {
+    if (sizeOf(loss.shape) !== 1) {
+      throw new ShapeError(`valueAndGrad: the loss must be a scalar, got shape ${show(loss.shape)}. Take its mean or sum.`);
+    }
+    const depends = this.dependents(loss, targets);
+    const cotangents = new Map<Node, Node>([[loss, this.ops.broadcastTo(this.ops.scalar(1), loss.shape)]]);
+    const stops = new Set(targets);
+    for (const node of [...depends].sort((a, b) => b.id - a.id)) {
+      const cotangent = cotangents.get(node);
+      if (!cotangent || (stops.has(node) && node !== loss)) continue;
+      const custom = this.customGradients.get(node);
+      const parents = custom?.primals ?? node.inputs;
+      const needed = parents.map((parent) => depends.has(parent));
+      if (!needed.some(Boolean)) continue;
+      const parts = custom ? custom.rule(cotangent) : vjp(this.ops, node, cotangent, needed);
+      parents.forEach((parent, i) => {
+        const part = parts[i];
+        if (!part || !needed[i]) return;
+        const sum = cotangents.get(parent);
+        cotangents.set(parent, sum ? this.ops.add(sum, part) : part);
+      });
+    }
+    return targets.map((target) => cotangents.get(target) ?? this.ops.zerosLike(target));
+  }
+
+  /** The nodes on a differentiable path from a target to the loss, ends included. */
+  private dependents(loss: Node, targets: readonly Node[]): Set<Node> {
+    const found = new Map<Node, boolean>(targets.map((target) => [target, true]));
+    const first = Math.min(...targets.map((target) => target.id));
+    const stack = [loss];
+    // Depth first without recursion: deep networks would overflow the call stack.
+    for (let node = stack.at(-1); node; node = stack.at(-1)) {
+      if (found.has(node)) {
+        stack.pop();
+        continue;
+      }
+      const parents = node.op === "stopGradient" ? [] : (this.customGradients.get(node)?.primals ?? node.inputs);
+      const open = parents.filter((parent) => parent.id >= first && parent.dtype === "float32" && !found.has(parent));
+      if (open.length > 0) {
+        stack.push(...open);
+        continue;
+      }
+      found.set(node, parents.some((parent) => found.get(parent)));
+      stack.pop();
+    }
+    return new Set([...found].filter(([, depends]) => depends).map(([node]) => node));
+  }
+}
+
+function graphOps(builder: GraphBuilder): GraphOps {
+  const node = (x: Operand<Node>): Node => (typeof x === "number" ? ops.scalar(x) : x);
+  const unary = (op: OpName) => (x: Node) => builder.add(op, [requireFloat(op, x)], {}, x.shape, "float32");
+  const binary = (op: OpName, dtype: DType) => (left: Operand<Node>, right: Operand<Node>) => {
+    const [a, b] = [node(left), node(right)];
+    if (a.dtype !== b.dtype) throw dtypeError(op, `operands of one type, got ${a.dtype} and ${b.dtype}`);
+    return builder.add(op, [a, b], {}, broadcastShapes(op, a.shape, b.shape), dtype === "bool" ? "bool" : a.dtype);
+  };
+  const reduce = (op: OpName) => (x: Node, options: { axes?: readonly number[]; keepDims?: boolean } = {}) => {
+    requireFloat(op, x);
+    const axes = normalizeAxes(op, options.axes, x.shape.length);
+    const keepDims = options.keepDims ?? false;
+    if (axes.length === 0) return x;
+    return builder.add(op, [x], { axes, keepDims }, reducedShape(x.shape, axes, keepDims), "float32");
+  };
+  const isScalar = (x: Operand<Node>, value: number): boolean =>
+    x === value || (typeof x !== "number" && x.op === "constant" && x.shape.length === 0 && x.data?.[0] === value);
+  const addBinary = binary("add", "float32");
+  const mulBinary = binary("mul", "float32");
+  const divBinary = binary("div", "float32");
+
+  const ops: GraphOps = {
+    shape: (x) => x.shape,
+    dtype: (x) => x.dtype,
+    constant: (data, shape) => builder.constant(data, shape),
+    scalar: (value) => builder.constant(Float32Array.of(value), []),
+
+    neg: unary("neg"),
+    abs: unary("abs"),
+    sign: unary("sign"),
+    exp: unary("exp"),
+    log: unary("log"),
+    sqrt: unary("sqrt"),
+    square: (x) => ops.mul(x, x),
+    sin: unary("sin"),
+    cos: unary("cos"),
+    tanh: unary("tanh"),
+    sigmoid: unary("sigmoid"),
+    relu: unary("relu"),
+    erf: unary("erf"),
+    floor: unary("floor"),
+
+    // Gradient rules multiply by one and add zero often enough to drop it here.
+    add: (a, b) => (isScalar(a, 0) && typeof b !== "number" ? b : isScalar(b, 0) && typeof a !== "number" ? a : addBinary(a, b)),
+    sub: binary("sub", "float32"),
+    mul: (a, b) => (isScalar(a, 1) && typeof b !== "number" ? b : isScalar(b, 1) && typeof a !== "number" ? a : mulBinary(a, b)),
+    div: (a, b) => (isScalar(b, 1) && typeof a !== "number" ? a : divBinary(a, b)),
+    pow: (x, exponent) => builder.add("pow", [requireFloat("pow", x)], { exponent }, x.shape, "float32"),
+    maximum: binary("maximum", "float32"),
+    minimum: binary("minimum", "float32"),
+
+    equal: binary("equal", "bool"),
+    greater: binary("greater", "bool"),
+    less: binary("less", "bool"),
+    where(condition, left, right) {
+      if (condition.dtype !== "bool") throw dtypeError("where", `a bool condition, got ${condition.dtype}`);
+      const [a, b] = [node(left), node(right)];
+      if (a.dtype !== b.dtype) throw dtypeError("where", `operands of one type, got ${a.dtype} and ${b.dtype}`);
+      const shape = broadcastShapes("where", condition.shape, broadcastShapes("where", a.shape, b.shape));
+      return builder.add("where", [condition, a, b], {}, shape, a.dtype);
+    },
+
+    sum: reduce("sum"),
+    mean: reduce("mean"),
+    max: reduce("max"),
+    argMax(x, axis) {
+      const positive = normalizeAxis("argMax", axis, x.shape.length);
+      return builder.add("argMax", [x], { axis: positive }, reducedShape(x.shape, [positive], false), "int32");
+    },
+    softmax(x, axis) {
+      requireFloat("softmax", x);
+      return builder.add("softmax", [x], { axis: normalizeAxis("softmax", axis, x.shape.length) }, x.shape, "float32");
+    },
+
+    matmul(a, b, { transposeA = false, transposeB = false } = {}) {
+      requireFloat("matmul", a);
+      requireFloat("matmul", b);
+      return builder.add("matmul", [a, b], { transposeA, transposeB }, matmulShape(a.shape, b.shape, transposeA, transposeB), "float32");
+    },
+    conv2d(x, weight, bias, { stride = 1, padding = 0 } = {}) {
+      const sides = fourSides(padding);
+      const shape = conv2dShape(x.shape, weight.shape, bias?.shape, stride, sides);
+      return builder.add("conv2d", bias ? [x, weight, bias] : [x, weight], { stride, padding: sides }, shape, "float32");
+    },
+    avgPool2d: (x, k) => (k === 1 ? x : builder.add("avgPool2d", [x], { k }, pooledShape("avgPool2d", x.shape, k), "float32")),
+    maxPool2d: (x, k) => (k === 1 ? x : builder.add("maxPool2d", [x], { k }, pooledShape("maxPool2d", x.shape, k), "float32")),
+    resizeNearest(x, [height, width]) {
+      const [batch = 0, channels = 0, oldHeight, oldWidth] = x.shape;
+      if (x.shape.length !== 4) throw new ShapeError(`resizeNearest: expected [N, C, H, W], got ${show(x.shape)}.`);
+      if (!(height >= 1 && width >= 1)) throw new ShapeError(`resizeNearest: expected sizes of at least 1, got [${height}, ${width}].`);
+      if (oldHeight === height && oldWidth === width) return x;
+      return builder.add("resizeNearest", [x], {}, [batch, channels, height, width], "float32");
+    },
+
+    reshape(x, requested) {
+      const shape = resolveReshape(x.shape, requested);
+      if (sameShape(shape, x.shape)) return x;
+      const [source] = x.inputs;
+      if (x.op === "reshape" && source) return ops.reshape(source, shape);
+      return builder.add("reshape", [x], {}, shape, x.dtype);
+    },
+    transpose(x, permutation) {
+      const axes = permutation.map((axis) => normalizeAxis("transpose", axis, x.shape.length));
+      if (new Set(axes).size !== x.shape.length || axes.length !== x.shape.length) {
+        throw new ShapeError(`transpose: [${permutation.join(", ")}] is no permutation of the axes of ${show(x.shape)}.`);
+      }
+      const shape = axes.map((axis) => x.shape[axis] ?? 0);
+      if (axes.every((axis, i) => axis === i)) return x;
+      // Where only axes of size 1 move past others, memory stays as it is.
+      const moving = axes.filter((axis) => x.shape[axis] !== 1);
+      if (moving.every((axis, i) => i === 0 || axis > (moving[i - 1] ?? 0))) return ops.reshape(x, shape);
+      return builder.add("transpose", [x], { permutation: axes }, shape, x.dtype);
+    },
+    broadcastTo(x, shape) {
+      if (sameShape(x.shape, shape)) return x;
+      if (!sameShape(broadcastShapes("broadcastTo", x.shape, shape), shape)) {
+        throw new ShapeError(`broadcastTo: ${show(x.shape)} does not broadcast to ${show(shape)}.`);
+      }
+      return builder.add("broadcastTo", [x], {}, shape, x.dtype);
+    },
+    concat(xs, axis) {
+      const [first] = xs;
+      if (!first) throw new InvalidArgumentError("concat: expected at least one tensor, got none.");
+      const at = normalizeAxis("concat", axis, first.shape.length);
+      for (const x of xs) {
+        if (x.shape.length !== first.shape.length || x.shape.some((size, i) => i !== at && size !== first.shape[i])) {
+          throw new ShapeError(`concat: shapes differ off axis ${axis}: ${xs.map(({ shape }) => show(shape)).join(", ")}.`);
+        }
+        if (x.dtype !== first.dtype) throw dtypeError("concat", `tensors of one type, got ${first.dtype} and ${x.dtype}`);
+      }
+      if (xs.length === 1) return first;
+      const total = xs.reduce((sum, x) => sum + (x.shape[at] ?? 0), 0);
+      return builder.add("concat", xs, { axis: at }, first.shape.map((size, i) => (i === at ? total : size)), first.dtype);
+    },
+    slice(x, axis, begin, size) {
+      const at = normalizeAxis("slice", axis, x.shape.length);
+      const available = x.shape[at] ?? 0;
+      if (!(begin >= 0 && size >= 0 && begin + size <= available)) {
+        throw new ShapeError(`slice: [${begin}, ${begin + size}) lies outside axis ${axis} of ${show(x.shape)}.`);
+      }
+      if (size === available) return x;
+      return builder.add("slice", [x], { axis: at, begin }, x.shape.map((s, i) => (i === at ? size : s)), x.dtype);
+    },
+    pad(x, widths) {
+      if (widths.length !== x.shape.length || widths.some(([before, after]) => before < 0 || after < 0)) {
+        throw new ShapeError(`pad: expected ${x.shape.length} pairs of widths of at least 0, got ${JSON.stringify(widths)}.`);
+      }
+      if (widths.every(([before, after]) => before === 0 && after === 0)) return x;
+      const shape = x.shape.map((size, i) => size + (widths[i]?.[0] ?? 0) + (widths[i]?.[1] ?? 0));
+      return builder.add("pad", [x], { widths }, shape, x.dtype);
+    },
+    gather(x, indices, axis) {
+      if (indices.dtype !== "int32") throw dtypeError("gather", `int32 indices, got ${indices.dtype}`);
+      const at = normalizeAxis("gather", axis, x.shape.length);
+      const shape = [...x.shape.slice(0, at), ...indices.shape, ...x.shape.slice(at + 1)];
+      return builder.add("gather", [x, indices], { axis: at }, shape, x.dtype);
+    },
+    cast: (x, dtype) => (x.dtype === dtype ? x : builder.add("cast", [x], {}, x.shape, dtype)),
+
+    stopGradient: (x) => builder.add("stopGradient", [x], {}, x.shape, x.dtype),
+    valueAndGrad(f, params) {
+      const { loss, aux } = f(params);
+      const names = Object.keys(params);
+      const gradients = builder.gradients(loss, Object.values(params));
+      const grads: TensorMap<Node> = Object.fromEntries(gradients.map((gradient, i) => [names[i] ?? "", gradient]));
+      return { loss, aux, grads };
+    },
+
+    conv2dInputGrad: (gradient, weight, like, stride, padding) =>
+      builder.add("conv2dInputGrad", [gradient, weight], { stride, padding }, like.shape, "float32"),
+    conv2dWeightGrad: (x, gradient, like, stride, padding) =>
+      builder.add("conv2dWeightGrad", [x, gradient], { stride, padding }, like.shape, "float32"),
+    normalize: (x, epsilon) => builder.add("normalize", [x], { epsilon }, x.shape, "float32"),
+    inverseStd(normalized) {
+      const [x] = normalized.inputs;
+      if (!x || normalized.op !== "normalize") throw new InvalidArgumentError("inverseStd: expected a normalize node.");
+      const size = x.shape.at(-1) ?? 1;
+      const y = builder.add("inverseStd", [normalized], {}, [...x.shape.slice(0, -1), 1], "float32");
+      // d/dx (variance + epsilon)^(-1/2) = -inverseStd^2 * normalized / size
+      return builder.withGradient(y, [x], (g) => [ops.mul(ops.mul(ops.mul(g, -1 / size), ops.mul(y, y)), normalized)]);
+    },
+    zerosLike: (x) => ops.broadcastTo(ops.scalar(0), x.shape),
+    get fused() {
+      return fused;
+    },
+  };
+  const fused = fusedOps(builder, ops);
+  return ops;
+}
+
+/** Composites whose gradients cost fewer passes over memory than the chain rule through their parts. */
+function fusedOps(builder: GraphBuilder, ops: GraphOps): Partial<FusedOps<Node>> {
+  return {
+    silu(x) {
+      const gate = ops.sigmoid(x);
+      const y = ops.mul(x, gate);
+      // d/dx x s(x) = s + x s (1 - s) = s + y (1 - s)
+      return builder.withGradient(y, [x], (g) => [ops.mul(g, ops.add(gate, ops.mul(y, ops.sub(1, gate))))]);
+    },
+
+    groupNorm(x, groups, weight, bias, epsilon) {
+      const [batch = 1, channels = 1] = x.shape;
+      if (channels % groups !== 0 || !sameShape(weight.shape, [channels]) || !sameShape(bias.shape, [channels])) {
+        throw new ShapeError(
+          `groupNorm: expected channels divisible by ${groups} groups and weight and bias [${channels}], ` +
+            `got ${show(x.shape)}, ${show(weight.shape)} and ${show(bias.shape)}.`,
+        );
+      }
+      const size = channels / groups;
+      const pixels = sizeOf(x.shape) / (batch * channels);
+      const normalized = ops.normalize(ops.reshape(x, [batch * groups, size * pixels]), epsilon);
+      const planes = ops.reshape(normalized, [batch, channels, pixels]);
+      const column = (t: Node): Node => ops.reshape(t, [1, channels, 1]);
+      const y = ops.reshape(ops.add(ops.mul(planes, column(weight)), column(bias)), x.shape);
+      // With n = size * pixels and sums over one group: dx = (w g - mean(w g) - normalized * mean(w g normalized)) * inverseStd.
+      return builder.withGradient(y, [x, weight, bias], (gradient) => {
+        const g = ops.reshape(gradient, [batch, channels, pixels]);
+        const sums = ops.sum(g, { axes: [2] }); // [batch, channels]
+        const products = ops.sum(ops.mul(g, planes), { axes: [2] }); // [batch, channels]
+        const inverseStd = ops.reshape(ops.inverseStd(normalized), [batch, groups, 1]);
+        const groupMean = (t: Node): Node =>
+          ops.mul(
+            ops.sum(ops.reshape(ops.mul(t, ops.reshape(weight, [1, channels])), [batch, groups, size]), { axes: [2], keepDims: true }),
+            1 / (size * pixels),
+          ); // [batch, groups, 1]
+        const perChannel = ops.mul(ops.reshape(weight, [1, groups, size]), inverseStd); // [batch, groups, size]
+        const scaled = ops.mul(g, ops.reshape(perChannel, [batch, channels, 1]));
+        const slope = ops.mul(groupMean(products), inverseStd);
+        const offset = ops.mul(groupMean(sums), inverseStd);
+        const correction = ops.add(ops.mul(ops.reshape(normalized, [batch, groups, size * pixels]), slope), offset);
+        const dx = ops.sub(scaled, ops.reshape(correction, [batch, channels, pixels]));
+        return [ops.reshape(dx, x.shape), ops.sum(products, { axes: [0] }), ops.sum(sums, { axes: [0] })];
+      });
+    },
+
+    layerNorm(x, weight, bias, epsilon) {
+      if (!sameShape(weight.shape, x.shape.slice(-1)) || !sameShape(bias.shape, x.shape.slice(-1))) {
+        throw new ShapeError(`layerNorm: expected weight and bias of the last axis of ${show(x.shape)}, got ${show(weight.shape)} and ${show(bias.shape)}.`);
+      }
+      return ops.add(ops.mul(ops.normalize(x, epsilon), weight), bias);
+    },
+
+    linear(x, weight, bias) {
+      const features = x.shape.at(-1) ?? 0;
+      if (weight.shape.length !== 2 || weight.shape[1] !== features || (bias && !sameShape(bias.shape, weight.shape.slice(0, 1)))) {
+        throw new ShapeError(
+          `linear: expected x [..., ${weight.shape[1]}], weight [out, in] and bias [out], ` +
+            `got ${show(x.shape)}, ${show(weight.shape)} and ${bias ? show(bias.shape) : "no bias"}.`,
+        );
+      }
+      // One product over all rows: leading axes would make it a batched product, which is slower.
+      const product = ops.matmul(ops.reshape(x, [-1, features]), weight, { transposeB: true });
+      const shifted = bias ? ops.add(product, bias) : product;
+      return ops.reshape(shifted, [...x.shape.slice(0, -1), weight.shape[0] ?? 0]);
+    },
+  };
+}
+
+function requireFloat(op: string, x: Node): Node {
+  if (x.dtype !== "float32") throw dtypeError(op, `a float32 tensor, got ${x.dtype}`);
+  return x;
+}
+
+function dtypeError(op: string, expectation: string): SdxsError {
+  return new SdxsError("DTYPE_MISMATCH", `${op}: expected ${expectation}. Convert with cast.`);
+}

@@ -1,0 +1,411 @@
+import { SdxsError } from "../errors.js";
+import { sizeOf, type Shape } from "../host-tensor.js";
+import type { Node, OpName } from "../graph/node.js";
+import { ELEMENT_TYPE, OnnxGraph, type AttributeValue } from "./model.js";
+
+/** Feature maps from this many pixels on keep channels outermost in weight gradients (measured: bench/README.md). */
+const CHANNEL_MAJOR_FROM_PIXELS = 256;
+
+export interface LoweredOutput {
+  /** The ONNX value that holds the output. */
+  readonly value: string;
+  /** Its shape as the program sees it; the ONNX value may have another one of as many elements. */
+  readonly shape: Shape;
+}
+
+export interface LoweredGraph {
+  readonly graph: OnnxGraph;
+  /** Names of the inputs that the outputs depend on; others are not part of the graph. */
+  readonly inputs: readonly string[];
+  readonly outputs: Readonly<Record<string, LoweredOutput>>;
+}
+
+/**
+ * Writes what the outputs depend on as standard ONNX operators. With `named`, the graph's outputs bear the program's
+ * names and shapes, as readers of the file expect; without, a run saves the copies that this costs.
+ */
+export function lower(outputs: Readonly<Record<string, Node>>, named = false): LoweredGraph {
+  const lowering = new Lowering(Object.values(outputs));
+  const inputs: string[] = [];
+  for (const node of lowering.order) {
+    if (node.op === "input") {
+      const name = node.attributes.name ?? "";
+      inputs.push(name);
+      lowering.graph.input(name, node.dtype, node.shape);
+    }
+    lowering.lower(node);
+  }
+  const declared = new Set<string>();
+  const lowered: Record<string, LoweredOutput> = {};
+  for (const [name, node] of Object.entries(outputs)) {
+    if (named) {
+      const shape = lowering.graph.integers(node.shape);
+      lowering.graph.node("Reshape", [lowering.value(node), shape], {}, [true], false, name);
+      lowering.graph.output(name, node.dtype, node.shape);
+      lowered[name] = { value: name, shape: node.shape };
+      continue;
+    }
+    // A Reshape before a graph output would cost a copy: the caller relabels instead.
+    const source = withoutReshape(node);
+    const isComputed = source.op !== "input" && source.op !== "constant";
+    const value = isComputed ? lowering.value(source) : (lowering.graph.node("Identity", [lowering.value(source)])[0] ?? "");
+    if (!declared.has(value)) lowering.graph.output(value, source.dtype, lowering.rawShapes.get(source) ?? source.shape);
+    declared.add(value);
+    lowered[name] = { value, shape: node.shape };
+  }
+  return { graph: lowering.graph, inputs, outputs: lowered };
+}
+
+function withoutReshape(node: Node): Node {
+  const [source] = node.inputs;
+  return (node.op === "reshape" || node.op === "stopGradient") && source ? withoutReshape(source) : node;
+}
+
+type Rule = (lowering: Lowering, node: Node) => string;
+
+class Lowering {
+  readonly graph = new OnnxGraph();
+  readonly order: readonly Node[];
+  private readonly values = new Map<Node, string>();
+  private readonly uses = new Map<Node, number>();
+  /** The third result of a normalisation, by its node. */
+  readonly inverseStds = new Map<Node, string>();
+  /** Shapes of ONNX values that leave the graph without the Reshape that would end their rule. */
+  readonly rawShapes = new Map<Node, Shape>();
+  /** Products that are written together with the addition that follows them. */
+  private readonly absorbed = new Set<Node>();
+
+  constructor(outputs: readonly Node[]) {
+    const roots = outputs.map(withoutReshape);
+    this.order = reachable(roots);
+    for (const node of this.order) for (const input of node.inputs) this.uses.set(input, this.useCount(input) + 1);
+    for (const root of roots) this.uses.set(root, this.useCount(root) + 1);
+    for (const node of this.order) {
+      const product = biasedProduct(node);
+      if (product && this.useCount(product) === 1) this.absorbed.add(product);
+    }
+    this.leaves = new Set(roots.filter((root) => this.useCount(root) === 1));
+  }
+
+  readonly leaves: ReadonlySet<Node>;
+
+  useCount(node: Node): number {
+    return this.uses.get(node) ?? 0;
+  }
+
+  isAbsorbed(node: Node): boolean {
+    return this.absorbed.has(node);
+  }
+
+  value(node: Node): string {
+    const value = this.values.get(node);
+    if (value === undefined) throw new SdxsError("UNSUPPORTED_OPERATION", `The operation "${node.op}" was not lowered.`);
+    return value;
+  }
+
+  lower(node: Node): void {
+    if (this.absorbed.has(node)) return;
+    this.values.set(node, rules[node.op](this, node));
+  }
+
+  /** The operand's value. */
+  in(node: Node, index: number): string {
+    return this.value(operand(node, index));
+  }
+
+  /** One operator with one output; the last operator of a leaf is marked as such. */
+  emit(node: Node, op: string, inputs: readonly string[], attributes: Readonly<Record<string, AttributeValue>> = {}): string {
+    return this.graph.node(op, inputs, attributes, [true], this.leaves.has(node))[0] ?? "";
+  }
+
+  /** One operator whose result has to be reshaped to the node's shape, unless it leaves the graph at once. */
+  emitRaw(node: Node, op: string, inputs: readonly string[], attributes: Readonly<Record<string, AttributeValue>>, shape: Shape): string {
+    const value = this.emit(node, op, inputs, attributes);
+    if (!this.leaves.has(node)) return this.reshape(value, node.shape);
+    this.rawShapes.set(node, shape);
+    return value;
+  }
+
+  /** An operator in the middle of a rule. */
+  part(op: string, inputs: readonly string[], attributes: Readonly<Record<string, AttributeValue>> = {}): string {
+    return this.graph.node(op, inputs, attributes)[0] ?? "";
+  }
+
+  reshape(value: string, shape: Shape): string {
+    return this.part("Reshape", [value, this.graph.integers(shape)]);
+  }
+}
+
+/** The nodes that the outputs depend on, inputs first. */
+function reachable(outputs: readonly Node[]): readonly Node[] {
+  const seen = new Set<Node>();
+  const stack = [...outputs];
+  for (let node = stack.pop(); node; node = stack.pop()) {
+    if (seen.has(node)) continue;
+    seen.add(node);
+    stack.push(...node.inputs);
+  }
+  return [...seen].sort((a, b) => a.id - b.id);
+}
+
+/** The product of two matrices under an addition of a bias vector: one Gemm. */
+function biasedProduct(node: Node): Node | undefined {
+  const [product, bias] = node.inputs;
+  if (node.op !== "add" || product?.op !== "matmul" || !bias || bias.op === "matmul") return undefined;
+  const fits = product.shape.length === 2 && bias.shape.length === 1 && bias.shape[0] === product.shape[1];
+  return fits ? product : undefined;
+}
+
+function operand(node: Node, index: number): Node {
+  const input = node.inputs[index];
+  if (!input) throw new SdxsError("UNSUPPORTED_OPERATION", `The operation "${node.op}" lacks operand ${index}.`);
+  return input;
+}
+
+/** The operator of the same meaning on all operands. */
+const same =
+  (op: string): Rule =>
+  (l, node) =>
+    l.emit(node, op, node.inputs.map((input) => l.value(input)));
+
+const reduce =
+  (op: string): Rule =>
+  (l, node) =>
+    l.emit(node, op, [l.in(node, 0), l.graph.integers(node.attributes.axes ?? [])], {
+      keepdims: node.attributes.keepDims ? 1 : 0,
+    });
+
+const pool =
+  (op: string): Rule =>
+  (l, node) => {
+    const k = node.attributes.k ?? 1;
+    return l.emit(node, op, [l.in(node, 0)], { kernel_shape: [k, k], strides: [k, k] });
+  };
+
+const rules: Readonly<Record<OpName, Rule>> = {
+  input: (_l, node) => node.attributes.name ?? "",
+  constant: (l, node) => l.graph.initializer(node.shape, node.data ?? new Float32Array(0)),
+  neg: same("Neg"),
+  abs: same("Abs"),
+  sign: same("Sign"),
+  exp: same("Exp"),
+  log: same("Log"),
+  sqrt: same("Sqrt"),
+  sin: same("Sin"),
+  cos: same("Cos"),
+  tanh: same("Tanh"),
+  sigmoid: same("Sigmoid"),
+  relu: same("Relu"),
+  erf: same("Erf"),
+  floor: same("Floor"),
+  add(l, node) {
+    const product = biasedProduct(node);
+    if (!product || !l.isAbsorbed(product)) return same("Add")(l, node);
+    return l.emit(node, "Gemm", [l.in(product, 0), l.in(product, 1), l.in(node, 1)], transposes(product));
+  },
+  sub: same("Sub"),
+  mul: same("Mul"),
+  div: same("Div"),
+  pow: (l, node) => {
+    const exponent = node.attributes.exponent ?? 1;
+    return l.emit(node, "Pow", [l.in(node, 0), l.graph.shared(`f${exponent}`, [], () => Float32Array.of(exponent))]);
+  },
+  maximum: same("Max"),
+  minimum: same("Min"),
+  equal: same("Equal"),
+  greater: same("Greater"),
+  less: same("Less"),
+  where: same("Where"),
+  sum: reduce("ReduceSum"),
+  mean: reduce("ReduceMean"),
+  max: reduce("ReduceMax"),
+  argMax: (l, node) =>
+    l.emit(node, "Cast", [l.part("ArgMax", [l.in(node, 0)], { axis: node.attributes.axis ?? 0, keepdims: 0 })], {
+      to: ELEMENT_TYPE.int32,
+    }),
+  softmax: (l, node) => l.emit(node, "Softmax", [l.in(node, 0)], { axis: node.attributes.axis ?? -1 }),
+
+  matmul(l, node) {
+    if (operand(node, 0).shape.length === 2 && operand(node, 1).shape.length === 2) {
+      return l.emit(node, "Gemm", [l.in(node, 0), l.in(node, 1)], transposes(node));
+    }
+    const exchanged = (index: number, wanted = false): string => {
+      const rank = operand(node, index).shape.length;
+      const perm = Array.from({ length: rank }, (_, i) => (i === rank - 2 ? rank - 1 : i === rank - 1 ? rank - 2 : i));
+      return wanted ? l.part("Transpose", [l.in(node, index)], { perm }) : l.in(node, index);
+    };
+    return l.emit(node, "MatMul", [exchanged(0, node.attributes.transposeA), exchanged(1, node.attributes.transposeB)]);
+  },
+  conv2d: (l, node) => l.emit(node, "Conv", node.inputs.map((input) => l.value(input)), convAttributes(node, operand(node, 1))),
+  conv2dInputGrad: inputGradient,
+  conv2dWeightGrad: weightGradient,
+  avgPool2d: pool("AveragePool"),
+  maxPool2d: pool("MaxPool"),
+  resizeNearest(l, node) {
+    const [, , oldHeight = 1, oldWidth = 1] = operand(node, 0).shape;
+    const [, , height = 1, width = 1] = node.shape;
+    if (height % oldHeight === 0 && width % oldWidth === 0) {
+      const scales = [1, 1, height / oldHeight, width / oldWidth];
+      return l.emit(node, "Resize", [l.in(node, 0), "", l.graph.shared(`f4,${scales.join()}`, [4], () => Float32Array.from(scales))], {
+        mode: "nearest",
+        coordinate_transformation_mode: "asymmetric",
+        nearest_mode: "floor",
+      });
+    }
+    // Uneven factors by exact indices: Resize computes them in floating point, which may round to a neighbour.
+    const indices = (from: number, to: number): string =>
+      l.graph.integers(Array.from({ length: to }, (_, i) => Math.floor((i * from) / to)));
+    const rows = l.part("Gather", [l.in(node, 0), indices(oldHeight, height)], { axis: 2 });
+    return l.emit(node, "Gather", [rows, indices(oldWidth, width)], { axis: 3 });
+  },
+
+  reshape: (l, node) => l.emit(node, "Reshape", [l.in(node, 0), l.graph.integers(node.shape)]),
+  transpose: (l, node) => l.emit(node, "Transpose", [l.in(node, 0)], { perm: node.attributes.permutation ?? [] }),
+  broadcastTo: (l, node) => l.emit(node, "Expand", [l.in(node, 0), l.graph.integers(node.shape)]),
+  concat: (l, node) => l.emit(node, "Concat", node.inputs.map((input) => l.value(input)), { axis: node.attributes.axis ?? 0 }),
+  slice(l, node) {
+    const { axis = 0, begin = 0 } = node.attributes;
+    const bounds = [[begin], [begin + (node.shape[axis] ?? 0)], [axis]].map((values) => l.graph.integers(values));
+    return l.emit(node, "Slice", [l.in(node, 0), ...bounds]);
+  },
+  pad(l, node) {
+    const widths = node.attributes.widths ?? [];
+    const pads = [...widths.map(([before]) => before), ...widths.map(([, after]) => after)];
+    return l.emit(node, "Pad", [l.in(node, 0), l.graph.integers(pads)]);
+  },
+  gather: (l, node) => l.emit(node, "Gather", [l.in(node, 0), l.in(node, 1)], { axis: node.attributes.axis ?? 0 }),
+  cast: (l, node) => l.emit(node, "Cast", [l.in(node, 0)], { to: ELEMENT_TYPE[node.dtype] }),
+  stopGradient: (l, node) => l.in(node, 0),
+
+  normalize(l, node) {
+    const size = node.shape.at(-1) ?? 1;
+    const unit = l.graph.shared(`ones${size}`, [size], () => new Float32Array(size).fill(1));
+    const needsStd = l.order.some((other) => other.op === "inverseStd" && other.inputs[0] === node);
+    const [y = "", , inverseStd = ""] = l.graph.node(
+      "LayerNormalization",
+      [l.in(node, 0), unit],
+      { axis: -1, epsilon: { float: node.attributes.epsilon ?? 1e-5 } },
+      needsStd ? [true, true, true] : [true],
+    );
+    l.inverseStds.set(node, inverseStd);
+    return y;
+  },
+  inverseStd: (l, node) => l.inverseStds.get(operand(node, 0)) ?? "",
+};
+
+function transposes(product: Node): Record<string, number> {
+  return { transA: product.attributes.transposeA ? 1 : 0, transB: product.attributes.transposeB ? 1 : 0 };
+}
+
+function convAttributes(node: Node, weight: Node): Record<string, AttributeValue> {
+  const [top, bottom, left, right] = node.attributes.padding ?? [0, 0, 0, 0];
+  const stride = node.attributes.stride ?? 1;
+  return { kernel_shape: weight.shape.slice(2), strides: [stride, stride], pads: [top, left, bottom, right] };
+}
+
+/** Stride 1: convolution with weights flipped and exchanged; else ConvTranspose. */
+function inputGradient(l: Lowering, node: Node): string {
+  const weight = operand(node, 1);
+  const [outChannels = 1, inChannels = 1, kernelHeight = 1, kernelWidth = 1] = weight.shape;
+  const [top, bottom, left, right] = node.attributes.padding ?? [0, 0, 0, 0];
+  const stride = node.attributes.stride ?? 1;
+  const fits = Math.max(top, bottom) < kernelHeight && Math.max(left, right) < kernelWidth;
+  if (stride === 1 && fits) {
+    const area = kernelHeight * kernelWidth;
+    let flipped = l.value(weight);
+    if (area > 1) {
+      // Reversing the taps as a product with a permutation matrix: faster than Slice with negative steps.
+      const reversal = l.graph.shared(`reversal${area}`, [area, area], () =>
+        Float32Array.from({ length: area * area }, (_, i) => (Math.floor(i / area) + (i % area) === area - 1 ? 1 : 0)),
+      );
+      const taps = l.reshape(flipped, [outChannels * inChannels, area]);
+      flipped = l.reshape(l.part("Gemm", [taps, reversal]), weight.shape);
+    }
+    const exchanged = l.part("Transpose", [flipped], { perm: [1, 0, 2, 3] });
+    return l.emit(node, "Conv", [l.in(node, 0), exchanged], {
+      kernel_shape: [kernelHeight, kernelWidth],
+      pads: [kernelHeight - 1 - top, kernelWidth - 1 - left, kernelHeight - 1 - bottom, kernelWidth - 1 - right],
+    });
+  }
+  const [, , height = 1, width = 1] = node.shape;
+  const [, , outHeight = 1, outWidth = 1] = operand(node, 0).shape;
+  const missing = [
+    height - (stride * (outHeight - 1) + kernelHeight - top - bottom),
+    width - (stride * (outWidth - 1) + kernelWidth - left - right),
+  ];
+  return l.emit(node, "ConvTranspose", [l.in(node, 0), l.value(weight)], {
+    ...convAttributes(node, weight),
+    output_padding: missing,
+  });
+}
+
+/** One matrix product over all pixels per tap of the kernel, of one operand shifted against the other. */
+function weightGradient(l: Lowering, node: Node): string {
+  const [x, gradient] = [operand(node, 0), operand(node, 1)];
+  const [batch = 1, inChannels = 1, height = 1, width = 1] = x.shape;
+  const [, outChannels = 1, outHeight = 1, outWidth = 1] = gradient.shape;
+  const [, , kernelHeight = 1, kernelWidth = 1] = node.shape;
+  const [top, bottom, left, right] = node.attributes.padding ?? [0, 0, 0, 0];
+  const stride = node.attributes.stride ?? 1;
+
+  const channelMajor = height * width >= CHANNEL_MAJOR_FROM_PIXELS;
+  const perm = channelMajor ? [1, 0, 2, 3] : [0, 2, 3, 1];
+  const rowAxis = channelMajor ? 2 : 1;
+  const arranged = (value: Node): string => l.part("Transpose", [l.value(value)], { perm });
+  const flat = (value: string, channels: number, pixels: number): string =>
+    l.reshape(value, channelMajor ? [channels, pixels] : [pixels, channels]);
+  const padded = (value: string, sides: readonly number[]): string => {
+    const [above = 0, below = 0, before = 0, after = 0] = sides;
+    if (sides.every((side) => side === 0)) return value;
+    const pads = [0, 0, 0, 0, 0, 0, 0, 0];
+    [pads[rowAxis], pads[rowAxis + 1], pads[rowAxis + 4], pads[rowAxis + 5]] = [above, before, below, after];
+    return l.part("Pad", [value, l.graph.integers(pads)]);
+  };
+  const window = (value: string, row: number, column: number, rows: number, columns: number): string =>
+    l.part("Slice", [
+      value,
+      l.graph.integers([row, column]),
+      l.graph.integers([row + stride * (rows - 1) + 1, column + stride * (columns - 1) + 1]),
+      l.graph.integers([rowAxis, rowAxis + 1]),
+      l.graph.integers([stride, stride]),
+    ]);
+  const area = kernelHeight * kernelWidth;
+  const taps: string[] = [];
+  const single = (g: string, image: string): string =>
+    l.emitRaw(node, "Gemm", [g, image], channelMajor ? { transB: 1 } : { transA: 1 }, [outChannels, inChannels]);
+  const addTap = (g: string, image: string): void => {
+    const tap = l.part("Gemm", [g, image], channelMajor ? { transB: 1 } : { transA: 1 }); // [outChannels, inChannels]
+    taps.push(l.reshape(tap, [1, outChannels * inChannels]));
+  };
+
+  // Shifting copies, so the operand of fewer channels moves; with a stride only the input can.
+  const shiftInput = stride !== 1 || inChannels <= outChannels || Math.max(top, bottom) >= kernelHeight;
+  if (shiftInput) {
+    const pixels = batch * outHeight * outWidth;
+    const g = flat(arranged(gradient), outChannels, pixels);
+    const image = padded(arranged(x), [top, bottom, left, right]);
+    if (area === 1 && stride === 1) return single(g, flat(image, inChannels, pixels));
+    for (let row = 0; row < kernelHeight; row++) {
+      for (let column = 0; column < kernelWidth; column++) {
+        addTap(g, flat(window(image, row, column, outHeight, outWidth), inChannels, pixels));
+      }
+    }
+  } else {
+    const pixels = batch * height * width;
+    const image = flat(arranged(x), inChannels, pixels);
+    const sides = [kernelHeight - 1 - top, kernelHeight - 1 - bottom, kernelWidth - 1 - left, kernelWidth - 1 - right];
+    const g = padded(arranged(gradient), sides);
+    if (area === 1) return single(flat(g, outChannels, pixels), image);
+    for (let row = kernelHeight - 1; row >= 0; row--) {
+      for (let column = kernelWidth - 1; column >= 0; column--) {
+        addTap(flat(window(g, row, column, height, width), outChannels, pixels), image);
+      }
+    }
+  }
+  const stacked = l.part("Concat", taps, { axis: 0 }); // [area, outChannels * inChannels]
+  const identity = l.graph.shared(`identity${area}`, [area, area], () =>
+    Float32Array.from({ length: area * area }, (_, i) => (Math.floor(i / area) === i % area ? 1 : 0)),
+  );
+  // The transposition to [outChannels * inChannels, area] as a product: faster than Transpose on long, thin matrices.
+  return l.emitRaw(node, "Gemm", [stacked, identity], { transA: 1 }, [outChannels * inChannels, area]);
+}

@@ -1,0 +1,173 @@
+import { InvalidArgumentError } from "../errors.js";
+import type { DType, HostData, Shape } from "../host-tensor.js";
+import { MessageWriter } from "./protobuf.js";
+
+/** onnx.TensorProto.DataType */
+export const ELEMENT_TYPE = { float32: 1, uint8: 2, int32: 6, int64: 7, bool: 9 } as const;
+
+/** Largest protocol buffer that readers accept; beyond it weights must lie in a file of their own. */
+const MAX_MODEL_BYTES = 2 ** 31 - 1;
+
+/** Tensors from this size on go to the external file when one is written: chosen, so that small constants stay readable. */
+const EXTERNAL_FROM_BYTES = 1024;
+
+/** The opset that every emitted operator belongs to: the first with ReduceMean and Pad over axes given as inputs. */
+const OPSET = 18;
+/** onnx.IR_VERSION of the release that brought opset 18. */
+const IR_VERSION = 8;
+
+export type AttributeValue = number | string | readonly number[] | { readonly float: number };
+
+/** An ONNX graph under construction: nodes and initializers in the order of their addition. */
+export class OnnxGraph {
+  private readonly nodes: { message: MessageWriter; leaf: boolean }[] = [];
+  private readonly initializers: { name: string; shape: Shape; data: HostData | BigInt64Array<ArrayBuffer> }[] = [];
+  private readonly inputs: MessageWriter[] = [];
+  private readonly outputs: MessageWriter[] = [];
+  private readonly constants = new Map<string, string>();
+  private count = 0;
+
+  /** Adds an operator and gives the names of its outputs ("" where `wanted` is false; `name` names the only one). */
+  node(
+    op: string,
+    inputs: readonly string[],
+    attributes: Readonly<Record<string, AttributeValue>> = {},
+    wanted: readonly boolean[] = [true],
+    leaf = false,
+    name?: string,
+  ): string[] {
+    const id = this.count++;
+    const outputs = wanted.map((want, i) => (want ? (name ?? `_v${id}${i === 0 ? "" : `_${i}`}`) : ""));
+    const message = new MessageWriter();
+    for (const input of inputs) message.text(1, input);
+    for (const output of outputs) message.text(2, output);
+    message.text(3, `${op}_${id}`).text(4, op);
+    for (const [name, value] of Object.entries(attributes)) message.message(5, attribute(name, value));
+    this.nodes.push({ message, leaf });
+    return outputs;
+  }
+
+  initializer(shape: Shape, data: HostData | BigInt64Array<ArrayBuffer>, name = `_c${this.count++}`): string {
+    this.initializers.push({ name, shape, data });
+    return name;
+  }
+
+  /** An int64 vector, shared by all that ask for the same values. */
+  integers(values: readonly number[]): string {
+    const key = `i${values.join()}`;
+    let name = this.constants.get(key);
+    if (name === undefined) {
+      name = this.initializer([values.length], BigInt64Array.from(values, BigInt));
+      this.constants.set(key, name);
+    }
+    return name;
+  }
+
+  /** A float32 constant that `make` computes once per key. */
+  shared(key: string, shape: Shape, make: () => Float32Array<ArrayBuffer>): string {
+    let name = this.constants.get(key);
+    if (name === undefined) {
+      name = this.initializer(shape, make());
+      this.constants.set(key, name);
+    }
+    return name;
+  }
+
+  input(name: string, dtype: DType, shape: Shape): void {
+    this.inputs.push(valueInfo(name, dtype, shape));
+  }
+
+  output(name: string, dtype: DType, shape: Shape): void {
+    this.outputs.push(valueInfo(name, dtype, shape));
+  }
+
+  /**
+   * The serialised model. `locate` names the external file of a tensor's bytes, by its name; those of one file
+   * follow each other. Without it everything lies in the model itself, which then stays below 2 GB.
+   */
+  serialize(locate?: (name: string) => string): SerializedModel {
+    const graph = new MessageWriter();
+    // onnxruntime walks back from the graph's leaves, last leaf first: reversed, gradients run as soon as they
+    // can, and the activations they need are freed early.
+    const leaves = this.nodes.filter(({ leaf }) => leaf).reverse();
+    for (const { message } of [...this.nodes.filter(({ leaf }) => !leaf), ...leaves]) graph.message(1, message);
+    graph.text(2, "sdxs");
+    const external: Record<string, Uint8Array<ArrayBuffer>[]> = {};
+    const lengths: Record<string, number> = {};
+    let inlineBytes = 0;
+    for (const { name, shape, data } of this.initializers) {
+      const tensor = new MessageWriter();
+      for (const size of shape) tensor.int(1, size);
+      tensor.int(2, elementType(data)).text(8, name);
+      const bytes = new Uint8Array<ArrayBuffer>(data.buffer, data.byteOffset, data.byteLength);
+      if (locate && bytes.length >= EXTERNAL_FROM_BYTES) {
+        const location = locate(name);
+        const offset = lengths[location] ?? 0;
+        tensor
+          .message(13, entry("location", location))
+          .message(13, entry("offset", String(offset)))
+          .message(13, entry("length", String(bytes.length)))
+          .int(14, 1);
+        (external[location] ??= []).push(bytes);
+        lengths[location] = offset + bytes.length;
+      } else {
+        tensor.bytes(9, bytes);
+        inlineBytes += bytes.length;
+      }
+      graph.message(5, tensor);
+    }
+    if (inlineBytes > MAX_MODEL_BYTES) {
+      throw new InvalidArgumentError(
+        `The model holds ${inlineBytes} bytes of weights, an ONNX file at most ${MAX_MODEL_BYTES}: name an external data file.`,
+      );
+    }
+    for (const input of this.inputs) graph.message(11, input);
+    for (const output of this.outputs) graph.message(12, output);
+    const model = new MessageWriter()
+      .int(1, IR_VERSION)
+      .text(2, "sdxs")
+      .message(7, graph)
+      .message(8, new MessageWriter().text(1, "").int(2, OPSET))
+      .finish();
+    return { model, external };
+  }
+
+  /** Bytes of all initializers. */
+  get weightBytes(): number {
+    return this.initializers.reduce((sum, { data }) => sum + data.byteLength, 0);
+  }
+}
+
+export interface SerializedModel {
+  /** The .onnx file. */
+  readonly model: Uint8Array<ArrayBuffer>;
+  /** External data files by name, as consecutive pieces. Views of the weights: write them out, do not change them. */
+  readonly external: Readonly<Record<string, readonly Uint8Array<ArrayBuffer>[]>>;
+}
+
+function elementType(data: HostData | BigInt64Array<ArrayBuffer>): number {
+  if (data instanceof Float32Array) return ELEMENT_TYPE.float32;
+  if (data instanceof Int32Array) return ELEMENT_TYPE.int32;
+  return data instanceof BigInt64Array ? ELEMENT_TYPE.int64 : ELEMENT_TYPE.bool;
+}
+
+/** onnx.AttributeProto; its type codes are FLOAT 1, INT 2, STRING 3, INTS 7. */
+function attribute(name: string, value: AttributeValue): MessageWriter {
+  const message = new MessageWriter().text(1, name);
+  if (typeof value === "number") return message.int(3, value).int(20, 2);
+  if (typeof value === "string") return message.text(4, value).int(20, 3);
+  if ("float" in value) return message.float(2, value.float).int(20, 1);
+  for (const item of value) message.int(8, item);
+  return message.int(20, 7);
+}
+
+function entry(key: string, value: string): MessageWriter {
+  return new MessageWriter().text(1, key).text(2, value);
+}
+
+function valueInfo(name: string, dtype: DType, shape: Shape): MessageWriter {
+  const dims = new MessageWriter();
+  for (const size of shape) dims.message(1, new MessageWriter().int(1, size));
+  const tensorType = new MessageWriter().int(1, ELEMENT_TYPE[dtype]).message(2, dims);
+  return new MessageWriter().text(1, name).message(2, new MessageWriter().message(1, tensorType));
+}

@@ -1,0 +1,261 @@
+import type { AdamWOptions } from "../adamw.js";
+import { InvalidArgumentError, ParameterError, SdxsError } from "../errors.js";
+import { HostTensor, sizeOf } from "../host-tensor.js";
+import type { TensorMap } from "../ops.js";
+import type { StepReport, Trainable } from "../program.js";
+import { ADAMW_WASM_BASE64 } from "./adamw-wasm.js";
+
+interface Kernels {
+  sumOfSquares(x: number, bytes: number): number;
+  adamw(
+    p: number,
+    g: number,
+    m: number,
+    v: number,
+    bytes: number,
+    scale: number,
+    beta1: number,
+    rest1: number,
+    beta2: number,
+    rest2: number,
+    keep: number,
+    stepSize: number,
+    vScale: number,
+    epsilon: number,
+  ): void;
+  average(average: number, p: number, bytes: number, decay: number, rest: number): void;
+}
+
+const PAGE_BYTES = 65_536;
+/** Gradients pass through the first page of an arena in pieces of this size: they fit the processor's caches. */
+const STAGE_BYTES = PAGE_BYTES;
+/** A WebAssembly memory addresses 4 GB: parameters spread over several of this size. */
+const ARENA_BYTES = 2 ** 30;
+/** SIMD vectors of four float32. */
+const ALIGN_BYTES = 16;
+/** torch.nn.utils.clip_grad_norm_ adds this to the norm. */
+const CLIP_EPSILON = 1e-6;
+
+const aligned = (bytes: number): number => Math.ceil(bytes / ALIGN_BYTES) * ALIGN_BYTES;
+
+/** One parameter's place in an arena. */
+interface Slot {
+  readonly kernels: Kernels;
+  readonly stage: Float32Array<ArrayBuffer>;
+  readonly bytes: number;
+  readonly p: number;
+  readonly m: number;
+  readonly v: number;
+  readonly average: number;
+  readonly views: { readonly [K in (typeof PARTS)[number]]: Float32Array<ArrayBuffer> };
+}
+const PARTS = ["params", "m", "v", "averaged"] as const;
+
+/**
+ * Parameters and AdamW state in WebAssembly memory. The parameter tensors are views of it, which onnxruntime reads in
+ * place on the CPU, so an update copies nothing but the gradients, piece by piece.
+ */
+export class WasmTrainable<D> implements Trainable<D> {
+  readonly params: TensorMap<D>;
+  readonly averaged: TensorMap<D> | undefined;
+  private readonly slots: ReadonlyMap<string, Slot>;
+  private readonly shapes: ReadonlyMap<string, readonly number[]>;
+  private pending: Record<string, Float32Array<ArrayBuffer>> | undefined;
+  private pendingCount = 0;
+  private completed = 0;
+
+  constructor(
+    initial: TensorMap<HostTensor>,
+    private readonly options: AdamWOptions,
+    wrap: (tensor: HostTensor) => D,
+    private readonly dataOf: (tensor: D) => Float32Array<ArrayBuffer>,
+  ) {
+    const names = Object.keys(initial);
+    const parts = options.emaDecay === undefined ? 3 : 4;
+    this.slots = allocate(initial, parts);
+    this.shapes = new Map(Object.entries(initial).map(([name, { shape }]) => [name, shape]));
+    const wrapped = (part: (typeof PARTS)[number]): TensorMap<D> =>
+      Object.fromEntries(
+        names.map((name) => [name, wrap(new HostTensor(initial[name]?.shape ?? [], this.slot(name).views[part]))]),
+      );
+    for (const [name, { data }] of Object.entries(initial)) {
+      this.slot(name).views.params.set(data);
+      if (parts === 4) this.slot(name).views.averaged.set(data);
+    }
+    this.params = wrapped("params");
+    this.averaged = parts === 4 ? wrapped("averaged") : undefined;
+  }
+
+  get steps(): number {
+    return this.completed;
+  }
+
+  accumulate(gradients: TensorMap<D>): void {
+    const given: Record<string, Float32Array<ArrayBuffer>> = {};
+    for (const [name, slot] of this.slots) {
+      const gradient = gradients[name];
+      if (gradient === undefined) {
+        throw new ParameterError("MISSING_PARAMETER", `accumulate: there is no gradient for the parameter "${name}".`);
+      }
+      const data = this.dataOf(gradient);
+      if (data.length !== slot.views.params.length) {
+        throw new ParameterError(
+          "SHAPE_MISMATCH",
+          `accumulate: the gradient of "${name}" has ${data.length} elements, the parameter ${slot.views.params.length}.`,
+        );
+      }
+      given[name] = data;
+    }
+    if (this.pending) {
+      for (const [name, sum] of Object.entries(this.pending)) {
+        const more = given[name];
+        if (more) for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] ?? 0) + (more[i] ?? 0);
+      }
+    } else {
+      this.pending = given;
+    }
+    this.pendingCount++;
+  }
+
+  step({ learningRate }: { readonly learningRate: number }): Promise<StepReport> {
+    const gradients = this.pending;
+    if (!gradients) {
+      return Promise.reject(new InvalidArgumentError("step: no gradients were accumulated since the last step."));
+    }
+    const count = this.pendingCount;
+    this.pending = undefined;
+    this.pendingCount = 0;
+
+    let squares = 0;
+    for (const [name, slot] of this.slots) {
+      staged(slot, gradients[name], (_offset, bytes) => (squares += slot.kernels.sumOfSquares(0, bytes)));
+    }
+    const gradientNorm = Math.sqrt(squares) / count;
+    if (!Number.isFinite(gradientNorm)) return Promise.resolve({ gradientNorm, finite: false });
+
+    const { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0.01, clipNorm, emaDecay } = this.options;
+    this.completed++;
+    const clip = clipNorm === undefined ? 1 : Math.min(1, clipNorm / (gradientNorm + CLIP_EPSILON));
+    const keep = 1 - learningRate * weightDecay;
+    const stepSize = learningRate / (1 - beta1 ** this.completed);
+    const vScale = 1 / Math.sqrt(1 - beta2 ** this.completed);
+    for (const [name, slot] of this.slots) {
+      const { kernels, p, m, v, average } = slot;
+      staged(slot, gradients[name], (at, bytes) => {
+        // prettier-ignore
+        kernels.adamw(p + at, 0, m + at, v + at, bytes, clip / count, beta1, 1 - beta1, beta2, 1 - beta2, keep, stepSize, vScale, epsilon);
+        if (emaDecay !== undefined) kernels.average(average + at, p + at, bytes, emaDecay, 1 - emaDecay);
+      });
+    }
+    return Promise.resolve({ gradientNorm, finite: true });
+  }
+
+  state(): Promise<TensorMap<HostTensor>> {
+    const state: Record<string, HostTensor> = { steps: new HostTensor([], Int32Array.of(this.completed)) };
+    for (const part of this.parts()) {
+      for (const [name, slot] of this.slots) {
+        state[`${part}.${name}`] = new HostTensor(this.shapes.get(name) ?? [], slot.views[part].slice());
+      }
+    }
+    return Promise.resolve(state);
+  }
+
+  restore(state: TensorMap<HostTensor>): void {
+    const expected = this.parts().flatMap((part) => [...this.slots.keys()].map((name) => `${part}.${name}`));
+    const missing = [...expected, "steps"].filter((key) => state[key] === undefined);
+    if (missing.length > 0) {
+      throw new ParameterError(
+        "MISSING_PARAMETER",
+        `restore: the saved state lacks ${missing.slice(0, 5).join(", ")}${missing.length > 5 ? ", ..." : ""}. ` +
+          `It was saved for another model or other optimiser options.`,
+      );
+    }
+    for (const part of this.parts()) {
+      for (const [name, slot] of this.slots) {
+        const saved = state[`${part}.${name}`];
+        if (saved?.data.length !== slot.views[part].length) {
+          throw new ParameterError("SHAPE_MISMATCH", `restore: "${part}.${name}" has another size than the parameter.`);
+        }
+      }
+    }
+    for (const part of this.parts()) {
+      for (const [name, slot] of this.slots) slot.views[part].set(state[`${part}.${name}`]?.data ?? []);
+    }
+    this.completed = state.steps?.item() ?? 0;
+    this.pending = undefined;
+    this.pendingCount = 0;
+  }
+
+  dispose(): void {
+    this.pending = undefined;
+  }
+
+  private parts(): readonly (typeof PARTS)[number][] {
+    return this.averaged ? PARTS : PARTS.slice(0, 3);
+  }
+
+  private slot(name: string): Slot {
+    const slot = this.slots.get(name);
+    if (!slot) throw new ParameterError("MISSING_PARAMETER", `There is no parameter "${name}" in training.`);
+    return slot;
+  }
+}
+
+/** Calls `use` for pieces of the gradient that lie at address 0; `offset` is the piece's place in the parameter. */
+function staged(slot: Slot, gradient: Float32Array<ArrayBuffer> | undefined, use: (offset: number, bytes: number) => void): void {
+  if (!gradient) return;
+  const step = slot.stage.length;
+  for (let begin = 0; begin < gradient.length; begin += step) {
+    const piece = gradient.subarray(begin, begin + step);
+    slot.stage.set(piece);
+    const bytes = aligned(piece.byteLength);
+    // The kernels read whole vectors: what lies behind the last piece must not be left from another one.
+    slot.stage.fill(0, piece.length, bytes / 4);
+    use(begin * 4, bytes);
+  }
+}
+
+/** Lays parameters out in as many arenas as they need. */
+function allocate(initial: TensorMap<HostTensor>, parts: number): ReadonlyMap<string, Slot> {
+  const arenas: { bytes: number; entries: [name: string, tensor: HostTensor, offset: number][] }[] = [];
+  for (const [name, tensor] of Object.entries(initial)) {
+    if (tensor.dtype !== "float32") {
+      throw new SdxsError("DTYPE_MISMATCH", `trainable: the parameter "${name}" is ${tensor.dtype}; only float32 can be trained.`);
+    }
+    const bytes = parts * aligned(sizeOf(tensor.shape) * 4);
+    let arena = arenas.at(-1);
+    if (!arena || arena.bytes + bytes > ARENA_BYTES) {
+      arena = { bytes: STAGE_BYTES, entries: [] };
+      arenas.push(arena);
+    }
+    arena.entries.push([name, tensor, arena.bytes]);
+    arena.bytes += bytes;
+  }
+  const wasm = new WebAssembly.Module(Uint8Array.from(atob(ADAMW_WASM_BASE64), (character) => character.charCodeAt(0)));
+  const slots = new Map<string, Slot>();
+  for (const { bytes, entries } of arenas) {
+    const pages = Math.ceil(bytes / PAGE_BYTES);
+    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
+    const { exports } = new WebAssembly.Instance(wasm, { env: { memory } });
+    // The exports are exactly the functions of adamw.wat.
+    const kernels = exports as unknown as Kernels;
+    const stage = new Float32Array(memory.buffer, 0, STAGE_BYTES / 4);
+    for (const [name, tensor, offset] of entries) {
+      const length = sizeOf(tensor.shape);
+      const size = aligned(length * 4);
+      const at = (part: number): number => offset + Math.min(part, parts - 1) * size;
+      const view = (part: number): Float32Array<ArrayBuffer> => new Float32Array(memory.buffer, at(part), length);
+      slots.set(name, {
+        kernels,
+        stage,
+        bytes: size,
+        p: at(0),
+        m: at(1),
+        v: at(2),
+        average: at(3),
+        views: { params: view(0), m: view(1), v: view(2), averaged: view(3) },
+      });
+    }
+  }
+  return slots;
+}

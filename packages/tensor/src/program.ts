@@ -1,0 +1,95 @@
+import type { Initializer } from "./initializers.js";
+import type { DType, HostTensor, Shape } from "./host-tensor.js";
+import type { AdamWOptions } from "./adamw.js";
+import type { Ops, TensorMap } from "./ops.js";
+
+/** Shape and element type (default float32) of a tensor that is not there yet. */
+export interface TensorSpec {
+  readonly shape: Shape;
+  readonly dtype?: DType;
+}
+
+/** A parameter that a model declares: its shape and how it begins. */
+export interface ParameterSpec extends TensorSpec {
+  readonly init: Initializer;
+}
+
+/**
+ * A function of named parameters and named inputs, written once over `Ops<T>`.
+ *
+ * It must be pure and its control flow may depend on shapes only: an adapter may call it once,
+ * with symbolic tensors, and run the recorded graph ever after.
+ */
+export type Program<In extends string = string, Out extends string = string> = <T>(
+  ops: Ops<T>,
+  params: TensorMap<T>,
+  inputs: Readonly<Record<In, T>>,
+) => Readonly<Record<Out, T>>;
+
+export interface CompileSpec<In extends string = string> {
+  /** Parameters that `run` is given each time (those in training). Default: none. */
+  readonly params?: Readonly<Record<string, TensorSpec>>;
+  /** Parameters that never change: baked into the compiled program, which is faster. Default: none. */
+  readonly frozen?: TensorMap<HostTensor>;
+  readonly inputs: Readonly<Record<In, TensorSpec>>;
+}
+
+/** A program made ready for one set of shapes. */
+export interface CompiledProgram<D, In extends string = string, Out extends string = string> {
+  /** Milliseconds that tracing and compiling took. */
+  readonly compileMs: number;
+  /**
+   * Runs the program. Host tensors are uploaded; results stay on the device until downloaded or disposed.
+   * Throws `SdxsError` with code SHAPE_MISMATCH or DTYPE_MISMATCH where a tensor does not fit the spec.
+   */
+  run(
+    params: TensorMap<D | HostTensor>,
+    inputs: Readonly<Record<In, D | HostTensor>>,
+  ): Promise<Readonly<Record<Out, D>>>;
+  dispose(): Promise<void>;
+}
+
+/** What runs programs: tensors of type `D` on some device. Arrows go from programs to backends, never back. */
+export interface Backend<D> {
+  /** For messages and tables, as "onnx-cpu" or "tfjs-wasm". */
+  readonly name: string;
+  upload(tensor: HostTensor): D;
+  download(tensor: D): Promise<HostTensor>;
+  dispose(tensor: D): void;
+  /** Device tensors that live now. Backends whose tensors are garbage-collected report 0. */
+  memory(): { readonly tensors: number; readonly bytes: number };
+  compile<In extends string, Out extends string>(
+    program: Program<In, Out>,
+    spec: CompileSpec<In>,
+  ): Promise<CompiledProgram<D, In, Out>>;
+  /** Parameters in training with their optimiser's state. */
+  trainable(initial: TensorMap<HostTensor>, optimizer: AdamWOptions): Trainable<D>;
+}
+
+/** Parameters, optimiser state and averaged parameters, updated in place where the device allows it. */
+export interface Trainable<D> {
+  /** Live: pass them to `run`; they change with each `step`. */
+  readonly params: TensorMap<D>;
+  /** Exponential moving average of the parameters, if the optimiser was given `emaDecay`. */
+  readonly averaged: TensorMap<D> | undefined;
+  /** Number of completed `step`s. */
+  readonly steps: number;
+  /** Adds gradients (one per parameter, same names). Takes ownership of the tensors. */
+  accumulate(gradients: TensorMap<D>): void;
+  /**
+   * One optimiser update by the mean of what was accumulated since the last one.
+   * A gradient that is not finite leaves everything unchanged, is reported by `finite: false`, and is dropped.
+   */
+  step(options: { readonly learningRate: number }): Promise<StepReport>;
+  /** A copy of everything that the next step depends on, under "params.", "m.", "v.", "averaged." and "steps". */
+  state(): Promise<TensorMap<HostTensor>>;
+  /** Restores what `state` gave; the next step is then the same, bit for bit. */
+  restore(state: TensorMap<HostTensor>): void;
+  dispose(): void;
+}
+
+export interface StepReport {
+  /** L2 norm of the mean gradient over all parameters, before clipping. */
+  readonly gradientNorm: number;
+  readonly finite: boolean;
+}

@@ -1,0 +1,139 @@
+import { ParameterError } from "./errors.js";
+import type { HostTensor, Shape } from "./host-tensor.js";
+import type { Initializer } from "./initializers.js";
+import type { Ops, TensorMap } from "./ops.js";
+import type { ParameterSpec, TensorSpec } from "./program.js";
+import { GraphBuilder } from "./graph/builder.js";
+
+/**
+ * Where a model finds its parameters: a view of a parameter record under a dotted prefix.
+ *
+ * A model states each parameter's shape and initialisation where it uses it, so one function
+ * is the model's forward pass, its list of parameters and its initialisation.
+ *
+ * @example
+ * function dense<T>(ops: Ops<T>, p: Scope<T>, x: T): T {
+ *   return linear(ops, x, p.param("weight", [4, 8], uniform(0.1)), p.param("bias", [4], zeros));
+ * }
+ */
+export interface Scope<T> {
+  /** The dotted path so far, "" at the root. */
+  readonly path: string;
+  /** The scope of a child module: `p.at("attn1").at("to_q")` or `p.at("attn1.to_q")`. */
+  at(name: string | number): Scope<T>;
+  /** The parameter of this name, which must have exactly this shape. */
+  param(name: string, shape: Shape, init: Initializer): T;
+}
+
+const join = (path: string, name: string | number): string => (path === "" ? String(name) : `${path}.${name}`);
+
+/** A scope over given tensors. A missing parameter or a wrong shape is a `ParameterError` that names it. */
+export function scope<T>(ops: Ops<T>, params: TensorMap<T>, path = ""): Scope<T> {
+  return {
+    path,
+    at: (name) => scope(ops, params, join(path, name)),
+    param(name, shape, _init) {
+      const full = join(path, name);
+      const tensor = params[full];
+      if (tensor === undefined) {
+        throw new ParameterError(
+          "MISSING_PARAMETER",
+          `The model needs the parameter "${full}" of shape [${shape.join(", ")}], which the given weights lack. ` +
+            `Check that the weights belong to this configuration.`,
+        );
+      }
+      const actual = ops.shape(tensor);
+      if (actual.length !== shape.length || actual.some((size, axis) => size !== shape[axis])) {
+        throw new ParameterError(
+          "SHAPE_MISMATCH",
+          `The parameter "${full}" must have shape [${shape.join(", ")}], the given weights have [${actual.join(", ")}]. ` +
+            `Check that the weights belong to this configuration.`,
+        );
+      }
+      return tensor;
+    },
+  };
+}
+
+/**
+ * Names, shapes and initialisations of all parameters that a model uses, in the order of first use.
+ * The model is traced once with symbolic inputs; nothing is computed.
+ *
+ * @example
+ * const specs = declareParameters((ops, p, { x }) => dense(ops, p, x), { x: { shape: [1, 8] } });
+ */
+export function declareParameters<In extends string>(
+  model: <T>(ops: Ops<T>, p: Scope<T>, inputs: Readonly<Record<In, T>>) => unknown,
+  inputs: Readonly<Record<In, TensorSpec>>,
+): Record<string, ParameterSpec> {
+  const builder = new GraphBuilder();
+  const specs: Record<string, ParameterSpec> = {};
+  const tensors: Record<string, ReturnType<GraphBuilder["input"]>> = {};
+  const declaring = (path: string): Scope<ReturnType<GraphBuilder["input"]>> => ({
+    path,
+    at: (name) => declaring(join(path, name)),
+    param(name, shape, init) {
+      const full = join(path, name);
+      specs[full] ??= { shape, init };
+      return (tensors[full] ??= builder.input(full, shape, "float32"));
+    },
+  });
+  const symbolic = Object.fromEntries(
+    Object.entries<TensorSpec>(inputs).map(([name, spec]) => [
+      name,
+      builder.input(`input:${name}`, spec.shape, spec.dtype ?? "float32"),
+    ]),
+  ) as Record<In, ReturnType<GraphBuilder["input"]>>;
+  model(builder.ops, declaring(""), symbolic);
+  return specs;
+}
+
+/**
+ * Lists everything that is wrong with given weights for a model, at once, as one `ParameterError`; returns if nothing is.
+ */
+export function checkParameters(
+  specs: Readonly<Record<string, TensorSpec>>,
+  weights: Readonly<Record<string, { readonly shape: Shape }>>,
+): void {
+  const missing: string[] = [];
+  const wrong: string[] = [];
+  for (const [name, { shape }] of Object.entries(specs)) {
+    const found = weights[name];
+    if (!found) missing.push(`  missing: ${name} [${shape.join(", ")}]`);
+    else if (found.shape.join() !== shape.join()) {
+      wrong.push(`  shape: ${name} must be [${shape.join(", ")}], got [${found.shape.join(", ")}]`);
+    }
+  }
+  const extra = Object.keys(weights)
+    .filter((name) => !(name in specs))
+    .map((name) => `  unexpected: ${name} [${weights[name]?.shape.join(", ")}]`);
+  const problems = [...missing, ...wrong, ...extra];
+  if (problems.length === 0) return;
+  const code = missing.length > 0 ? "MISSING_PARAMETER" : wrong.length > 0 ? "SHAPE_MISMATCH" : "UNEXPECTED_PARAMETER";
+  throw new ParameterError(
+    code,
+    `The weights do not fit the model (${missing.length} missing, ${wrong.length} of another shape, ${extra.length} unexpected):\n` +
+      `${problems.join("\n")}\nCheck that the weights belong to this configuration.`,
+  );
+}
+
+/** The parameters whose names begin with `prefix`, without it. `select(params, "student.")`. */
+export function select<V>(params: Readonly<Record<string, V>>, prefix: string): Record<string, V> {
+  return Object.fromEntries(
+    Object.entries(params)
+      .filter(([name]) => name.startsWith(prefix))
+      .map(([name, value]) => [name.slice(prefix.length), value]),
+  );
+}
+
+/** The same parameters with `prefix` before each name. */
+export function prefixed<V>(params: Readonly<Record<string, V>>, prefix: string): Record<string, V> {
+  return Object.fromEntries(Object.entries(params).map(([name, value]) => [prefix + name, value]));
+}
+
+/** A record of the same names with each value replaced. */
+export function mapTensors<A, B>(params: Readonly<Record<string, A>>, f: (value: A, name: string) => B): Record<string, B> {
+  return Object.fromEntries(Object.entries(params).map(([name, value]) => [name, f(value, name)]));
+}
+
+export type HostParams = TensorMap<HostTensor>;

@@ -1,0 +1,39 @@
+import { fileURLToPath } from "node:url";
+import { defineConfig } from "vitest/config";
+
+const packages = fileURLToPath(new URL("./packages/", import.meta.url));
+
+export default defineConfig({
+  test: {
+    pool: "forks",
+    maxWorkers: 2,
+    projects: [
+      {
+        extends: true,
+        // Sources of other packages, so that tests need no build.
+        resolve: {
+          alias: [
+            { find: /^@sdxs\/([a-z-]+)\/([a-z-]+)$/, replacement: `${packages}$1/src/$2.ts` },
+            { find: /^@sdxs\/([a-z-]+)$/, replacement: `${packages}$1/src/index.ts` },
+          ],
+        },
+        test: {
+          name: "source",
+          include: ["packages/*/src/**/*.test.ts", "recipes/*/src/**/*.test.ts", "bench/**/*.test.ts"],
+          testTimeout: 120_000,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "packages",
+          include: ["e2e/*.test.ts"],
+          // Packs every package; they must have been built.
+          globalSetup: "e2e/pack.ts",
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
+        },
+      },
+    ],
+  },
+});
