@@ -1,0 +1,100 @@
+export {
+  InvalidArgumentError,
+  MalformedFileError,
+  MissingPackageError,
+  ParameterError,
+  SdxsError,
+  ShapeError,
+  UnsupportedConfigError,
+  type ErrorCode,
+} from "./errors.js";
+export { HostTensor, sizeOf, type DType, type HostData, type Shape } from "./host-tensor.js";
+export type {
+  Conv2dOptions,
+  FusedOps,
+  LossAndAux,
+  MatmulOptions,
+  Operand,
+  Ops,
+  Padding,
+  ReduceOptions,
+  TensorMap,
+} from "./ops.js";
+export type {
+  Backend,
+  CompileSpec,
+  CompiledProgram,
+  ParameterSpec,
+  Program,
+  StepReport,
+  TensorSpec,
+  Trainable,
+} from "./program.js";
+export {
+  checkParameters,
+  declareParameters,
+  mapTensors,
+  prefixed,
+  scope,
+  select,
+  type HostParams,
+  type Scope,
+} from "./scope.js";
+export { attention, gelu, groupNorm, layerNorm, linear, quickGelu, silu } from "./functional.js";
+export {
+  convLayer,
+  groupNormLayer,
+  layerNormLayer,
+  linearLayer,
+  type ConvLayerOptions,
+  type LinearLayerOptions,
+} from "./layers.js";
+export { fanInUniform, normal, ones, uniform, zeros, type Initializer } from "./initializers.js";
+export { random, type Random, type StreamName } from "./random.js";
+export { initialize } from "./initialize.js";
+export { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16 } from "./half.js";
+export {
+  openSafetensors,
+  parseSafetensorsHeader,
+  readSafetensors,
+  safetensorsChunks,
+  safetensorsHeaderLength,
+  writeSafetensors,
+  type RandomAccessSource,
+  type SafetensorsDType,
+  type SafetensorsHeader,
+  type SafetensorsInfo,
+  type SafetensorsReader,
+  type WriteSafetensorsOptions,
+} from "./safetensors.js";
+export {
+  constantSchedule,
+  cosineSchedule,
+  polynomialSchedule,
+  warmupSchedule,
+  type DecayOptions,
+  type PolynomialOptions,
+  type Schedule,
+  type WarmupOptions,
+} from "./schedules.js";
+export {
+  adamW,
+  type AdamW,
+  type AdamWOptions,
+  type AdamWResult,
+  type AdamWState,
+  type AdamWUpdate,
+  type BiasCorrections,
+  type ResolvedAdamWOptions,
+} from "./adamw.js";
+export {
+  configReader,
+  either,
+  finiteNumber,
+  flag,
+  listOf,
+  nullable,
+  oneOf,
+  positiveInteger,
+  type FieldType,
+} from "./model-config.js";
