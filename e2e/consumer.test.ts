@@ -1,0 +1,85 @@
+import { mkdtemp, mkdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import ts from "typescript";
+import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
+import { readmeProgram } from "./readme-program.js";
+import { publishedPackages, root, run, tarballOf } from "./workspace.js";
+
+// What a consumer adds by choice: optional peers and the types of Node. Linked, because they are hundreds of megabytes.
+const consumersOwn = ["@tensorflow/tfjs", "onnxruntime-node", "@types/node"];
+
+const entries = publishedPackages.flatMap(({ manifest }) =>
+  Object.keys(manifest.exports)
+    .filter((subpath) => subpath !== "./package.json")
+    .map((subpath) => join(manifest.name, subpath)),
+);
+
+/** An empty folder into which the tarballs are installed, as anybody would install the packages. */
+let consumer: string;
+
+beforeAll(async () => {
+  consumer = await mkdtemp(join(tmpdir(), "sdxs-consumer-"));
+  await write("package.json", JSON.stringify({ private: true }));
+  const tarballs = publishedPackages.map(({ manifest }) => tarballOf(manifest, inject("tarballs")));
+  await run("npm", ["install", "--no-audit", "--no-fund", "--prefer-offline", ...tarballs], consumer);
+  for (const name of consumersOwn) {
+    const link = join(consumer, "node_modules", name);
+    await mkdir(dirname(link), { recursive: true });
+    await symlink(join(root, "node_modules", name), link);
+  }
+});
+
+afterAll(() => rm(consumer, { recursive: true }));
+
+const write = (name: string, text: string): Promise<void> => writeFile(join(consumer, name), text);
+
+/** The names that each entry exports, as the given expression loads it inside a loop over `entry`. */
+async function exportedNames(file: string, load: string): Promise<Record<string, string[]>> {
+  const listed = `const names = {};
+    for (const entry of ${JSON.stringify(entries)})
+      names[entry] = Object.keys(${load}).filter((name) => name !== "default" && name !== "module.exports").sort();
+    process.stdout.write(JSON.stringify(names));`;
+  await write(file, listed);
+  return JSON.parse(await run("node", [file], consumer)) as Record<string, string[]>;
+}
+
+/** Type-checks files as a strict consumer does. */
+const typeCheck = (files: readonly string[], ...options: readonly string[]): Promise<string> =>
+  run(
+    join(root, "node_modules/.bin/tsc"),
+    ["--noEmit", "--strict", "--target", "es2022", "--module", "nodenext", "--types", "node", ...options, ...files],
+    consumer,
+  );
+
+test("every entry loads with import and with require, and exports the same names", async () => {
+  const imported = await exportedNames("load.mjs", "await import(entry)");
+  expect(await exportedNames("load.cjs", "require(entry)")).toEqual(imported);
+  expect(Object.keys(imported).filter((entry) => imported[entry]?.length === 0)).toEqual([]);
+});
+
+// Under a full check the types of tfjs themselves collide with TypeScript's own for WebGPU.
+const needingTfjs = entries.filter((entry) => entry === "@sdxs/tensor/tfjs");
+
+test.each([
+  { title: "in full", checked: entries.filter((entry) => !needingTfjs.includes(entry)), options: [] },
+  { title: "as far as a consumer sees them", checked: needingTfjs, options: ["--skipLibCheck"] },
+])("declarations type-check from ES modules and from CommonJS $title", async ({ checked, options }) => {
+  const program = checked.map((entry, index) => `export * as entry${index} from "${entry}";`).join("\n");
+  await write("entries.mts", program);
+  await write("entries.cts", program);
+  await typeCheck(["entries.mts", "entries.cts"], ...options);
+});
+
+describe.each(publishedPackages)("the program in the README of $manifest.name", ({ folder, manifest }) => {
+  const file = `readme-${manifest.name.slice("@sdxs/".length)}`;
+
+  test("type-checks and prints what it says", async () => {
+    const { source, expectedLines } = readmeProgram(await readFile(join(folder, "README.md"), "utf8"));
+    await write(`${file}.mts`, source);
+    await typeCheck([`${file}.mts`], "--skipLibCheck");
+    await write(`${file}.mjs`, ts.transpile(source, { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext }));
+    const output = await run("node", [`${file}.mjs`], consumer);
+    expect(output.trimEnd().split("\n")).toEqual(expectedLines);
+  });
+});
