@@ -98,3 +98,4 @@ export {
   positiveInteger,
   type FieldType,
 } from "./model-config.js";
+export { withGradients } from "./gradients.js";

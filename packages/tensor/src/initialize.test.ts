@@ -7,7 +7,12 @@ describe("initialize", () => {
 
   it("fills constants and draws numbers of the stated spread", () => {
     const params = initialize(
-      { scale: { shape: [3], init: ones }, shift: { shape: [3], init: zeros }, weight, noise: { shape: [40000], init: normal(0.02) } },
+      {
+        scale: { shape: [3], init: ones },
+        shift: { shape: [3], init: zeros },
+        weight,
+        noise: { shape: [40000], init: normal(0.02) },
+      },
       1,
     );
     expect([...params["scale"]!.data, ...params["shift"]!.data]).toEqual([1, 1, 1, 0, 0, 0]);

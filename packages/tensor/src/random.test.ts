@@ -49,8 +49,17 @@ describe("random", () => {
   });
 
   it("keeps giving the numbers that checkpoints and recorded results rely on", () => {
-    // Computed from the definition in Python: NumPy's uint64 arithmetic for Philox, the math module for Box-Muller.
-    // PINNED
+    // Computed from the definition by a separate program in Python's integers and math module.
+    const stream = random(42, "noise", 3);
+    expect([...stream.uniform([5]).data]).toEqual([
+      0.6211219429969788, 0.6083167791366577, 0.8791338205337524, 0.3616199493408203, 0.9046743512153625,
+    ]);
+    expect([...stream.normal([5]).data]).toEqual([
+      -0.14050695300102234, -1.1317425966262817, -3.124812126159668, -0.6509456038475037, 1.2184779644012451,
+    ]);
+    expect([...stream.integers([8], -5, 7).data]).toEqual([4, 6, 1, 4, 5, 0, 2, 0]);
+    expect([...stream.permutation(8)]).toEqual([0, 1, 2, 4, 5, 6, 3, 7]);
+    expect([...random("seed", -(2 ** 40)).uniform([2]).data]).toEqual([0.49903786182403564, 0.4397968649864197]);
   });
 
   it("names one stream by any way of splitting its path", () => {

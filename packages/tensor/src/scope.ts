@@ -105,7 +105,7 @@ export function checkParameters(
     }
   }
   const extra = Object.keys(weights)
-    .filter((name) => !(name in specs))
+    .filter((name) => !Object.hasOwn(specs, name))
     .map((name) => `  unexpected: ${name} [${weights[name]?.shape.join(", ")}]`);
   const problems = [...missing, ...wrong, ...extra];
   if (problems.length === 0) return;
@@ -132,7 +132,10 @@ export function prefixed<V>(params: Readonly<Record<string, V>>, prefix: string)
 }
 
 /** A record of the same names with each value replaced. */
-export function mapTensors<A, B>(params: Readonly<Record<string, A>>, f: (value: A, name: string) => B): Record<string, B> {
+export function mapTensors<A, B>(
+  params: Readonly<Record<string, A>>,
+  f: (value: A, name: string) => B,
+): Record<string, B> {
   return Object.fromEntries(Object.entries(params).map(([name, value]) => [name, f(value, name)]));
 }
 
