@@ -1,0 +1,54 @@
+import { InvalidArgumentError } from "@sdxs/tensor";
+import { noiseLevelAt, type NoiseSchedule } from "../noise-schedule.js";
+import { samplePredictionAt, type PredictionType } from "../prediction.js";
+import type { SamplerPlan } from "./plan.js";
+
+export interface LcmOptions {
+  readonly steps: number;
+  /** Default "epsilon". */
+  readonly prediction?: PredictionType;
+  /** Number of DDIM steps that the consistency model was distilled from. Default 50, that of the published models. */
+  readonly originalSteps?: number;
+  /** Factor of the timestep in the boundary condition. Default 10, that of the published models. */
+  readonly timestepScaling?: number;
+}
+
+/** Standard deviation of the data in the boundary condition of arXiv:2310.04378, Equation 9. */
+const SIGMA_DATA = 0.5;
+
+/**
+ * Multistep sampling of a latent consistency model (arXiv:2310.04378, Algorithm 3): predict x_0, noise it again.
+ * Every step but the last adds noise.
+ *
+ * Throws `InvalidArgumentError` for more steps than the model was distilled from.
+ */
+export function lcm(schedule: NoiseSchedule, options: LcmOptions): SamplerPlan {
+  const { steps, prediction = "epsilon", originalSteps = 50, timestepScaling = 10 } = options;
+  if (!Number.isInteger(steps) || steps < 1 || steps > originalSteps) {
+    throw new InvalidArgumentError(
+      `lcm: the number of steps must be a whole number in [1, ${originalSteps}], got ${steps}.`,
+    );
+  }
+  const stride = Math.floor(schedule.trainSteps / originalSteps);
+  const timesteps = Array.from({ length: steps }, (_, i) => {
+    const skipped = Math.floor((i * originalSteps) / steps);
+    return (originalSteps - skipped) * stride - 1;
+  });
+  return {
+    timesteps,
+    initNoiseSigma: 1,
+    steps: timesteps.map((timestep, i) => {
+      const scaled = timestep * timestepScaling;
+      const skip = SIGMA_DATA ** 2 / (scaled ** 2 + SIGMA_DATA ** 2);
+      const out = scaled / Math.hypot(scaled, SIGMA_DATA);
+      const next = timesteps[i + 1];
+      const { alpha, sigma } = next === undefined ? { alpha: 1, sigma: 0 } : noiseLevelAt(schedule, next);
+      return {
+        timestep,
+        inputScale: 1,
+        prediction: samplePredictionAt(prediction, noiseLevelAt(schedule, timestep)),
+        update: { sample: alpha * skip, predictions: [alpha * out], noise: sigma },
+      };
+    }),
+  };
+}

@@ -1,0 +1,39 @@
+import type { Ops } from "@sdxs/tensor";
+import { checkFeatureLists, weightedSum } from "./feature-lists.js";
+import { meanPerSample } from "./per-sample.js";
+
+export interface FeatureDistillationOptions {
+  /** One per feature map. Default 1 each, as in the paper's Equation 7 and BK-SDM. */
+  readonly weights?: readonly number[];
+}
+
+/**
+ * Feature knowledge distillation, Equation 7 of the SDXS paper (https://arxiv.org/abs/2403.16627):
+ *
+ *     L_FKD = sum_l w_l || f_l_student(x_t, t) - f_l_teacher(x_t, t) ||_2^2
+ *
+ * each norm as a mean over elements. No gradient flows into the teacher's features. The features of a large U-Net are far
+ * from unit scale, so this loss can dwarf the output's: that is what lambda_F of Equation 8 is for.
+ *
+ * @param studentFeatures maps [batch, ...]
+ * @param teacherFeatures maps of the teacher at the same places, same shapes
+ * @returns [batch]
+ *
+ * Throws `ShapeError` where lists or shapes differ.
+ *
+ * @example
+ * const loss = ops.mean(featureDistillationLoss(ops, student.features, teacher.features));
+ */
+export function featureDistillationLoss<T>(
+  ops: Ops<T>,
+  studentFeatures: readonly T[],
+  teacherFeatures: readonly T[],
+  options: FeatureDistillationOptions = {},
+): T {
+  const weights = options.weights ?? studentFeatures.map(() => 1);
+  checkFeatureLists(ops, "featureDistillationLoss", studentFeatures, teacherFeatures, weights);
+  const terms = studentFeatures.map((map, l) =>
+    meanPerSample(ops, ops.square(ops.sub(map, ops.stopGradient(teacherFeatures[l]!)))),
+  );
+  return weightedSum(ops, terms, weights);
+}

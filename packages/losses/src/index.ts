@@ -1,0 +1,12 @@
+export { denoisingLoss, minSnrWeights, type DenoisingOptions } from "./denoising.js";
+export { featureDistillationLoss, type FeatureDistillationOptions } from "./feature-distillation.js";
+export { featureMatchingLoss, type FeatureMatchingOptions } from "./feature-matching.js";
+export { featureSimilarity, type FeatureSimilarity, type FeatureSimilarityOptions } from "./feature-similarity.js";
+export { gaussianSsim, gaussianSsimMap, type GaussianSsimOptions } from "./gaussian-ssim.js";
+export { huber, type HuberOptions } from "./huber.js";
+export { klDivergence } from "./kl-divergence.js";
+export { l1 } from "./l1.js";
+export { mse } from "./mse.js";
+export { outputDistillationLoss } from "./output-distillation.js";
+export { pseudoHuber, type PseudoHuberOptions } from "./pseudo-huber.js";
+export { vaeDistillationLoss, type VaeDistillationOptions } from "./vae-distillation.js";

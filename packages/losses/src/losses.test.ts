@@ -1,0 +1,270 @@
+import { HostTensor, ShapeError, type Program } from "@sdxs/tensor";
+import { describe, expect, it } from "vitest";
+import {
+  denoisingLoss,
+  featureDistillationLoss,
+  featureMatchingLoss,
+  featureSimilarity,
+  gaussianSsim,
+  gaussianSsimMap,
+  huber,
+  klDivergence,
+  l1,
+  minSnrWeights,
+  mse,
+  outputDistillationLoss,
+  pseudoHuber,
+  vaeDistillationLoss,
+} from "./index.js";
+import {
+  backends,
+  evaluate,
+  expectClose,
+  fixture,
+  meanOf,
+  valuesAndGradients,
+  type PerSampleLoss,
+} from "./reference.test-support.js";
+
+const reference = await fixture("losses");
+const kl = await fixture("kl");
+
+// float32 against float32: outputs to 1e-4 of their largest value, gradients likewise.
+const TOLERANCE = 1e-4;
+
+describe.each(backends)("on %s", (_, on) => {
+  const x = reference("l1ds.x"); // [2, 3, 32, 48]
+  const y = reference("l1ds.y");
+
+  const elementwise: readonly (readonly [string, PerSampleLoss])[] = [
+    ["mse", (ops, { x, y }) => mse(ops, x!, y!)],
+    ["l1", (ops, { x, y }) => l1(ops, x!, y!)],
+    ["huber_0.5", (ops, { x, y }) => huber(ops, x!, y!, { delta: 0.5 })],
+    ["pseudo_huber_0.03", (ops, { x, y }) => pseudoHuber(ops, x!, y!, { c: 0.03 })],
+  ];
+  it.each(elementwise)("%s has PyTorch's mean, one value per sample and its analytic gradient", async (name, loss) => {
+    const result = await valuesAndGradients(on, loss, { x, y }, ["x"]);
+    expect(result["values"]!.shape).toEqual([2]);
+    expectClose([meanOf(result["values"]!)], reference(`${name}.out`).data, 1e-6);
+
+    const slope: Record<string, (d: number) => number> = {
+      mse: (d) => 2 * d,
+      l1: Math.sign,
+      "huber_0.5": (d) => Math.max(-0.5, Math.min(0.5, d)),
+      "pseudo_huber_0.03": (d) => d / Math.hypot(d, 0.03),
+    };
+    const expected = Array.from(x.data, (value, i) => slope[name]!(value - y.data[i]!) / x.data.length);
+    expectClose(result["grad.x"]!.data, expected, TOLERANCE, 0);
+  });
+
+  it("the samples of a batch do not mix", async () => {
+    const half = (tensor: HostTensor) => HostTensor.from([1, 3, 32, 48], tensor.data.slice(tensor.data.length / 2));
+    const program: Program = (ops, _params, { x, y }) => ({ values: vaeDistillationLoss(ops, x!, y!) });
+    const both = await evaluate(on, program, { x, y });
+    const second = await evaluate(on, program, { x: half(x), y: half(y) });
+    expectClose([both["values"]!.data[1]!], second["values"]!.data, 1e-6);
+  });
+
+  it("VAE distillation is PyTorch's L1 of images averaged down by 8, with its gradient", async () => {
+    const result = await valuesAndGradients(on, (ops, { x, y }) => vaeDistillationLoss(ops, x!, y!), { x, y }, ["x"]);
+    expectClose([meanOf(result["values"]!)], reference("l1ds.out.area").data, 1e-6);
+    expectClose(result["grad.x"]!.data, reference("l1ds.grad.area").data, TOLERANCE, 0);
+  });
+
+  it("VAE distillation adds the adversarial term to each sample", async () => {
+    const program: Program = (ops, _params, { x, y, adversarial }) => ({
+      without: vaeDistillationLoss(ops, x!, y!, { downsample: 1 }),
+      with: vaeDistillationLoss(ops, x!, y!, { downsample: 1, adversarial: adversarial! }),
+    });
+    const result = await evaluate(on, program, { x, y, adversarial: HostTensor.from([2], [0.5, 2]) });
+    const [first = 0, second = 0] = result["without"]!.data;
+    expectClose(result["with"]!.data, [first + 0.5, second + 2], 1e-6);
+    expectClose([(first + second) / 2], reference("l1.out").data, 1e-6);
+  });
+
+  it.each([0, 1, 2])("texture and structure of feature map %i are those of DISTS", async (l) => {
+    const program: Program = (ops, _params, { x, y }) => ({ ...featureSimilarity(ops, x!, y!) });
+    const result = await evaluate(on, program, { x: reference(`dists.x.${l}`), y: reference(`dists.y.${l}`) });
+    expect(result["texture"]!.shape).toEqual(reference(`dists.out.l.${l}`).shape);
+    expectClose(result["texture"]!.data, reference(`dists.out.l.${l}`).data, TOLERANCE);
+    expectClose(result["structure"]!.data, reference(`dists.out.s.${l}`).data, TOLERANCE);
+  });
+
+  it.each([0, 1, 2])("feature matching on map %i has DISTS's value and gradient of 1 - l s", async (l) => {
+    const inputs = { x: reference(`dists.x.${l}`), y: reference(`dists.y.${l}`) };
+    const result = await valuesAndGradients(on, (ops, { x, y }) => featureMatchingLoss(ops, [x!], [y!]), inputs, ["x"]);
+    expectClose([meanOf(result["values"]!)], reference(`dists.out.one_minus_mean_ls.${l}`).data, TOLERANCE);
+    expectClose(result["grad.x"]!.data, reference(`dists.grad_one_minus_mean_ls.x.${l}`).data, TOLERANCE, 0);
+  });
+
+  it("the texture and structure terms weighed by DISTS's alpha and beta give its score and gradients", async () => {
+    const names = ["x.0", "x.1", "x.2", "y.0", "y.1", "y.2"];
+    const inputs = Object.fromEntries(names.map((name) => [name, reference(`dists.${name}`)]));
+    // Normalised to a sum of 1 over all channels of all maps.
+    const alpha = reference("dists.alpha").data;
+    const beta = reference("dists.beta").data;
+    const total = [...alpha, ...beta].reduce((a, b) => a + b);
+    const loss: PerSampleLoss = (ops, given) => {
+      let begin = 0;
+      const maps = [0, 1, 2].map((l) => {
+        const { texture, structure } = featureSimilarity(ops, given[`x.${l}`]!, given[`y.${l}`]!);
+        const channels = ops.shape(texture)[1]!;
+        const share = (weights: ArrayLike<number>) =>
+          ops.constant(
+            Float32Array.from({ length: channels }, (_, c) => weights[begin + c]! / total),
+            [channels],
+          );
+        const score = ops.sum(ops.add(ops.mul(texture, share(alpha)), ops.mul(structure, share(beta))), { axes: [1] });
+        begin += channels;
+        return score;
+      });
+      return ops.sub(
+        1,
+        maps.reduce((a, b) => ops.add(a, b)),
+      );
+    };
+    const result = await valuesAndGradients(on, loss, inputs, ["x.0", "x.1", "x.2"]);
+    expectClose(result["values"]!.data, reference("dists.out.score").data, TOLERANCE);
+    for (const l of [0, 1, 2]) {
+      expectClose(result[`grad.x.${l}`]!.data, reference(`dists.grad_score_mean.x.${l}`).data, TOLERANCE, 0);
+    }
+  });
+
+  it("feature matching weighs its maps, evenly by default", async () => {
+    const inputs = Object.fromEntries(["x.0", "x.1", "y.0", "y.1"].map((name) => [name, reference(`dists.${name}`)]));
+    const program: Program = (ops, _params, given) => {
+      const lists = [
+        [given["x.0"]!, given["x.1"]!],
+        [given["y.0"]!, given["y.1"]!],
+      ] as const;
+      return {
+        even: featureMatchingLoss(ops, ...lists),
+        weighted: featureMatchingLoss(ops, ...lists, { weights: [2, 3] }),
+        same: featureMatchingLoss(ops, lists[0], lists[0]),
+      };
+    };
+    const result = await evaluate(on, program, inputs);
+    const [first, second] = [0, 1].map((l) => reference(`dists.out.one_minus_mean_ls.${l}`).item()) as [number, number];
+    expectClose([meanOf(result["even"]!)], [(first + second) / 2], TOLERANCE);
+    expectClose([meanOf(result["weighted"]!)], [2 * first + 3 * second], TOLERANCE);
+    expectClose(result["same"]!.data, [0, 0], 1e-6);
+  });
+
+  it("feature matching is finite, with a finite gradient, on maps of zeros", async () => {
+    const zero = HostTensor.filled([2, 3, 4, 4], 0);
+    const inputs = { x: zero, y: zero };
+    const result = await valuesAndGradients(on, (ops, { x, y }) => featureMatchingLoss(ops, [x!], [y!]), inputs, ["x"]);
+    expectClose(result["values"]!.data, [0, 0], 1e-6);
+    expectClose(result["grad.x"]!.data, new Float32Array(96), 1e-6);
+  });
+
+  it.each(["gray", "rgb", "feat"])(
+    "Gaussian-window SSIM of the %s image is scikit-image's, with its gradient",
+    async (name) => {
+      const asBatch = (tensor: HostTensor) => {
+        const [height = 1, width = 1] = tensor.shape.slice(-2);
+        return HostTensor.from([1, tensor.data.length / (height * width), height, width], tensor.data);
+      };
+      const inputs = { x: asBatch(reference(`ssim.${name}.x`)), y: asBatch(reference(`ssim.${name}.y`)) };
+      const dataRange = reference(`ssim.${name}.data_range`).item();
+      const loss: PerSampleLoss = (ops, { x, y }) => gaussianSsim(ops, x!, y!, { dataRange });
+      const result = await valuesAndGradients(on, loss, inputs, ["x"]);
+      expectClose(result["values"]!.data, reference(`ssim.${name}.out.mean`).data, TOLERANCE);
+      expectClose(result["grad.x"]!.data, reference(`ssim.${name}.grad_mean.x`).data, TOLERANCE, 0);
+
+      // The reference's map also covers the border, where its window leaves the image; ours begins 5 pixels further in.
+      const program: Program = (ops, _params, { x, y }) => ({ map: gaussianSsimMap(ops, x!, y!, { dataRange }) });
+      const { map } = await evaluate(on, program, inputs);
+      const full = asBatch(reference(`ssim.${name}.out.full`));
+      const [, channels = 1, height = 1, width = 1] = full.shape;
+      const inner: number[] = [];
+      for (let c = 0; c < channels; c++) {
+        for (let row = 5; row < height - 5; row++) {
+          for (let column = 5; column < width - 5; column++)
+            inner.push(full.data[(c * height + row) * width + column]!);
+        }
+      }
+      expectClose(map!.data, inner, TOLERANCE);
+    },
+  );
+
+  it("the KL divergence is that of diffusers' DiagonalGaussianDistribution", async () => {
+    const inputs = { mean: kl("mean"), logVariance: kl("logvar") };
+    const loss: PerSampleLoss = (ops, given) => klDivergence(ops, given["mean"]!, given["logVariance"]!);
+    const result = await valuesAndGradients(on, loss, inputs, ["mean", "logVariance"]);
+    expectClose(result["values"]!.data, kl("kl").data, 1e-6);
+    // Of the mean over two samples: mean / 2 and (exp(logVariance) - 1) / 4.
+    expectClose(
+      result["grad.mean"]!.data,
+      Array.from(kl("mean").data, (m) => m / 2),
+      TOLERANCE,
+      0,
+    );
+    expectClose(
+      result["grad.logVariance"]!.data,
+      Array.from(kl("logvar").data, (v) => Math.expm1(v) / 4),
+      TOLERANCE,
+      0,
+    );
+  });
+
+  it("distillation losses teach the student alone", async () => {
+    const inputs = { student: x, teacher: y };
+    const loss: PerSampleLoss = (ops, { student, teacher }) =>
+      ops.add(
+        outputDistillationLoss(ops, student!, teacher!),
+        featureDistillationLoss(ops, [student!, student!], [teacher!, teacher!], { weights: [0.5, 1.5] }),
+      );
+    const result = await valuesAndGradients(on, loss, inputs, ["student", "teacher"]);
+    expectClose([meanOf(result["values"]!)], [3 * reference("mse.out").item()], 1e-6);
+    const expected = Array.from(x.data, (value, i) => (6 * (value - y.data[i]!)) / x.data.length);
+    expectClose(result["grad.student"]!.data, expected, TOLERANCE, 0);
+    expectClose(result["grad.teacher"]!.data, new Float32Array(y.data.length), 1e-9);
+  });
+
+  it("the denoising loss weighs each sample by min-SNR", async () => {
+    // snr = 9 and 1 / 9, on either side of gamma = 5.
+    const alpha = HostTensor.from([2], [Math.sqrt(0.9), Math.sqrt(0.1)]);
+    const sigma = HostTensor.from([2], [Math.sqrt(0.1), Math.sqrt(0.9)]);
+    const program: Program = (ops, _params, { x, y, alpha, sigma }) => {
+      const level = { alpha: alpha!, sigma: sigma! };
+      const epsilon = minSnrWeights(ops, "epsilon", level);
+      return {
+        plain: denoisingLoss(ops, x!, y!),
+        weighted: denoisingLoss(ops, x!, y!, { weights: epsilon }),
+        epsilon,
+        velocity: minSnrWeights(ops, "v_prediction", level),
+        sample: minSnrWeights(ops, "sample", level),
+      };
+    };
+    const result = await evaluate(on, program, { x, y, alpha, sigma });
+    expectClose([meanOf(result["plain"]!)], reference("mse.out").data, 1e-6);
+    expectClose(result["epsilon"]!.data, [5 / 9, 1], 1e-5);
+    expectClose(result["velocity"]!.data, [5 / 10, 1 / 10], 1e-5);
+    expectClose(result["sample"]!.data, [5, 1 / 9], 1e-5);
+    const [first = 0, second = 0] = result["plain"]!.data;
+    expectClose(result["weighted"]!.data, [(first * 5) / 9, second], 1e-5);
+  });
+
+  it("every loss refuses tensors of different shapes instead of broadcasting", async () => {
+    const narrow = HostTensor.filled([2, 3, 32, 1], 0);
+    const losses: PerSampleLoss[] = [
+      ...elementwise.map(([, loss]) => loss),
+      (ops, { x, y }) => vaeDistillationLoss(ops, x!, y!),
+      (ops, { x, y }) => featureMatchingLoss(ops, [x!], [y!]),
+      (ops, { x, y }) => featureDistillationLoss(ops, [x!], [y!]),
+      (ops, { x, y }) => outputDistillationLoss(ops, x!, y!),
+      (ops, { x, y }) => denoisingLoss(ops, x!, y!),
+      (ops, { x, y }) => klDivergence(ops, x!, y!),
+      (ops, { x, y }) => gaussianSsim(ops, x!, y!, { dataRange: 2 }),
+      (ops, { x }) => vaeDistillationLoss(ops, x!, x!, { downsample: 7 }),
+      (ops, { x }) => featureMatchingLoss(ops, [x!], [x!, x!]),
+      (ops, { x }) => denoisingLoss(ops, x!, x!, { weights: x! }),
+      (ops, { y }) => gaussianSsim(ops, y!, y!, { dataRange: 2 }),
+    ];
+    for (const loss of losses) {
+      const program: Program = (ops, _params, inputs) => ({ values: loss(ops, inputs) });
+      await expect(evaluate(on, program, { x, y: narrow }), String(loss)).rejects.toThrowError(ShapeError);
+    }
+  });
+});
