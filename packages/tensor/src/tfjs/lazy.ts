@@ -68,11 +68,11 @@ export function withOutputGradient(
   tf: TensorFlow,
   x: Tensor,
   kernel: (x: Tensor) => Tensor,
-  gradient: (dy: Tensor, y: Tensor) => Tensor,
+  gradient: (dy: Tensor, y: Tensor, x: Tensor) => Tensor,
 ): Tensor {
   const operation = (input: Tensor): Tensor =>
     tf.customGrad((...given) => {
-      const [x, save] = given as [Tensor, tfjs.GradSaver];
+      const [x, save] = given as [Tensor, tfjs.GradSaveFunc];
       const value = kernel(x);
       save([x, value]);
       return {
@@ -80,7 +80,7 @@ export function withOutputGradient(
         gradFunc: (dy, saved) => {
           const [savedX, savedValue] = saved as [Tensor, Tensor];
           const recorded = tf.engine().state.gradientDepth > 0;
-          return gradient(dy, recorded ? operation(savedX) : savedValue);
+          return gradient(dy, recorded ? operation(savedX) : savedValue, savedX);
         },
       };
     })(input);

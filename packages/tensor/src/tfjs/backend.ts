@@ -1,0 +1,166 @@
+import type { NamedTensorMap } from "@tensorflow/tfjs";
+import { MissingPackageError, SdxsError, ShapeError } from "../errors.js";
+import { GraphBuilder } from "../graph/builder.js";
+import { sameShape, show } from "../graph/shapes.js";
+import { HostTensor } from "../host-tensor.js";
+import type { Ops, TensorMap } from "../ops.js";
+import type { Backend, CompileSpec, CompiledProgram, Program, TensorSpec } from "../program.js";
+import { mapTensors } from "../scope.js";
+import type { Tensor, TensorFlow } from "./lazy.js";
+import { tfjsOps } from "./ops.js";
+import { tfjsTrainable } from "./trainable.js";
+
+export type TfjsBackendName = "cpu" | "wasm" | "webgl" | "webgpu" | "tensorflow";
+
+export interface TfjsBackendOptions {
+  /** The namespace of `@tensorflow/tfjs`: `import * as tf from "@tensorflow/tfjs"`. */
+  readonly tf: TensorFlow;
+  /**
+   * Which tfjs backend computes. "wasm" and "webgpu" need their package to be imported before;
+   * "tensorflow" is that of `@tensorflow/tfjs-node` and `@tensorflow/tfjs-node-gpu`.
+   */
+  readonly backend: TfjsBackendName;
+}
+
+/** The package that registers each backend. */
+const packages: Readonly<Record<TfjsBackendName, string>> = {
+  cpu: "@tensorflow/tfjs",
+  webgl: "@tensorflow/tfjs",
+  wasm: "@tensorflow/tfjs-backend-wasm",
+  webgpu: "@tensorflow/tfjs-backend-webgpu",
+  tensorflow: "@tensorflow/tfjs-node",
+};
+
+/**
+ * A backend that runs programs with tfjs, operation by operation.
+ *
+ * Several of them may live at once (they switch tfjs's one active backend before they compute), but a tensor
+ * belongs to the backend that made it. `memory` counts all tensors of tfjs.
+ *
+ * @throws MissingPackageError where the tfjs backend's package was not imported.
+ * @throws SdxsError with code BACKEND_FAILURE where tfjs cannot start it (no WebGPU adapter, no .wasm file).
+ *
+ * @example
+ * import * as tf from "@tensorflow/tfjs";
+ * import "@tensorflow/tfjs-backend-wasm";
+ * const backend = await tfjsBackend({ tf, backend: "wasm" });
+ */
+export async function tfjsBackend({ tf, backend: name }: TfjsBackendOptions): Promise<Backend<Tensor>> {
+  if (!tf.findBackendFactory(name)) {
+    throw new MissingPackageError(packages[name], `The tfjs backend "${name}" (import it beside @tensorflow/tfjs; it)`);
+  }
+  if (!(await tf.setBackend(name))) {
+    throw new SdxsError(
+      "BACKEND_FAILURE",
+      `tfjs could not start its backend "${name}"; its own message stands in the console. ` +
+        `Check that the device offers it, or choose another backend.`,
+    );
+  }
+  await tf.ready();
+  const ops = tfjsOps(tf);
+  // A backend that has started once is active again as soon as setBackend is called.
+  const activate = (): void => {
+    if (tf.getBackend() !== name) void tf.setBackend(name);
+  };
+  const upload = (tensor: HostTensor): Tensor => {
+    activate();
+    // A copy: some tfjs backends read the data later, or keep it.
+    return tf.tensor(tensor.data.slice(), [...tensor.shape], tensor.dtype);
+  };
+  const download = async (tensor: Tensor): Promise<HostTensor> => {
+    activate();
+    const data = await tensor.data();
+    if (tensor.dtype === "bool") return new HostTensor(tensor.shape, Uint8Array.from(data));
+    return new HostTensor(tensor.shape, tensor.dtype === "int32" ? Int32Array.from(data) : Float32Array.from(data));
+  };
+  const dispose = (tensor: Tensor): void => tf.dispose(tensor);
+
+  return {
+    name: `tfjs-${name}`,
+    upload,
+    download,
+    dispose,
+    memory() {
+      const { numTensors, numBytes } = tf.memory();
+      return { tensors: numTensors, bytes: numBytes };
+    },
+    compile: async <In extends string, Out extends string>(program: Program<In, Out>, spec: CompileSpec<In>) => {
+      const started = performance.now();
+      activate();
+      checkByTracing(program, spec);
+      const frozen = mapTensors(spec.frozen ?? {}, upload);
+      return new TfjsProgram(tf, ops, program, spec, frozen, upload, performance.now() - started);
+    },
+    trainable: (initial, optimizer) => tfjsTrainable({ tf, ops, upload, download }, initial, optimizer),
+  };
+}
+
+/** Runs a program once on symbolic tensors, so that what does not fit is an error before anything is computed. */
+function checkByTracing<In extends string>(program: Program<In>, spec: CompileSpec<In>): void {
+  const builder = new GraphBuilder();
+  const symbolic = (specs: Readonly<Record<string, TensorSpec>>, prefix: string) =>
+    mapTensors(specs, ({ shape, dtype }, name) => builder.input(prefix + name, shape, dtype ?? "float32"));
+  const params = { ...symbolic(spec.frozen ?? {}, "frozen:"), ...symbolic(spec.params ?? {}, "param:") };
+  program(builder.ops, params, symbolic(spec.inputs, "input:") as Record<In, (typeof params)[string]>);
+}
+
+class TfjsProgram<In extends string, Out extends string> implements CompiledProgram<Tensor, In, Out> {
+  private disposed = false;
+
+  constructor(
+    private readonly tf: TensorFlow,
+    private readonly ops: Ops<Tensor>,
+    private readonly program: Program<In, Out>,
+    private readonly spec: CompileSpec<In>,
+    private readonly frozen: TensorMap<Tensor>,
+    private readonly upload: (tensor: HostTensor) => Tensor,
+    readonly compileMs: number,
+  ) {}
+
+  async run(
+    params: TensorMap<Tensor | HostTensor>,
+    inputs: Readonly<Record<In, Tensor | HostTensor>>,
+  ): Promise<Readonly<Record<Out, Tensor>>> {
+    if (this.disposed) throw new SdxsError("DISPOSED", "This program was disposed of. Compile it again.");
+    checkAgainstSpec("parameter", this.spec.params ?? {}, params);
+    checkAgainstSpec("input", this.spec.inputs, inputs);
+    const { tf } = this;
+    return tf.tidy(() => {
+      // Not instanceof: a HostTensor may come from the other of the package's ESM and CJS copies.
+      const onDevice = (tensor: Tensor | HostTensor): Tensor => ("dataId" in tensor ? tensor : this.upload(tensor));
+      const given = { ...this.frozen, ...mapTensors(params, onDevice) };
+      const results = this.program(this.ops, given, mapTensors(inputs, onDevice) as Record<In, Tensor>);
+      // A result may be an operand that was handed through: a copy has an owner of its own.
+      return mapTensors(results, (result) => tf.clone(result)) as NamedTensorMap as Record<Out, Tensor>;
+    });
+  }
+
+  async dispose(): Promise<void> {
+    if (!this.disposed) this.tf.dispose(Object.values(this.frozen));
+    this.disposed = true;
+  }
+}
+
+function checkAgainstSpec(
+  kind: "parameter" | "input",
+  specs: Readonly<Record<string, TensorSpec>>,
+  given: TensorMap<{ readonly shape: readonly number[]; readonly dtype: string }>,
+): void {
+  for (const [name, { shape, dtype = "float32" }] of Object.entries(specs)) {
+    const tensor = given[name];
+    if (tensor === undefined) {
+      throw new SdxsError(
+        kind === "parameter" ? "MISSING_PARAMETER" : "INVALID_ARGUMENT",
+        `run: the program was compiled with the ${kind} "${name}" of shape ${show(shape)}, which is missing.`,
+      );
+    }
+    if (!sameShape(tensor.shape, shape)) {
+      throw new ShapeError(
+        `run: the ${kind} "${name}" must have shape ${show(shape)}, got ${show(tensor.shape)}. Compile again for other shapes.`,
+      );
+    }
+    if (tensor.dtype !== dtype) {
+      throw new SdxsError("DTYPE_MISMATCH", `run: the ${kind} "${name}" must be ${dtype}, got ${tensor.dtype}.`);
+    }
+  }
+}
