@@ -19,6 +19,7 @@ export default Object.entries(ceilings).map(([entry, limit]) => {
     name: `@sdxs/${entry}`,
     path: `packages/${name}/dist/${subpath}.js`,
     limit,
+    gzip: true,
     ignore: ["@sdxs/*", "@tensorflow/*", "onnxruntime-*", "@huggingface/*", "node:*"],
   };
 });
