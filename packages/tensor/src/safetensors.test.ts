@@ -116,8 +116,22 @@ describe("parseSafetensorsHeader", () => {
     ["an array", file("[]", 0), /must be a JSON object/],
     ["null", file("null", 0), /must be a JSON object/],
     ["deep nesting", file("[".repeat(100000), 0), /nested more deeply/],
-    ["a name twice", file('{"a":{"dtype":"F32","shape":[],"data_offsets":[0,4]},"\\u0061":{}}', 4), /names "a" twice/],
+    ["a name twice", file('{"a":{"dtype":"F32","shape":[],"data_offsets":[0,4]},"\\u0061":{}}', 4), /"a" twice/],
     ["a field twice", file('{"a":{"dtype":"F32","shape":[],"shape":[1],"data_offsets":[0,4]}}', 4), /"shape" twice/],
+    ["a list that costs more than its text", file(`{"a":[${"0,".repeat(100000)}0]}`, 0), /more than 65 elements/],
+    [
+      "objects that cost more than their text",
+      file(
+        `{${'"a":{},'.repeat(100)}"b":{}}`.replaceAll(/"a"/g, (_, at: number) => `"${at}"`),
+        0,
+      ),
+      /more objects than tensors/,
+    ],
+    [
+      "a tensor with an endless name",
+      file({ ["a".repeat(1e6)]: 3 }, 0),
+      /^.{0,300}\.\.\. \(1000002 characters\) must be/,
+    ],
     ["a tensor that is no object", file({ a: 3 }, 0), /"a" must be described by an object/],
     ["an unknown type", file({ a: { ...F32([1], 0, 4), dtype: "Q4" } }, 4), /"a" has the element type "Q4"/],
     ["an inherited name as type", file({ a: { ...F32([1], 0, 4), dtype: "toString" } }, 4), /type "toString"/],

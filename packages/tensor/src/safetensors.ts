@@ -134,7 +134,7 @@ export function parseSafetensorsHeader(prefix: Uint8Array, fileSize: number): Sa
     if (offset !== position) {
       const problem = offset < position ? "overlap the tensor before" : "leave a gap after the tensor before";
       throw new MalformedFileError(
-        `safetensors: the bytes of the tensor "${name}" ${problem}: they begin at ${offset - dataStart} ` +
+        `safetensors: the bytes of the tensor ${quote(name)} ${problem}: they begin at ${offset - dataStart} ` +
           `instead of ${position - dataStart}.`,
       );
     }
@@ -387,33 +387,51 @@ function parseJson(bytes: Uint8Array): Record<string, unknown> {
 }
 
 /**
- * What `JSON.parse` does not tell: whether an object names a member twice (it keeps the last), and nesting beyond
- * what a header has, which could cost far more memory than the text.
+ * What `JSON.parse` does not tell: whether an object names a member twice (it keeps the last); and what no valid
+ * header has and could cost far more memory than its text: deep nesting, long lists, very many objects.
  */
 function checkJsonStructure(text: string): void {
-  const open: (Set<string> | undefined)[] = []; // names per open object, undefined for an array
+  const open: { readonly names: Set<string> | undefined; commas: number }[] = []; // names of an object, none of a list
+  let objects = 0;
   for (let i = 0; i < text.length; i++) {
     const character = text[i];
+    const innermost = open.at(-1);
     if (character === "{" || character === "[") {
       // {"name": {"shape": [...]}}
-      if (open.length === 3)
+      if (open.length === 3) {
         throw new MalformedFileError("safetensors: the header is nested more deeply than the format.");
-      open.push(character === "{" ? new Set() : undefined);
+      }
+      open.push({ names: character === "{" ? new Set() : undefined, commas: 0 });
+      // Beside the root and the metadata: the shortest tensor, ,"":{"dtype":"U8","shape":[],"data_offsets":[0,0]}
+      if (character === "{" && ++objects > 2 + text.length / 50) {
+        throw new MalformedFileError("safetensors: the header has more objects than tensors could fit.");
+      }
     } else if (character === "}" || character === "]") {
       open.pop();
+    } else if (character === "," && innermost !== undefined) {
+      innermost.commas++;
+      if (innermost.names === undefined && innermost.commas > MAX_AXES) {
+        throw new MalformedFileError(`safetensors: the header has a list of more than ${MAX_AXES + 1} elements.`);
+      }
     } else if (character === '"') {
       const start = i;
       for (i++; i < text.length && text[i] !== '"'; i++) if (text[i] === "\\") i++;
       let next = i + 1;
       while (next < text.length && " \t\n\r".includes(text[next]!)) next++;
-      const names = open.at(-1);
-      if (names === undefined || text[next] !== ":") continue;
-      const name: unknown = JSON.parse(text.slice(start, i + 1));
-      if (typeof name !== "string") continue;
-      if (names.has(name)) throw new MalformedFileError(`safetensors: the header names "${name}" twice.`);
-      names.add(name);
+      if (innermost?.names === undefined || text[next] !== ":") continue;
+      const name = JSON.parse(text.slice(start, i + 1)) as string;
+      if (innermost.names.has(name)) {
+        throw new MalformedFileError(`safetensors: the header has ${quote(name)} twice in one object.`);
+      }
+      innermost.names.add(name);
     }
   }
+}
+
+/** For messages: of a hostile file's texts only the beginning. */
+function quote(value: unknown): string {
+  const text = String(JSON.stringify(value)); // a field that is absent reads undefined
+  return text.length <= 200 ? text : `${text.slice(0, 200)}... (${text.length} characters)`;
 }
 
 function checkMetadata(entry: unknown): Record<string, string> {
@@ -422,7 +440,7 @@ function checkMetadata(entry: unknown): Record<string, string> {
   }
   for (const [key, value] of Object.entries(entry)) {
     if (typeof value !== "string") {
-      throw new MalformedFileError(`safetensors: the metadata "${key}" must be a text, got ${typeof value}.`);
+      throw new MalformedFileError(`safetensors: the metadata ${quote(key)} must be a text, got ${typeof value}.`);
     }
   }
   return entry as Record<string, string>;
@@ -430,14 +448,12 @@ function checkMetadata(entry: unknown): Record<string, string> {
 
 function checkEntry(name: string, entry: unknown, dataStart: number, fileSize: number): SafetensorsInfo {
   const fail = (problem: string): never => {
-    throw new MalformedFileError(`safetensors: the tensor "${name}" ${problem}.`);
+    throw new MalformedFileError(`safetensors: the tensor ${quote(name)} ${problem}.`);
   };
   if (typeof entry !== "object" || entry === null) return fail("must be described by an object");
   const { dtype, shape, data_offsets: offsets } = entry as Record<string, unknown>;
   if (typeof dtype !== "string" || !Object.hasOwn(BYTES_PER_ELEMENT, dtype)) {
-    return fail(
-      `has the element type ${JSON.stringify(dtype)}; known are ${Object.keys(BYTES_PER_ELEMENT).join(", ")}`,
-    );
+    return fail(`has the element type ${quote(dtype)}; known are ${Object.keys(BYTES_PER_ELEMENT).join(", ")}`);
   }
   if (!isNaturalNumbers(shape)) return fail(`needs a "shape" of whole numbers`);
   if (shape.length > MAX_AXES) return fail(`has ${shape.length} axes; at most ${MAX_AXES} are accepted`);
