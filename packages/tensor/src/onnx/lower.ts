@@ -3,9 +3,6 @@ import { sizeOf, type Shape } from "../host-tensor.js";
 import type { Node, OpName } from "../graph/node.js";
 import { ELEMENT_TYPE, OnnxGraph, type AttributeValue } from "./model.js";
 
-/** Feature maps from this many pixels on keep channels outermost in weight gradients (measured: bench/README.md). */
-const CHANNEL_MAJOR_FROM_PIXELS = 256;
-
 export interface LoweredOutput {
   /** The ONNX value that holds the output. */
   readonly value: string;
@@ -339,7 +336,12 @@ function inputGradient(l: Lowering, node: Node): string {
   });
 }
 
-/** One matrix product over all pixels per tap of the kernel, of one operand shifted against the other. */
+/**
+ * One matrix product over all pixels per tap of the kernel, of one operand shifted against the other.
+ *
+ * Both are first laid out as [height, width, batch, channels], where a shift by rows or columns moves long
+ * consecutive pieces of memory; in [batch, channels, height, width] it would move single rows of the image.
+ */
 function weightGradient(l: Lowering, node: Node): string {
   const [x, gradient] = [operand(node, 0), operand(node, 1)];
   const [batch = 1, inChannels = 1, height = 1, width = 1] = x.shape;
@@ -347,58 +349,51 @@ function weightGradient(l: Lowering, node: Node): string {
   const [, , kernelHeight = 1, kernelWidth = 1] = node.shape;
   const [top, bottom, left, right] = node.attributes.padding ?? [0, 0, 0, 0];
   const stride = node.attributes.stride ?? 1;
+  const area = kernelHeight * kernelWidth;
 
-  const channelMajor = height * width >= CHANNEL_MAJOR_FROM_PIXELS;
-  const perm = channelMajor ? [1, 0, 2, 3] : [0, 2, 3, 1];
-  const rowAxis = channelMajor ? 2 : 1;
-  const arranged = (value: Node): string => l.part("Transpose", [l.value(value)], { perm });
-  const flat = (value: string, channels: number, pixels: number): string =>
-    l.reshape(value, channelMajor ? [channels, pixels] : [pixels, channels]);
-  const padded = (value: string, sides: readonly number[]): string => {
-    const [above = 0, below = 0, before = 0, after = 0] = sides;
-    if (sides.every((side) => side === 0)) return value;
-    const pads = [0, 0, 0, 0, 0, 0, 0, 0];
-    [pads[rowAxis], pads[rowAxis + 1], pads[rowAxis + 4], pads[rowAxis + 5]] = [above, before, below, after];
-    return l.part("Pad", [value, l.graph.integers(pads)]);
+  const pixelMajor = ({ shape: [n = 1, channels = 1, rows = 1, columns = 1] }: Node, value: string): string => {
+    const transposed = l.part("Transpose", [l.reshape(value, [n * channels, rows * columns])], { perm: [1, 0] });
+    return l.reshape(transposed, [rows, columns, n * channels]);
   };
+  const padded = (value: string, [above, below, before, after]: readonly [number, number, number, number]): string =>
+    above + below + before + after === 0
+      ? value
+      : l.part("Pad", [value, l.graph.integers([above, before, 0, below, after, 0])]);
   const window = (value: string, row: number, column: number, rows: number, columns: number): string =>
     l.part("Slice", [
       value,
       l.graph.integers([row, column]),
       l.graph.integers([row + stride * (rows - 1) + 1, column + stride * (columns - 1) + 1]),
-      l.graph.integers([rowAxis, rowAxis + 1]),
+      l.graph.integers([0, 1]),
       l.graph.integers([stride, stride]),
     ]);
-  const area = kernelHeight * kernelWidth;
   const taps: string[] = [];
-  const single = (g: string, image: string): string =>
-    l.emitRaw(node, "Gemm", [g, image], channelMajor ? { transB: 1 } : { transA: 1 }, [outChannels, inChannels]);
-  const addTap = (g: string, image: string): void => {
-    const tap = l.part("Gemm", [g, image], channelMajor ? { transB: 1 } : { transA: 1 }); // [outChannels, inChannels]
+  const addTap = (g: string, image: string, pixels: number): void => {
+    const operands = [l.reshape(g, [pixels, outChannels]), l.reshape(image, [pixels, inChannels])];
+    const tap = l.part("Gemm", operands, { transA: 1 }); // [outChannels, inChannels]
     taps.push(l.reshape(tap, [1, outChannels * inChannels]));
   };
 
+  const [image, g] = [pixelMajor(x, l.value(x)), pixelMajor(gradient, l.value(gradient))];
+  if (area === 1 && stride === 1) {
+    const pixels = batch * height * width;
+    const operands = [l.reshape(g, [pixels, outChannels]), l.reshape(image, [pixels, inChannels])];
+    return l.emitRaw(node, "Gemm", operands, { transA: 1 }, [outChannels, inChannels]);
+  }
   // Shifting copies, so the operand of fewer channels moves; with a stride only the input can.
-  const shiftInput = stride !== 1 || inChannels <= outChannels || Math.max(top, bottom) >= kernelHeight;
-  if (shiftInput) {
-    const pixels = batch * outHeight * outWidth;
-    const g = flat(arranged(gradient), outChannels, pixels);
-    const image = padded(arranged(x), [top, bottom, left, right]);
-    if (area === 1 && stride === 1) return single(g, flat(image, inChannels, pixels));
+  if (stride !== 1 || inChannels <= outChannels || Math.max(top, bottom, left, right) >= Math.min(kernelHeight, kernelWidth)) {
+    const source = padded(image, [top, bottom, left, right]);
     for (let row = 0; row < kernelHeight; row++) {
       for (let column = 0; column < kernelWidth; column++) {
-        addTap(g, flat(window(image, row, column, outHeight, outWidth), inChannels, pixels));
+        addTap(g, window(source, row, column, outHeight, outWidth), batch * outHeight * outWidth);
       }
     }
   } else {
-    const pixels = batch * height * width;
-    const image = flat(arranged(x), inChannels, pixels);
-    const sides = [kernelHeight - 1 - top, kernelHeight - 1 - bottom, kernelWidth - 1 - left, kernelWidth - 1 - right];
-    const g = padded(arranged(gradient), sides);
-    if (area === 1) return single(flat(g, outChannels, pixels), image);
-    for (let row = kernelHeight - 1; row >= 0; row--) {
-      for (let column = kernelWidth - 1; column >= 0; column--) {
-        addTap(flat(window(g, row, column, height, width), outChannels, pixels), image);
+    const [lastRow, lastColumn] = [kernelHeight - 1, kernelWidth - 1];
+    const source = padded(g, [lastRow - top, lastRow - bottom, lastColumn - left, lastColumn - right]);
+    for (let row = lastRow; row >= 0; row--) {
+      for (let column = lastColumn; column >= 0; column--) {
+        addTap(window(source, row, column, height, width), image, batch * height * width);
       }
     }
   }
