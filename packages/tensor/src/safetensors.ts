@@ -430,7 +430,7 @@ function checkJsonStructure(text: string): void {
 
 /** For messages: of a hostile file's texts only the beginning. */
 function quote(value: unknown): string {
-  const text = String(JSON.stringify(value)); // a field that is absent reads undefined
+  const text = value === undefined ? "undefined" : JSON.stringify(value);
   return text.length <= 200 ? text : `${text.slice(0, 200)}... (${text.length} characters)`;
 }
 
