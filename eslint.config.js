@@ -27,7 +27,8 @@ export default defineConfig([
       // Numbers in messages are what messages are for.
       "@typescript-eslint/restrict-template-expressions": ["error", { allowNumber: true, allowBoolean: true }],
       "@typescript-eslint/switch-exhaustiveness-check": ["error", { considerDefaultExhaustiveForUnions: true }],
-      eqeqeq: "error",
+      // `!= null` asks for null and undefined at once.
+      eqeqeq: ["error", "always", { null: "ignore" }],
     },
   },
   {
