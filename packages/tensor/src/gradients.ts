@@ -48,7 +48,9 @@ export function withGradients(program: Program, trainable: readonly string[]): P
       }
       const clash = Object.keys(aux).find((name) => name.startsWith("grad."));
       if (clash !== undefined) {
-        throw new InvalidArgumentError(`withGradients: "grad." is for gradients; give the output "${clash}" another name.`);
+        throw new InvalidArgumentError(
+          `withGradients: "grad." is for gradients; give the output "${clash}" another name.`,
+        );
       }
       return { loss, aux };
     };

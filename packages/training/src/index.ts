@@ -1,0 +1,8 @@
+export type { Metrics, TrainingTask } from "./training-task.js";
+export { gradientTask, type GradientTask, type GradientTaskOptions } from "./gradient-task.js";
+export { NonFiniteError, nonFiniteNames } from "./non-finite.js";
+export { train, type TrainOptions, type TrainResult } from "./train.js";
+export { smoother, type Progress } from "./progress.js";
+export { memoryCheckpoints, type Checkpoint, type CheckpointStore } from "./checkpoint-store.js";
+export { memoryLog, type MetricsLog, type MetricsRow } from "./metrics-log.js";
+export { lossCurveSvg, type CurveLabel, type CurveSeries, type LossCurveOptions } from "./loss-curve.js";

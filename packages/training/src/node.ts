@@ -1,0 +1,2 @@
+export { csvLog } from "./csv-log.js";
+export { fileCheckpoints, type FileCheckpointOptions } from "./file-checkpoints.js";
