@@ -10,5 +10,6 @@ export default defineConfig({
   splitting: true,
   sourcemap: true,
   clean: true,
+  silent: true,
   target: "es2022",
 });
