@@ -1,9 +1,8 @@
 import { fileURLToPath } from "node:url";
-import { HostTensor, ShapeError, type Backend, type Ops, type Program, type TensorMap } from "@sdxs/tensor";
+import { HostTensor, ShapeError, type Ops, type Program, type TensorMap } from "@sdxs/tensor";
 import { readSafetensorsFile } from "@sdxs/tensor/node";
-import { onnxBackend } from "@sdxs/tensor/onnx";
-import * as ort from "onnxruntime-node";
-import { describe, expect, it } from "vitest";
+import { testBackends, type RunOnce } from "@sdxs/tensor/testing";
+import { beforeAll, describe, expect, it } from "vitest";
 import {
   addNoise,
   applyStep,
@@ -36,21 +35,6 @@ const noise = tensors["ddpm.add_noise.in.noise"]!;
 const timesteps = tensors["ddpm.add_noise.in.timesteps"]!; // 0, 1, 249, ...
 const schedule = noiseSchedule();
 const PREDICTIONS: readonly PredictionType[] = ["epsilon", "v_prediction", "sample"];
-
-type Run = (program: Program, inputs: Readonly<Record<string, HostTensor>>) => Promise<Record<string, HostTensor>>;
-
-const runOn =
-  <D>(backend: Backend<D>): Run =>
-  async (program, inputs) => {
-    const compiled = await backend.compile(program, { inputs });
-    const outputs = await compiled.run({}, inputs);
-    const downloads = Object.entries(outputs).map(
-      async ([name, tensor]) => [name, await backend.download(tensor)] as const,
-    );
-    return Object.fromEntries(await Promise.all(downloads));
-  };
-
-const backends: readonly (readonly [string, Run])[] = [["onnx", runOn(onnxBackend({ ort, threads: 1 }))]];
 
 /** Largest absolute difference, in units of the larger of 1 and the largest reference value. */
 const difference = (actual: ArrayLike<number>, expected: ArrayLike<number>): number => {
@@ -97,13 +81,18 @@ describe("noise schedules", () => {
   });
 });
 
-describe.each(backends)("on %s", (_, run) => {
+describe.each(testBackends)("on $name", (backend) => {
+  let run: RunOnce;
+  beforeAll(async () => {
+    run = await backend.run();
+  });
+
   it("noise and velocity are diffusers' for a batch of timesteps", async () => {
     const program: Program = (ops, _params, { clean, noise, timesteps }) => {
       const level = gatherNoiseLevels(ops, schedule, timesteps!);
       return { noisy: addNoise(ops, clean!, noise!, level), velocity: velocity(ops, clean!, noise!, level) };
     };
-    const { noisy, velocity: v } = await run(program, { clean, noise, timesteps });
+    const { noisy, velocity: v } = await run(program, {}, { clean, noise, timesteps });
     expect(difference(noisy!.data, tensors["ddpm.add_noise.out"]!.data)).toBeLessThan(1e-5);
     expect(difference(v!.data, tensors["ddpm.get_velocity.out"]!.data)).toBeLessThan(1e-5);
   });
@@ -122,7 +111,7 @@ describe.each(backends)("on %s", (_, run) => {
       };
     };
     const inputs = { clean, noise, timesteps: new HostTensor([6], Int32Array.of(300, 400, 450, 500, 550, 600)) };
-    const result = await run(program, inputs);
+    const result = await run(program, {}, inputs);
     expect(difference(result["sample"]!.data, clean.data)).toBeLessThan(1e-5);
     expect(difference(result["noise"]!.data, noise.data)).toBeLessThan(1e-5);
     expect(difference(result["velocity"]!.data, result["expectedVelocity"]!.data)).toBeLessThan(1e-5);
@@ -139,15 +128,19 @@ describe.each(backends)("on %s", (_, run) => {
     const program: Program = (ops, _params, { noise, output }) => ({
       sample: oneStepSample(ops, noise!, output!, direct),
     });
-    const result = await run(program, { noise: HostTensor.from([2], [1, 0.5]), output: HostTensor.from([2], [1, -1]) });
+    const result = await run(
+      program,
+      {},
+      { noise: HostTensor.from([2], [1, 0.5]), output: HostTensor.from([2], [1, -1]) },
+    );
     expect(difference(result["sample"]!.data, [0.034173, 21.939048])).toBeLessThan(1e-5);
   });
 
   it("guidance extrapolates from the unconditional output", async () => {
     const program: Program = (ops, _params, { a, b }) => ({ out: guided(ops, a!, b!, 7.5) });
     const inputs = { a: HostTensor.from([2], [1, 2]), b: HostTensor.from([2], [2, 1]) };
-    expect(difference((await run(program, inputs))["out"]!.data, [8.5, -5.5])).toBeLessThan(1e-6);
-    const mismatched = run(program, { ...inputs, b: HostTensor.from([1], [1]) });
+    expect(difference((await run(program, {}, inputs))["out"]!.data, [8.5, -5.5])).toBeLessThan(1e-6);
+    const mismatched = run(program, {}, { ...inputs, b: HostTensor.from([1], [1]) });
     await expect(mismatched).rejects.toThrowError(ShapeError);
   });
 
@@ -160,7 +153,7 @@ describe.each(backends)("on %s", (_, run) => {
     };
     const start = HostTensor.from([3], [1, -2, 0.5]);
     const onHost = await sample({ plan, noise: start, predict: (input) => input });
-    const result = await run(program, { noise: start });
+    const result = await run(program, {}, { noise: start });
     expect(difference(result["sample"]!.data, onHost.data)).toBeLessThan(1e-5);
   });
 });

@@ -1,5 +1,6 @@
 import { HostTensor, ShapeError, type Program } from "@sdxs/tensor";
-import { describe, expect, it } from "vitest";
+import { testBackends, type RunOnce } from "@sdxs/tensor/testing";
+import { beforeAll, describe, expect, it } from "vitest";
 import {
   denoisingLoss,
   featureDistillationLoss,
@@ -16,15 +17,7 @@ import {
   pseudoHuber,
   vaeDistillationLoss,
 } from "./index.js";
-import {
-  backends,
-  evaluate,
-  expectClose,
-  fixture,
-  meanOf,
-  valuesAndGradients,
-  type PerSampleLoss,
-} from "./reference.test-support.js";
+import { expectClose, fixture, meanOf, valuesAndGradients, type PerSampleLoss } from "./reference.test-support.js";
 
 const reference = await fixture("losses");
 const kl = await fixture("kl");
@@ -32,7 +25,12 @@ const kl = await fixture("kl");
 // float32 against float32: outputs to 1e-4 of their largest value, gradients likewise.
 const TOLERANCE = 1e-4;
 
-describe.each(backends)("on %s", (_, on) => {
+describe.each(testBackends)("losses on $name", (backend) => {
+  let run: RunOnce;
+  beforeAll(async () => {
+    run = await backend.run();
+  });
+
   const x = reference("l1ds.x"); // [2, 3, 32, 48]
   const y = reference("l1ds.y");
 
@@ -43,7 +41,7 @@ describe.each(backends)("on %s", (_, on) => {
     ["pseudo_huber_0.03", (ops, { x, y }) => pseudoHuber(ops, x!, y!, { c: 0.03 })],
   ];
   it.each(elementwise)("%s has PyTorch's mean, one value per sample and its analytic gradient", async (name, loss) => {
-    const result = await valuesAndGradients(on, loss, { x, y }, ["x"]);
+    const result = await valuesAndGradients(run, loss, { x, y }, ["x"]);
     expect(result["values"]!.shape).toEqual([2]);
     expectClose([meanOf(result["values"]!)], reference(`${name}.out`).data, 1e-6);
 
@@ -60,13 +58,13 @@ describe.each(backends)("on %s", (_, on) => {
   it("the samples of a batch do not mix", async () => {
     const half = (tensor: HostTensor) => HostTensor.from([1, 3, 32, 48], tensor.data.slice(tensor.data.length / 2));
     const program: Program = (ops, _params, { x, y }) => ({ values: vaeDistillationLoss(ops, x!, y!) });
-    const both = await evaluate(on, program, { x, y });
-    const second = await evaluate(on, program, { x: half(x), y: half(y) });
+    const both = await run(program, {}, { x, y });
+    const second = await run(program, {}, { x: half(x), y: half(y) });
     expectClose([both["values"]!.data[1]!], second["values"]!.data, 1e-6);
   });
 
   it("VAE distillation is PyTorch's L1 of images averaged down by 8, with its gradient", async () => {
-    const result = await valuesAndGradients(on, (ops, { x, y }) => vaeDistillationLoss(ops, x!, y!), { x, y }, ["x"]);
+    const result = await valuesAndGradients(run, (ops, { x, y }) => vaeDistillationLoss(ops, x!, y!), { x, y }, ["x"]);
     expectClose([meanOf(result["values"]!)], reference("l1ds.out.area").data, 1e-6);
     expectClose(result["grad.x"]!.data, reference("l1ds.grad.area").data, TOLERANCE, 0);
   });
@@ -76,7 +74,7 @@ describe.each(backends)("on %s", (_, on) => {
       without: vaeDistillationLoss(ops, x!, y!, { downsample: 1 }),
       with: vaeDistillationLoss(ops, x!, y!, { downsample: 1, adversarial: adversarial! }),
     });
-    const result = await evaluate(on, program, { x, y, adversarial: HostTensor.from([2], [0.5, 2]) });
+    const result = await run(program, {}, { x, y, adversarial: HostTensor.from([2], [0.5, 2]) });
     const [first = 0, second = 0] = result["without"]!.data;
     expectClose(result["with"]!.data, [first + 0.5, second + 2], 1e-6);
     expectClose([(first + second) / 2], reference("l1.out").data, 1e-6);
@@ -84,7 +82,7 @@ describe.each(backends)("on %s", (_, on) => {
 
   it.each([0, 1, 2])("texture and structure of feature map %i are those of DISTS", async (l) => {
     const program: Program = (ops, _params, { x, y }) => ({ ...featureSimilarity(ops, x!, y!) });
-    const result = await evaluate(on, program, { x: reference(`dists.x.${l}`), y: reference(`dists.y.${l}`) });
+    const result = await run(program, {}, { x: reference(`dists.x.${l}`), y: reference(`dists.y.${l}`) });
     expect(result["texture"]!.shape).toEqual(reference(`dists.out.l.${l}`).shape);
     expectClose(result["texture"]!.data, reference(`dists.out.l.${l}`).data, TOLERANCE);
     expectClose(result["structure"]!.data, reference(`dists.out.s.${l}`).data, TOLERANCE);
@@ -92,7 +90,9 @@ describe.each(backends)("on %s", (_, on) => {
 
   it.each([0, 1, 2])("feature matching on map %i has DISTS's value and gradient of 1 - l s", async (l) => {
     const inputs = { x: reference(`dists.x.${l}`), y: reference(`dists.y.${l}`) };
-    const result = await valuesAndGradients(on, (ops, { x, y }) => featureMatchingLoss(ops, [x!], [y!]), inputs, ["x"]);
+    const result = await valuesAndGradients(run, (ops, { x, y }) => featureMatchingLoss(ops, [x!], [y!]), inputs, [
+      "x",
+    ]);
     expectClose([meanOf(result["values"]!)], reference(`dists.out.one_minus_mean_ls.${l}`).data, TOLERANCE);
     expectClose(result["grad.x"]!.data, reference(`dists.grad_one_minus_mean_ls.x.${l}`).data, TOLERANCE, 0);
   });
@@ -123,7 +123,7 @@ describe.each(backends)("on %s", (_, on) => {
         maps.reduce((a, b) => ops.add(a, b)),
       );
     };
-    const result = await valuesAndGradients(on, loss, inputs, ["x.0", "x.1", "x.2"]);
+    const result = await valuesAndGradients(run, loss, inputs, ["x.0", "x.1", "x.2"]);
     expectClose(result["values"]!.data, reference("dists.out.score").data, TOLERANCE);
     for (const l of [0, 1, 2]) {
       expectClose(result[`grad.x.${l}`]!.data, reference(`dists.grad_score_mean.x.${l}`).data, TOLERANCE, 0);
@@ -143,7 +143,7 @@ describe.each(backends)("on %s", (_, on) => {
         same: featureMatchingLoss(ops, lists[0], lists[0]),
       };
     };
-    const result = await evaluate(on, program, inputs);
+    const result = await run(program, {}, inputs);
     const [first, second] = [0, 1].map((l) => reference(`dists.out.one_minus_mean_ls.${l}`).item()) as [number, number];
     expectClose([meanOf(result["even"]!)], [(first + second) / 2], TOLERANCE);
     expectClose([meanOf(result["weighted"]!)], [2 * first + 3 * second], TOLERANCE);
@@ -153,7 +153,9 @@ describe.each(backends)("on %s", (_, on) => {
   it("feature matching is finite, with a finite gradient, on maps of zeros", async () => {
     const zero = HostTensor.filled([2, 3, 4, 4], 0);
     const inputs = { x: zero, y: zero };
-    const result = await valuesAndGradients(on, (ops, { x, y }) => featureMatchingLoss(ops, [x!], [y!]), inputs, ["x"]);
+    const result = await valuesAndGradients(run, (ops, { x, y }) => featureMatchingLoss(ops, [x!], [y!]), inputs, [
+      "x",
+    ]);
     expectClose(result["values"]!.data, [0, 0], 1e-6);
     expectClose(result["grad.x"]!.data, new Float32Array(96), 1e-6);
   });
@@ -168,13 +170,13 @@ describe.each(backends)("on %s", (_, on) => {
       const inputs = { x: asBatch(reference(`ssim.${name}.x`)), y: asBatch(reference(`ssim.${name}.y`)) };
       const dataRange = reference(`ssim.${name}.data_range`).item();
       const loss: PerSampleLoss = (ops, { x, y }) => gaussianSsim(ops, x!, y!, { dataRange });
-      const result = await valuesAndGradients(on, loss, inputs, ["x"]);
+      const result = await valuesAndGradients(run, loss, inputs, ["x"]);
       expectClose(result["values"]!.data, reference(`ssim.${name}.out.mean`).data, TOLERANCE);
       expectClose(result["grad.x"]!.data, reference(`ssim.${name}.grad_mean.x`).data, TOLERANCE, 0);
 
       // The reference's map also covers the border, where its window leaves the image; ours begins 5 pixels further in.
       const program: Program = (ops, _params, { x, y }) => ({ map: gaussianSsimMap(ops, x!, y!, { dataRange }) });
-      const { map } = await evaluate(on, program, inputs);
+      const { map } = await run(program, {}, inputs);
       const full = asBatch(reference(`ssim.${name}.out.full`));
       const [, channels = 1, height = 1, width = 1] = full.shape;
       const inner: number[] = [];
@@ -191,7 +193,7 @@ describe.each(backends)("on %s", (_, on) => {
   it("the KL divergence is that of diffusers' DiagonalGaussianDistribution", async () => {
     const inputs = { mean: kl("mean"), logVariance: kl("logvar") };
     const loss: PerSampleLoss = (ops, given) => klDivergence(ops, given["mean"]!, given["logVariance"]!);
-    const result = await valuesAndGradients(on, loss, inputs, ["mean", "logVariance"]);
+    const result = await valuesAndGradients(run, loss, inputs, ["mean", "logVariance"]);
     expectClose(result["values"]!.data, kl("kl").data, 1e-6);
     // Of the mean over two samples: mean / 2 and (exp(logVariance) - 1) / 4.
     expectClose(
@@ -215,7 +217,7 @@ describe.each(backends)("on %s", (_, on) => {
         outputDistillationLoss(ops, student!, teacher!),
         featureDistillationLoss(ops, [student!, student!], [teacher!, teacher!], { weights: [0.5, 1.5] }),
       );
-    const result = await valuesAndGradients(on, loss, inputs, ["student", "teacher"]);
+    const result = await valuesAndGradients(run, loss, inputs, ["student", "teacher"]);
     expectClose([meanOf(result["values"]!)], [3 * reference("mse.out").item()], 1e-6);
     const expected = Array.from(x.data, (value, i) => (6 * (value - y.data[i]!)) / x.data.length);
     expectClose(result["grad.student"]!.data, expected, TOLERANCE, 0);
@@ -237,7 +239,7 @@ describe.each(backends)("on %s", (_, on) => {
         sample: minSnrWeights(ops, "sample", level),
       };
     };
-    const result = await evaluate(on, program, { x, y, alpha, sigma });
+    const result = await run(program, {}, { x, y, alpha, sigma });
     expectClose([meanOf(result["plain"]!)], reference("mse.out").data, 1e-6);
     expectClose(result["epsilon"]!.data, [5 / 9, 1], 1e-5);
     expectClose(result["velocity"]!.data, [5 / 10, 1 / 10], 1e-5);
@@ -264,7 +266,7 @@ describe.each(backends)("on %s", (_, on) => {
     ];
     for (const loss of losses) {
       const program: Program = (ops, _params, inputs) => ({ values: loss(ops, inputs) });
-      await expect(evaluate(on, program, { x, y: narrow }), String(loss)).rejects.toThrowError(ShapeError);
+      await expect(run(program, {}, { x, y: narrow }), String(loss)).rejects.toThrowError(ShapeError);
     }
   });
 });

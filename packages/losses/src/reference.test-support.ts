@@ -1,14 +1,10 @@
-import { fileURLToPath } from "node:url";
-import type { Backend, HostTensor, Ops, Program, TensorMap } from "@sdxs/tensor";
-import { readSafetensorsFile } from "@sdxs/tensor/node";
-import { onnxBackend } from "@sdxs/tensor/onnx";
-import * as ort from "onnxruntime-node";
+import type { HostTensor, Ops, Program, TensorMap } from "@sdxs/tensor";
+import { referenceCase, type RunOnce } from "@sdxs/tensor/testing";
 import { expect } from "vitest";
 
 /** The tensors of a fixture; asking for one that is not there fails. */
 export async function fixture(name: string): Promise<(tensor: string) => HostTensor> {
-  const path = fileURLToPath(new URL(`../fixtures/${name}.safetensors`, import.meta.url));
-  const { tensors } = await readSafetensorsFile(path);
+  const tensors = await referenceCase(new URL("../fixtures/", import.meta.url)).tensors(`${name}.safetensors`);
   return (tensor) => {
     const found = tensors[tensor];
     if (found === undefined) throw new Error(`The fixture ${name} has no tensor ${tensor}.`);
@@ -16,38 +12,12 @@ export async function fixture(name: string): Promise<(tensor: string) => HostTen
   };
 }
 
-/** Calls `use` with each backend's own tensor type. */
-export type OnBackend = <R>(use: <D>(backend: Backend<D>) => Promise<R>) => Promise<R>;
-
-export const backends: readonly (readonly [name: string, on: OnBackend])[] = [
-  ["onnx", (use) => use(onnxBackend({ ort, threads: 1 }))],
-];
-
-/** Compiles and runs a program once, and downloads everything it returns. */
-export async function evaluate<In extends string, Out extends string>(
-  on: OnBackend,
-  program: Program<In, Out>,
-  inputs: Readonly<Record<In, HostTensor>>,
-): Promise<Record<Out, HostTensor>> {
-  return on(async (backend) => {
-    const compiled = await backend.compile(program, { inputs });
-    const outputs = await compiled.run({}, inputs);
-    const downloaded: Partial<Record<Out, HostTensor>> = {};
-    for (const name of Object.keys(outputs) as Out[]) {
-      downloaded[name] = await backend.download(outputs[name]);
-      backend.dispose(outputs[name]);
-    }
-    await compiled.dispose();
-    return downloaded as Record<Out, HostTensor>;
-  });
-}
-
 /** A loss of named tensors, one value per sample. */
 export type PerSampleLoss = <T>(ops: Ops<T>, inputs: TensorMap<T>) => T;
 
 /** A loss's values, and the gradient of their mean with respect to the named inputs, as "grad.NAME". */
 export async function valuesAndGradients(
-  on: OnBackend,
+  run: RunOnce,
   loss: PerSampleLoss,
   inputs: TensorMap<HostTensor>,
   differentiate: readonly string[],
@@ -60,7 +30,7 @@ export async function valuesAndGradients(
     }, varied);
     return { values: aux["values"]!, ...Object.fromEntries(Object.entries(grads).map(([k, v]) => [`grad.${k}`, v])) };
   };
-  return evaluate(on, program, inputs);
+  return run(program, {}, inputs);
 }
 
 /** Asserts a largest absolute difference below `tolerance` times the larger of `floor` and the largest reference value. */
