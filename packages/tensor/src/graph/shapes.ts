@@ -60,14 +60,24 @@ export function fourSides(padding: Padding): readonly [number, number, number, n
   return typeof padding === "number" ? [padding, padding, padding, padding] : padding;
 }
 
-export function conv2dShape(x: Shape, weight: Shape, bias: Shape | undefined, stride: number, padding: readonly number[]): Shape {
+export function conv2dShape(
+  x: Shape,
+  weight: Shape,
+  bias: Shape | undefined,
+  stride: number,
+  padding: readonly number[],
+): Shape {
   const [batch, channels, height, width] = x;
   const [outChannels, inChannels, kernelHeight, kernelWidth] = weight;
   if (x.length !== 4 || weight.length !== 4) {
-    throw new ShapeError(`conv2d: expected an image [N, Ci, H, W] and weights [Co, Ci, kh, kw], got ${show(x)} and ${show(weight)}.`);
+    throw new ShapeError(
+      `conv2d: expected an image [N, Ci, H, W] and weights [Co, Ci, kh, kw], got ${show(x)} and ${show(weight)}.`,
+    );
   }
   if (channels !== inChannels) {
-    throw new ShapeError(`conv2d: the image ${show(x)} has ${channels} channels, the weights ${show(weight)} want ${inChannels}.`);
+    throw new ShapeError(
+      `conv2d: the image ${show(x)} has ${channels} channels, the weights ${show(weight)} want ${inChannels}.`,
+    );
   }
   if (bias && !sameShape(bias, [outChannels ?? 0])) {
     throw new ShapeError(`conv2d: expected a bias of shape [${outChannels}], got ${show(bias)}.`);
@@ -102,4 +112,54 @@ export function pooledShape(operation: string, x: Shape, k: number): Shape {
     throw new ShapeError(`${operation}: expected [N, C, H, W] with H and W divisible by ${k}, got ${show(x)}.`);
   }
   return [batch, channels, height / k, width / k];
+}
+
+/** Axes counted from the front. */
+export function transposeAxes(x: Shape, permutation: readonly number[]): readonly number[] {
+  const axes = permutation.map((axis) => normalizeAxis("transpose", axis, x.length));
+  if (new Set(axes).size !== x.length || axes.length !== x.length) {
+    throw new ShapeError(`transpose: [${permutation.join(", ")}] is no permutation of the axes of ${show(x)}.`);
+  }
+  return axes;
+}
+
+/** The shape of tensors joined along an axis counted from the front. */
+export function concatShape(shapes: readonly Shape[], axis: number): Shape {
+  const first = shapes[0] ?? [];
+  if (
+    shapes.some((shape) => shape.length !== first.length || shape.some((size, i) => i !== axis && size !== first[i]))
+  ) {
+    throw new ShapeError(`concat: shapes differ off axis ${axis}: ${shapes.map(show).join(", ")}.`);
+  }
+  const total = shapes.reduce((sum, shape) => sum + (shape[axis] ?? 0), 0);
+  return first.map((size, i) => (i === axis ? total : size));
+}
+
+/** The shape of elements [begin, begin + size) along an axis counted from the front. */
+export function sliceShape(x: Shape, axis: number, begin: number, size: number): Shape {
+  if (!(begin >= 0 && size >= 0 && begin + size <= (x[axis] ?? 0))) {
+    throw new ShapeError(`slice: [${begin}, ${begin + size}) lies outside axis ${axis} of ${show(x)}.`);
+  }
+  return x.map((old, i) => (i === axis ? size : old));
+}
+
+export function padShape(x: Shape, widths: readonly (readonly [number, number])[]): Shape {
+  if (widths.length !== x.length || widths.some(([before, after]) => before < 0 || after < 0)) {
+    throw new ShapeError(`pad: expected ${x.length} pairs of widths of at least 0, got ${JSON.stringify(widths)}.`);
+  }
+  return x.map((size, axis) => size + (widths[axis]?.[0] ?? 0) + (widths[axis]?.[1] ?? 0));
+}
+
+export function resizeShape(x: Shape, [height, width]: readonly [number, number]): Shape {
+  const [batch = 0, channels = 0] = x;
+  if (x.length !== 4) throw new ShapeError(`resizeNearest: expected [N, C, H, W], got ${show(x)}.`);
+  if (!(height >= 1 && width >= 1)) {
+    throw new ShapeError(`resizeNearest: expected sizes of at least 1, got [${height}, ${width}].`);
+  }
+  return [batch, channels, height, width];
+}
+
+/** The indices' axes in place of the axis, which is counted from the front. */
+export function gatherShape(x: Shape, indices: Shape, axis: number): Shape {
+  return [...x.slice(0, axis), ...indices, ...x.slice(axis + 1)];
 }

@@ -46,7 +46,8 @@ const packages: Readonly<Record<TfjsBackendName, string>> = {
  * const backend = await tfjsBackend({ tf, backend: "wasm" });
  */
 export async function tfjsBackend({ tf, backend: name }: TfjsBackendOptions): Promise<Backend<Tensor>> {
-  if (!tf.findBackendFactory(name)) {
+  // The declared type leaves out null.
+  if ((tf.findBackendFactory(name) as object | null) === null) {
     throw new MissingPackageError(packages[name], `The tfjs backend "${name}" (import it beside @tensorflow/tfjs; it)`);
   }
   if (!(await tf.setBackend(name))) {

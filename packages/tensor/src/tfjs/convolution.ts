@@ -1,5 +1,5 @@
 import type { NamedAttrMap, Tensor4D } from "@tensorflow/tfjs";
-import { runPair, type PairOperation, type Tensor, type TensorFlow } from "./lazy.js";
+import { hasKernel, runPair, type PairOperation, type Tensor, type TensorFlow } from "./lazy.js";
 
 type Sides = readonly [top: number, bottom: number, left: number, right: number];
 
@@ -77,7 +77,9 @@ const weightGradient: PairOperation<Window> = {
       const filterShape = [kernel[0], kernel[1], channels, outChannels];
       const attributes = { strides: [stride, stride], pad: explicit(padding), dataFormat: "NHWC", filterShape };
       // Explicit padding is a list of lists, which the declared attribute type leaves out.
-      const gradient: Tensor = tf.engine().runKernel(tf.Conv2DBackpropFilter, inputs, attributes as object as NamedAttrMap);
+      const gradient: Tensor = tf
+        .engine()
+        .runKernel(tf.Conv2DBackpropFilter, inputs, attributes as object as NamedAttrMap);
       return tf.transpose(gradient, [3, 2, 0, 1]);
     }
     // A convolution with channels as the batch, the batch as channels and the gradient as a kernel dilated by the stride.
@@ -98,7 +100,7 @@ const weightGradient: PairOperation<Window> = {
  * 128 to 128 channels, 3 x 3, at [4, 128, 32, 32]).
  */
 function hasGradientKernels(tf: TensorFlow): boolean {
-  return tf.getKernel(tf.Conv2DBackpropFilter, tf.getBackend()) !== undefined;
+  return hasKernel(tf, tf.Conv2DBackpropFilter);
 }
 
 const toNhwc = (tf: TensorFlow, x: Tensor): Tensor4D => tf.transpose(x as Tensor4D, [0, 2, 3, 1]);
@@ -135,6 +137,11 @@ function crop(tf: TensorFlow, x: Tensor4D, sides: Sides): readonly [Tensor4D, Si
   const [top, bottom, left, right] = sides.map((side) => Math.max(0, -side)) as [number, number, number, number];
   const [batch, height, width, channels] = x.shape;
   const rest = tf.slice(x, [0, top, left, 0], [batch, height - top - bottom, width - left - right, channels]);
-  const [padTop, padBottom, padLeft, padRight] = sides.map((side) => Math.max(0, side)) as [number, number, number, number];
+  const [padTop, padBottom, padLeft, padRight] = sides.map((side) => Math.max(0, side)) as [
+    number,
+    number,
+    number,
+    number,
+  ];
   return [rest, [padTop, padBottom, padLeft, padRight]];
 }

@@ -26,9 +26,15 @@ export interface PairOperation<A extends Attributes> {
  * gradients that nobody wants. Registered kernels are differentiated lazily, so the operation is
  * registered with tfjs, once per backend.
  */
-export function runPair<A extends Attributes>(tf: TensorFlow, operation: PairOperation<A>, a: Tensor, b: Tensor, attributes: A): Tensor {
+export function runPair<A extends Attributes>(
+  tf: TensorFlow,
+  operation: PairOperation<A>,
+  a: Tensor,
+  b: Tensor,
+  attributes: A,
+): Tensor {
   const backendName = tf.getBackend();
-  if (tf.getKernel(operation.name, backendName) === undefined) {
+  if (!hasKernel(tf, operation.name)) {
     tf.registerKernel({
       kernelName: operation.name,
       backendName,
@@ -36,7 +42,8 @@ export function runPair<A extends Attributes>(tf: TensorFlow, operation: PairOpe
         tf.tidy(() => operation.forward(tf, inputs["a"] as Tensor, inputs["b"] as Tensor, attrs as A)),
     });
   }
-  if (tf.getGradient(operation.name) === undefined) {
+  // The declared type leaves out undefined.
+  if ((tf.getGradient(operation.name) as tfjs.GradConfig | undefined) === undefined) {
     tf.registerGradient({
       kernelName: operation.name,
       inputsToSave: ["a", "b"],
@@ -49,7 +56,13 @@ export function runPair<A extends Attributes>(tf: TensorFlow, operation: PairOpe
       },
     });
   }
-  return tf.engine().runKernel(operation.name, { a, b }, attributes as tfjs.NamedAttrMap);
+  return tf.engine().runKernel(operation.name, { a, b }, attributes);
+}
+
+/** Whether the active backend has a kernel of this name. */
+export function hasKernel(tf: TensorFlow, name: string): boolean {
+  // The declared type leaves out undefined.
+  return (tf.getKernel(name, tf.getBackend()) as tfjs.KernelConfig | undefined) !== undefined;
 }
 
 /** What `compute` gives, as a constant: nothing is recorded for differentiation. */

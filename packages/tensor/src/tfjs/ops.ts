@@ -2,16 +2,22 @@ import type { DataType, Rank, Tensor1D, Tensor2D, Tensor3D, Tensor4D, TensorCont
 import { InvalidArgumentError, SdxsError, ShapeError } from "../errors.js";
 import {
   broadcastShapes,
+  concatShape,
   conv2dShape,
   fourSides,
+  gatherShape,
   matmulShape,
   normalizeAxes,
   normalizeAxis,
+  padShape,
   pooledShape,
   reducedShape,
+  resizeShape,
   resolveReshape,
   sameShape,
   show,
+  sliceShape,
+  transposeAxes,
 } from "../graph/shapes.js";
 import { sizeOf, type DType, type Shape } from "../host-tensor.js";
 import type { Operand, Ops, ReduceOptions, TensorMap } from "../ops.js";
@@ -80,7 +86,9 @@ export function tfjsOps(tf: TensorFlow): Ops<Tensor> {
 
     constant(data, shape) {
       if (sizeOf(shape) !== data.length) {
-        throw new ShapeError(`constant: shape ${show(shape)} needs ${sizeOf(shape)} elements, the data has ${data.length}.`);
+        throw new ShapeError(
+          `constant: shape ${show(shape)} needs ${sizeOf(shape)} elements, the data has ${data.length}.`,
+        );
       }
       const dtype = data instanceof Float32Array ? "float32" : data instanceof Int32Array ? "int32" : "bool";
       return tf.tensor(data, [...shape], dtype);
@@ -88,7 +96,12 @@ export function tfjsOps(tf: TensorFlow): Ops<Tensor> {
     scalar: (value) => tf.scalar(value, "float32"),
 
     neg: unary("neg", (x) => tf.neg(x)),
-    abs: unary("abs", (x) => tf.mul(x, detached(tf, () => tf.sign(x)))),
+    abs: unary("abs", (x) =>
+      tf.mul(
+        x,
+        detached(tf, () => tf.sign(x)),
+      ),
+    ),
     sign: unary("sign", (x) => detached(tf, () => tf.sign(x))),
     exp: unary("exp", (x) =>
       withOutputGradient(
@@ -170,7 +183,9 @@ export function tfjsOps(tf: TensorFlow): Ops<Tensor> {
       const rank = float("softmax", x).shape.length;
       const positive = normalizeAxis("softmax", axis, rank);
       if (positive === rank - 1) return softmaxOverLast(tf, x);
-      const exchanged = Array.from({ length: rank }, (_, i) => (i === positive ? rank - 1 : i === rank - 1 ? positive : i));
+      const exchanged = Array.from({ length: rank }, (_, i) =>
+        i === positive ? rank - 1 : i === rank - 1 ? positive : i,
+      );
       return tf.transpose(softmaxOverLast(tf, tf.transpose(x, exchanged)), exchanged);
     },
 
@@ -179,10 +194,11 @@ export function tfjsOps(tf: TensorFlow): Ops<Tensor> {
       float("matmul", b);
       const shape = matmulShape(a.shape, b.shape, transposeA, transposeB);
       const [batchA, batchB, batch] = [a.shape.slice(0, -2), b.shape.slice(0, -2), shape.slice(0, -2)];
-      const matrices = (x: Tensor, count: number): Tensor3D => tf.reshape(x, [count, x.shape.at(-2) ?? 1, x.shape.at(-1) ?? 1]);
+      const matrices = (x: Tensor, count: number): Tensor3D =>
+        tf.reshape(x, [count, x.shape.at(-2) ?? 1, x.shape.at(-1) ?? 1]);
       if (sizeOf(batchB) === 1 && !transposeA) {
         // One right operand for all: the batches of the left one are further rows.
-        const rows = tf.reshape(a, [1, sizeOf(a.shape) / (a.shape.at(-1) || 1), a.shape.at(-1) ?? 1]) as Tensor3D;
+        const rows = tf.reshape<Rank.R3>(a, [1, sizeOf(a.shape) / (a.shape.at(-1) || 1), a.shape.at(-1) ?? 1]);
         return tf.reshape(batchedProduct(tf, rows, matrices(b, 1), false, transposeB), [...shape]);
       }
       const count = sizeOf(batch);
@@ -220,13 +236,10 @@ export function tfjsOps(tf: TensorFlow): Ops<Tensor> {
       );
     },
     resizeNearest(x, [height, width]) {
-      const [batch = 0, channels = 0, fromHeight = 0, fromWidth = 0] = float("resizeNearest", x).shape;
-      if (x.shape.length !== 4) throw new ShapeError(`resizeNearest: expected [N, C, H, W], got ${show(x.shape)}.`);
-      if (!(height >= 1 && width >= 1)) {
-        throw new ShapeError(`resizeNearest: expected sizes of at least 1, got [${height}, ${width}].`);
-      }
+      const shape = resizeShape(float("resizeNearest", x).shape, [height, width]);
+      const [fromHeight, fromWidth] = imageSize(x);
       return tf.customGrad((input) => ({
-        value: tf.reshape(nearest(tf, asPlanes(input as Tensor), height, width), [batch, channels, height, width]),
+        value: tf.reshape(nearest(tf, asPlanes(input as Tensor), height, width), [...shape]),
         gradFunc: (dy) => {
           const k = height / fromHeight;
           if (Number.isInteger(k) && width / fromWidth === k) return tf.mul(ops.avgPool2d(dy, k), k * k);
@@ -239,11 +252,8 @@ export function tfjsOps(tf: TensorFlow): Ops<Tensor> {
 
     reshape: (x, shape) => tf.reshape(x, [...resolveReshape(x.shape, shape)]),
     transpose(x, permutation) {
-      const axes = permutation.map((axis) => normalizeAxis("transpose", axis, x.shape.length));
-      if (new Set(axes).size !== x.shape.length || axes.length !== x.shape.length) {
-        throw new ShapeError(`transpose: [${permutation.join(", ")}] is no permutation of the axes of ${show(x.shape)}.`);
-      }
-      return tf.transpose(x, axes);
+      const axes = transposeAxes(x.shape, permutation);
+      return tf.transpose(x, [...axes]);
     },
     broadcastTo(x, shape) {
       if (!sameShape(broadcastShapes("broadcastTo", x.shape, shape), shape)) {
@@ -255,29 +265,23 @@ export function tfjsOps(tf: TensorFlow): Ops<Tensor> {
       const [first] = xs;
       if (!first) throw new InvalidArgumentError("concat: expected at least one tensor, got none.");
       const at = normalizeAxis("concat", axis, first.shape.length);
-      for (const x of xs) {
-        if (x.shape.length !== first.shape.length || x.shape.some((size, i) => i !== at && size !== first.shape[i])) {
-          throw new ShapeError(`concat: shapes differ off axis ${axis}: ${xs.map(({ shape }) => show(shape)).join(", ")}.`);
-        }
-        if (x.dtype !== first.dtype) throw dtypeError("concat", `tensors of one type, got ${first.dtype} and ${x.dtype}`);
-      }
-      const total = xs.reduce((sum, x) => sum + (x.shape[at] ?? 0), 0);
+      const shape = concatShape(
+        xs.map((x) => x.shape),
+        at,
+      );
+      const other = xs.find((x) => x.dtype !== first.dtype);
+      if (other) throw dtypeError("concat", `tensors of one type, got ${first.dtype} and ${other.dtype}`);
       const before = sizeOf(first.shape.slice(0, at));
       const rows = xs.map((x): Tensor2D => tf.reshape(x, [before, sizeOf(x.shape.slice(at))]));
-      return tf.reshape(tf.concat(rows, 1), first.shape.map((size, i) => (i === at ? total : size)));
+      return tf.reshape(tf.concat(rows, 1), [...shape]);
     },
     slice(x, axis, begin, size) {
       const at = normalizeAxis("slice", axis, x.shape.length);
-      if (!(begin >= 0 && size >= 0 && begin + size <= (x.shape[at] ?? 0))) {
-        throw new ShapeError(`slice: [${begin}, ${begin + size}) lies outside axis ${axis} of ${show(x.shape)}.`);
-      }
-      const part = tf.slice(aroundAxis(x, at), [0, begin, 0], [-1, size, -1]);
-      return tf.reshape(part, x.shape.map((old, i) => (i === at ? size : old)));
+      const shape = sliceShape(x.shape, at, begin, size);
+      return tf.reshape(tf.slice(aroundAxis(x, at), [0, begin, 0], [-1, size, -1]), [...shape]);
     },
     pad(x, widths) {
-      if (widths.length !== x.shape.length || widths.some(([before, after]) => before < 0 || after < 0)) {
-        throw new ShapeError(`pad: expected ${x.shape.length} pairs of widths of at least 0, got ${JSON.stringify(widths)}.`);
-      }
+      padShape(x.shape, widths);
       return widths.reduce((result, [before, after], axis) => {
         if (before === 0 && after === 0) return result;
         const padded = tf.pad(aroundAxis(result, axis), [
@@ -285,13 +289,16 @@ export function tfjsOps(tf: TensorFlow): Ops<Tensor> {
           [before, after],
           [0, 0],
         ]);
-        return tf.reshape(padded, result.shape.map((size, i) => (i === axis ? size + before + after : size)));
+        return tf.reshape(
+          padded,
+          result.shape.map((size, i) => (i === axis ? size + before + after : size)),
+        );
       }, tf.clone(x));
     },
     gather(x, indices, axis) {
       if (indices.dtype !== "int32") throw dtypeError("gather", `int32 indices, got ${indices.dtype}`);
       const at = normalizeAxis("gather", axis, x.shape.length);
-      const shape = [...x.shape.slice(0, at), ...indices.shape, ...x.shape.slice(at + 1)];
+      const shape = [...gatherShape(x.shape, indices.shape, at)];
       const flat: Tensor1D = tf.reshape(indices, [-1]);
       const source = aroundAxis(x, at);
       if (x.dtype !== "float32") return detached(tf, () => tf.reshape(tf.gather(source, flat, 1), shape));
@@ -313,7 +320,9 @@ export function tfjsOps(tf: TensorFlow): Ops<Tensor> {
         const evaluate = (): Tensor => {
           const { loss, aux } = f(inner);
           if (sizeOf(loss.shape) !== 1) {
-            throw new ShapeError(`valueAndGrad: the loss must be a scalar, got shape ${show(loss.shape)}. Take its mean or sum.`);
+            throw new ShapeError(
+              `valueAndGrad: the loss must be a scalar, got shape ${show(loss.shape)}. Take its mean or sum.`,
+            );
           }
           kept = mapTensors(aux, (tensor) => tf.keep(tf.clone(tensor)));
           return tf.clone(loss);
@@ -386,7 +395,10 @@ function nearest(tf: TensorFlow, x: Tensor4D, height: number, width: number): Te
     return tf.image.resizeNearestNeighbor(x, [height, width]);
   }
   const indices = (from: number, to: number): Tensor1D =>
-    tf.tensor1d(Int32Array.from({ length: to }, (_, i) => Math.floor((i * from) / to)), "int32");
+    tf.tensor1d(
+      Int32Array.from({ length: to }, (_, i) => Math.floor((i * from) / to)),
+      "int32",
+    );
   return tf.gather(tf.gather(x, indices(fromHeight, height), 1), indices(fromWidth, width), 2);
 }
 

@@ -2,7 +2,13 @@ import type { Tensor3D } from "@tensorflow/tfjs";
 import { runPair, type PairOperation, type Tensor, type TensorFlow } from "./lazy.js";
 
 /** [B, m, k] times [B, k, n], each operand's last two axes exchanged where asked for. */
-export function batchedProduct(tf: TensorFlow, a: Tensor3D, b: Tensor3D, transposeA: boolean, transposeB: boolean): Tensor {
+export function batchedProduct(
+  tf: TensorFlow,
+  a: Tensor3D,
+  b: Tensor3D,
+  transposeA: boolean,
+  transposeB: boolean,
+): Tensor {
   if (tf.getBackend() !== "wasm") return tf.matMul(a, b, transposeA, transposeB);
   const exchange = (x: Tensor3D): Tensor => tf.transpose(x, [0, 2, 1]);
   return runPair(tf, wasmProduct, transposeA ? exchange(a) : a, transposeB ? exchange(b) : b, {});

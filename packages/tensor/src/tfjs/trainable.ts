@@ -10,12 +10,16 @@ import type { Tensor, TensorFlow } from "./lazy.js";
 interface Device {
   readonly tf: TensorFlow;
   readonly ops: Ops<Tensor>;
-  upload(tensor: HostTensor): Tensor;
-  download(tensor: Tensor): Promise<HostTensor>;
+  readonly upload: (tensor: HostTensor) => Tensor;
+  readonly download: (tensor: Tensor) => Promise<HostTensor>;
 }
 
 /** Parameters in training: AdamW by tfjs operations, new tensors for old at each step. */
-export function tfjsTrainable(device: Device, initial: TensorMap<HostTensor>, options: AdamWOptions): Trainable<Tensor> {
+export function tfjsTrainable(
+  device: Device,
+  initial: TensorMap<HostTensor>,
+  options: AdamWOptions,
+): Trainable<Tensor> {
   const { tf, ops, upload, download } = device;
   const optimizer = adamW(options);
   const params: Record<string, Tensor> = mapTensors(initial, upload);
@@ -57,13 +61,17 @@ export function tfjsTrainable(device: Device, initial: TensorMap<HostTensor>, op
       requireLive();
       for (const [name, param] of Object.entries(params)) {
         const gradient = gradients[name];
-        if (gradient === undefined) throw new ParameterError("MISSING_PARAMETER", `accumulate: there is no gradient for "${name}".`);
+        if (gradient === undefined)
+          throw new ParameterError("MISSING_PARAMETER", `accumulate: there is no gradient for "${name}".`);
         if (!sameShape(gradient.shape, param.shape)) {
-          throw new ShapeError(`accumulate: the gradient of "${name}" must have shape ${show(param.shape)}, got ${show(gradient.shape)}.`);
+          throw new ShapeError(
+            `accumulate: the gradient of "${name}" must have shape ${show(param.shape)}, got ${show(gradient.shape)}.`,
+          );
         }
       }
       const extra = Object.keys(gradients).find((name) => !(name in params));
-      if (extra !== undefined) throw new ParameterError("UNEXPECTED_PARAMETER", `accumulate: "${extra}" is not a parameter in training.`);
+      if (extra !== undefined)
+        throw new ParameterError("UNEXPECTED_PARAMETER", `accumulate: "${extra}" is not a parameter in training.`);
       const before = accumulated;
       accumulated = before ? mapTensors(before, (sum, name) => tf.add(sum, gradients[name] as Tensor)) : gradients;
       if (before) tf.dispose([...Object.values(before), ...Object.values(gradients)]);
@@ -118,9 +126,13 @@ export function tfjsTrainable(device: Device, initial: TensorMap<HostTensor>, op
         const found = select(saved, prefix);
         return mapTensors(params, (param, name) => {
           const tensor = found[name];
-          if (tensor === undefined) throw new ParameterError("MISSING_PARAMETER", `restore: the state lacks "${prefix}${name}".`);
+          if (tensor === undefined)
+            throw new ParameterError("MISSING_PARAMETER", `restore: the state lacks "${prefix}${name}".`);
           if (!sameShape(tensor.shape, param.shape)) {
-            throw new ParameterError("SHAPE_MISMATCH", `restore: "${prefix}${name}" must have shape ${show(param.shape)}, got ${show(tensor.shape)}.`);
+            throw new ParameterError(
+              "SHAPE_MISMATCH",
+              `restore: "${prefix}${name}" must have shape ${show(param.shape)}, got ${show(tensor.shape)}.`,
+            );
           }
           return tensor;
         });
@@ -132,7 +144,11 @@ export function tfjsTrainable(device: Device, initial: TensorMap<HostTensor>, op
       const a = optimizer.options.emaDecay === undefined ? undefined : read("averaged.");
       drop();
       tf.dispose(live());
-      adopt(mapTensors(p, upload), { m: mapTensors(m, upload), v: mapTensors(v, upload), averaged: a && mapTensors(a, upload) });
+      adopt(mapTensors(p, upload), {
+        m: mapTensors(m, upload),
+        v: mapTensors(v, upload),
+        averaged: a && mapTensors(a, upload),
+      });
       steps = completed.item();
     },
 
