@@ -186,15 +186,15 @@ function checkNames<T>(what: string, params: TensorMap<T>, others: TensorMap<T>)
 /** Defaults of torch.optim.AdamW. */
 function resolve(options: AdamWOptions): ResolvedAdamWOptions {
   const { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0.01, clipNorm, emaDecay } = options;
-  const require = (name: string, value: number, holds: boolean, range: string): void => {
+  const demand = (name: string, value: number, holds: boolean, range: string): void => {
     if (!holds) throw new InvalidArgumentError(`adamW: ${name} must be ${range}, got ${value}.`);
   };
-  require("beta1", beta1, beta1 >= 0 && beta1 < 1, "in [0, 1)");
-  require("beta2", beta2, beta2 >= 0 && beta2 < 1, "in [0, 1)");
-  require("epsilon", epsilon, epsilon >= 0 && epsilon < Infinity, "a finite number of at least 0");
-  require("weightDecay", weightDecay, weightDecay >= 0 && weightDecay < Infinity, "a finite number of at least 0");
+  demand("beta1", beta1, beta1 >= 0 && beta1 < 1, "in [0, 1)");
+  demand("beta2", beta2, beta2 >= 0 && beta2 < 1, "in [0, 1)");
+  demand("epsilon", epsilon, epsilon >= 0 && epsilon < Infinity, "a finite number of at least 0");
+  demand("weightDecay", weightDecay, weightDecay >= 0 && weightDecay < Infinity, "a finite number of at least 0");
   if (clipNorm !== undefined)
-    require("clipNorm", clipNorm, clipNorm > 0 && clipNorm < Infinity, "a finite number above 0");
-  if (emaDecay !== undefined) require("emaDecay", emaDecay, emaDecay >= 0 && emaDecay < 1, "in [0, 1)");
+    demand("clipNorm", clipNorm, clipNorm > 0 && clipNorm < Infinity, "a finite number above 0");
+  if (emaDecay !== undefined) demand("emaDecay", emaDecay, emaDecay >= 0 && emaDecay < 1, "in [0, 1)");
   return { beta1, beta2, epsilon, weightDecay, clipNorm, emaDecay };
 }
