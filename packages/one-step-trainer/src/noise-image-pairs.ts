@@ -1,0 +1,113 @@
+import { HostTensor, InvalidArgumentError, ShapeError, random, sizeOf, type Shape } from "@sdxs/tensor";
+import { combineHost, sample, type SamplerPlan } from "@sdxs/diffusion";
+
+export interface NoiseImagePairsOptions {
+  /** Decides the noise of every pair. */
+  readonly seed: number | string;
+  /** Shape of one sample, as [channels, height, width]. */
+  readonly sampleShape: Shape;
+  /** The ODE sampler psi: a plan without noise, as `dpmSolver` or `ddim` gives. */
+  readonly plan: SamplerPlan;
+  /**
+   * The teacher's prediction, shaped as the sample [n, ...], for contexts [n, tokens, features]. With guidance n is twice
+   * the batch: first the unconditional half, then the conditional one.
+   */
+  readonly predict: (sample: HostTensor, timestep: number, context: HostTensor) => Promise<HostTensor>;
+  /** Classifier-free guidance; needs the context of the empty prompt. Default: none. */
+  readonly guidance?: {
+    /** 1 is no guidance. */
+    readonly scale: number;
+    /** [tokens, features] */
+    readonly unconditional: HostTensor;
+  };
+}
+
+/** A batch of noise and the teacher's samples of it, each [batch, ...sampleShape]. */
+export interface NoiseImageBatch {
+  readonly noise: HostTensor;
+  readonly target: HostTensor;
+}
+
+/**
+ * Pairs of noise epsilon and the teacher's ODE sample psi(x_phi(epsilon)), the data of the warm-up (SDXS paper, Section 3.2).
+ *
+ * Returns a function that makes the pairs `first`, `first + 1`, ... for a batch of contexts [batch, tokens, features].
+ * The noise of a pair depends on the seed and the pair's index alone, so batches of any size give the same pairs.
+ *
+ * Throws `InvalidArgumentError` for a plan that adds noise, `ShapeError` where contexts do not fit.
+ *
+ * @example
+ * const pairs = noiseImagePairs({ seed: 1, sampleShape: [4, 16, 16], plan: ddim(schedule, { steps: 25 }), predict });
+ * const { noise, target } = await pairs(contexts, 0);
+ */
+export function noiseImagePairs(
+  options: NoiseImagePairsOptions,
+): (contexts: HostTensor, first: number, signal?: AbortSignal) => Promise<NoiseImageBatch> {
+  const { seed, sampleShape, plan, predict, guidance } = options;
+  if (plan.steps.some(({ update }) => update.noise !== 0)) {
+    throw new InvalidArgumentError(
+      "noiseImagePairs: the plan adds noise, so a noise has no one image. Use an ODE sampler: ddim, dpmSolver, deis or euler.",
+    );
+  }
+  const noiseOf = random(seed, "noise-image-pairs");
+  return async (contexts, first, signal) => {
+    const [batch, ...contextShape] = contexts.shape;
+    if (batch === undefined || batch === 0 || contextShape.length !== 2) {
+      throw new ShapeError(
+        `noiseImagePairs: contexts must be [batch, tokens, features], got [${contexts.shape.join(", ")}].`,
+      );
+    }
+    const noise = stack(Array.from({ length: batch }, (_, i) => noiseOf.at(first + i).normal(sampleShape)));
+
+    let teacher = (x: HostTensor, timestep: number) => predict(x, timestep, contexts);
+    if (guidance !== undefined && guidance.scale !== 1) {
+      const { scale, unconditional } = guidance;
+      if (unconditional.shape.join() !== contextShape.join()) {
+        throw new ShapeError(
+          `noiseImagePairs: guidance.unconditional must be [${contextShape.join(", ")}] as one context, ` +
+            `got [${unconditional.shape.join(", ")}].`,
+        );
+      }
+      const emptyPrompts = stack(Array<HostTensor>(batch).fill(unconditional));
+      const both = concatenate(emptyPrompts, contexts);
+      teacher = async (x, timestep) => {
+        const [without, withPrompt] = halves(await predict(concatenate(x, x), timestep, both));
+        return combineHost([
+          [1 - scale, without],
+          [scale, withPrompt],
+        ]);
+      };
+    }
+    const target = await sample({ plan, noise, predict: teacher, ...(signal === undefined ? {} : { signal }) });
+    return { noise, target };
+  };
+}
+
+/** Tensors of one shape as the entries of a new first axis. */
+function stack(tensors: readonly HostTensor[]): HostTensor {
+  const shape = tensors[0]?.shape ?? [];
+  const size = sizeOf(shape);
+  const data = new Float32Array(tensors.length * size);
+  tensors.forEach((tensor, i) => data.set(tensor.data, i * size));
+  return new HostTensor([tensors.length, ...shape], data);
+}
+
+/** Two tensors of one shape, one after the other along the first axis. */
+function concatenate(a: HostTensor, b: HostTensor): HostTensor {
+  const [batch = 0, ...rest] = a.shape;
+  const data = new Float32Array(2 * a.data.length);
+  data.set(a.data);
+  data.set(b.data, a.data.length);
+  return new HostTensor([2 * batch, ...rest], data);
+}
+
+/** The two halves along the first axis. */
+function halves(tensor: HostTensor): readonly [HostTensor, HostTensor] {
+  const [batch = 0, ...rest] = tensor.shape;
+  const middle = tensor.data.length / 2;
+  const shape = [batch / 2, ...rest];
+  return [
+    HostTensor.from(shape, tensor.data.subarray(0, middle)),
+    HostTensor.from(shape, tensor.data.subarray(middle)),
+  ];
+}
