@@ -266,7 +266,7 @@ describe.each(testBackends)("losses on $name", (backend) => {
     ];
     for (const loss of losses) {
       const program: Program = (ops, _params, inputs) => ({ values: loss(ops, inputs) });
-      await expect(run(program, {}, { x, y: narrow }), String(loss)).rejects.toThrowError(ShapeError);
+      await expect(run(program, {}, { x, y: narrow }), String(loss)).rejects.toThrow(ShapeError);
     }
   });
 });

@@ -67,7 +67,7 @@ describe.each(testBackends)("tiny decoder distillation on $name", (backend) => {
 
   it("has the gradient that finite differences give", async () => {
     const weights = { downsampled: 1, l1: 0.5, mse: 1, ssim: 0.1 };
-    const program: Program = tinyDecoderDistillation(config, { weights, downsample: 4 }) as Program;
+    const program: Program = tinyDecoderDistillation(config, { weights, downsample: 4 });
     const name = "decoder.layers.0.weight";
     const { [`grad.${name}`]: gradient } = await run(withGradients(program, [name]), params, { latents, image });
     const norm = Math.hypot(...gradient!.data);
@@ -85,7 +85,7 @@ describe.each(testBackends)("tiny decoder distillation on $name", (backend) => {
   });
 
   it("refuses weights that are all 0", () => {
-    expect(() => tinyDecoderDistillation(config, { weights: { downsampled: 0 } })).toThrowError(
+    expect(() => tinyDecoderDistillation(config, { weights: { downsampled: 0 } })).toThrow(
       expect.objectContaining({ code: "INVALID_ARGUMENT" }),
     );
   });

@@ -1,5 +1,5 @@
 import { SdxsError } from "../errors.js";
-import { sizeOf, type Shape } from "../host-tensor.js";
+import type { Shape } from "../host-tensor.js";
 import type { Node, OpName } from "../graph/node.js";
 import { ELEMENT_TYPE, OnnxGraph, type AttributeValue } from "./model.js";
 

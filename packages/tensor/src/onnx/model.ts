@@ -99,7 +99,7 @@ export class OnnxGraph {
       const tensor = new MessageWriter();
       for (const size of shape) tensor.int(1, size);
       tensor.int(2, elementType(data)).text(8, name);
-      const bytes = new Uint8Array<ArrayBuffer>(data.buffer, data.byteOffset, data.byteLength);
+      const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
       if (locate && bytes.length >= EXTERNAL_FROM_BYTES) {
         const location = locate(name);
         const offset = lengths[location] ?? 0;
