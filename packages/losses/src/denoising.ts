@@ -32,7 +32,7 @@ export function denoisingLoss<T>(ops: Ops<T>, output: T, target: T, options: Den
 }
 
 /**
- * Min-SNR weights (arXiv:2303.09556, Section 3.4): min(snr, gamma) for a prediction of x_0, that divided by snr for epsilon
+ * Min-SNR weights (arXiv:2303.09556): min(snr, gamma) for a prediction of x_0, that divided by snr for epsilon
  * and by snr + 1 for v. They keep the nearly clean timesteps from dominating.
  *
  * @param prediction what the network puts out

@@ -16,7 +16,7 @@ export interface FeatureSimilarity<T> {
 }
 
 /**
- * The two terms of SSIM over whole feature maps, as in DISTS (arXiv:2004.07728, Equations 7 and 8).
+ * The two terms of SSIM over whole feature maps, as in DISTS (arXiv:2004.07728).
  * Statistics are taken per channel over all positions; variances are the biased ones.
  * Their product is the SSIM of the SDXS paper's Equation 10 (https://arxiv.org/abs/2403.16627).
  *

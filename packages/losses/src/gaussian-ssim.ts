@@ -6,7 +6,7 @@ export interface GaussianSsimOptions {
   readonly dataRange: number;
 }
 
-/** Standard deviation of the window in pixels and its side, Section III.C of Wang et al. 2004. */
+/** Standard deviation of the window in pixels and its side, Section III of Wang et al. 2004. */
 const WINDOW_SIGMA = 1.5;
 const WINDOW_SIZE = 11;
 /** K_1 and K_2 of the same section. */

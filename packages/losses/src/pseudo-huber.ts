@@ -7,7 +7,7 @@ export interface PseudoHuberOptions {
 }
 
 /**
- * Pseudo-Huber loss, sqrt(d^2 + c^2) - c with d = prediction - target (arXiv:2310.14189, Equation 7, per element).
+ * Pseudo-Huber loss, sqrt(d^2 + c^2) - c with d = prediction - target (arXiv:2310.14189, here per element).
  *
  * @param prediction [batch, ...], any range
  * @param target same shape

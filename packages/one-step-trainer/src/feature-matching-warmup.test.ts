@@ -186,7 +186,7 @@ describe.each(testBackends)("feature-matching warm-up on $name", (backend) => {
     const warmup = featureMatchingWarmup({ student, features, conversion });
     const narrow = { ...inputs, target: HostTensor.filled([2, 4, 8, 1], 0) };
     await expect(run(warmup, params, narrow)).rejects.toMatchObject({ code: "SHAPE_MISMATCH" });
-    expect(() => featureMatchingWarmup({ student, features, conversion, weights: { features: 0 } })).toThrowError(
+    expect(() => featureMatchingWarmup({ student, features, conversion, weights: { features: 0 } })).toThrow(
       expect.objectContaining({ code: "INVALID_ARGUMENT" }),
     );
   });

@@ -82,9 +82,9 @@ describe("noise-image pairs", () => {
   });
 
   it("refuse a sampler that adds noise, and contexts that do not fit", async () => {
-    expect(() =>
-      noiseImagePairs({ seed: 7, sampleShape, predict, plan: ddpm(noiseSchedule(), { steps: 4 }) }),
-    ).toThrowError(expect.objectContaining({ code: "INVALID_ARGUMENT" }));
+    expect(() => noiseImagePairs({ seed: 7, sampleShape, predict, plan: ddpm(noiseSchedule(), { steps: 4 }) })).toThrow(
+      expect.objectContaining({ code: "INVALID_ARGUMENT" }),
+    );
     const pairs = noiseImagePairs({
       seed: 7,
       sampleShape,

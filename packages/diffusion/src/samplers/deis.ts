@@ -17,7 +17,8 @@ export interface DeisOptions {
 }
 
 /**
- * DEIS of second order in the logarithm of rho = sigma / alpha (arXiv:2204.13902, "rho-AB").
+ * DEIS of second order (arXiv:2204.13902): the noise is extrapolated linearly in the logarithm of rho = sigma / alpha,
+ * diffusers' solver type "logrho".
  * It ends at the noise level of timestep 0. The released SDXS-512-DreamShaper models are sampled by it in one step.
  *
  * Throws `InvalidArgumentError` for a step count outside [1, trainSteps].

@@ -25,7 +25,7 @@ export interface EulerOptions {
 }
 
 /**
- * Euler's method on the probability-flow ODE in the variance-exploding form (arXiv:2206.00364, Algorithm 2 without churn).
+ * Euler's method on the probability-flow ODE in the variance-exploding form (arXiv:2206.00364, Algorithm 1 without its correction).
  * The sample is x_0 + s noise, with s the noise-to-signal ratio, and is scaled before it goes into the network.
  *
  * Throws `InvalidArgumentError` for a step count outside [1, trainSteps].

@@ -13,11 +13,11 @@ export interface LcmOptions {
   readonly timestepScaling?: number;
 }
 
-/** Standard deviation of the data in the boundary condition of arXiv:2310.04378, Equation 9. */
+/** Standard deviation of the data in the boundary condition of consistency models (arXiv:2303.01469, Appendix C). */
 const SIGMA_DATA = 0.5;
 
 /**
- * Multistep sampling of a latent consistency model (arXiv:2310.04378, Algorithm 3): predict x_0, noise it again.
+ * Multistep sampling of a latent consistency model (arXiv:2310.04378): predict x_0, noise it again.
  * Every step but the last adds noise.
  *
  * Throws `InvalidArgumentError` for more steps than the model was distilled from.

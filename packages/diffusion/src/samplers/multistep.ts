@@ -10,7 +10,7 @@ import {
   type TimestepSpacing,
 } from "./timesteps.js";
 
-/** Below this many steps the last one is taken at first order, as in the reference solver (arXiv:2211.01095, Appendix). */
+/** Below this many steps the last one is of first order, for stability: the bound of the solvers' published code and of diffusers. */
 export const STABLE_STEPS = 15;
 
 /** Where DPM-Solver++ and DEIS stand at each step, and where the last one ends. */
