@@ -8,8 +8,7 @@ export function publishedPackage(entry: string[]): Options {
   return {
     entry,
     format: ["esm", "cjs"],
-    // Without the path aliases of tsconfig.json, which would inline the sources of other packages.
-    tsconfig: "../../tsconfig.base.json",
+    tsconfig: "../../tsconfig.build.json",
     // TypeScript 6 deprecates an option that tsup's declaration build still sets.
     dts: { compilerOptions: { ignoreDeprecations: "6.0" } },
     // Subpaths share code instead of each holding a copy, CommonJS included.
