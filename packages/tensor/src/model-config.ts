@@ -18,7 +18,10 @@ export const positiveInteger = fieldType<number>(
 );
 
 /** A finite number. */
-export const finiteNumber = fieldType<number>("a number", (value) => typeof value === "number" && Number.isFinite(value));
+export const finiteNumber = fieldType<number>(
+  "a number",
+  (value) => typeof value === "number" && Number.isFinite(value),
+);
 
 /** true or false. */
 export const flag = fieldType<boolean>("true or false", (value) => typeof value === "boolean");
@@ -54,7 +57,9 @@ export function configReader(
   json: unknown,
 ): <V>(field: string, type: FieldType<V>, defaultValue: NoInfer<V>) => V {
   if (typeof json !== "object" || json === null || Array.isArray(json)) {
-    throw new UnsupportedConfigError(`${modelName}: the configuration must be an object, as in config.json, got ${JSON.stringify(json)}.`);
+    throw new UnsupportedConfigError(
+      `${modelName}: the configuration must be an object, as in config.json, got ${JSON.stringify(json)}.`,
+    );
   }
   const fields = new Map(Object.entries(json));
   return (field, type, defaultValue) => {
