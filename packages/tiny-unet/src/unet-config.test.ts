@@ -1,0 +1,82 @@
+import { describe, expect, it } from "vitest";
+import { sizeOf } from "@sdxs/tensor";
+import { listShapes, readModelListing } from "@sdxs/tensor/testing";
+import { parseUNetConfig, unetEncoderParameters, unetParameters } from "./index.js";
+
+const listing = (name: string) => readModelListing(new URL(`../fixtures/full-models/${name}.json.gz`, import.meta.url));
+
+describe("published U-Nets at full size", () => {
+  // Totals computed by diffusers 0.27.2; those of the SDXS rows agree with the paper's 319 M and 0.74 B.
+  it.each([
+    ["sd15_unet", 859_520_964],
+    ["sd21_base_unet", 865_910_724],
+    ["sdxl_base_unet", 2_567_463_684],
+    ["sdxs_512_paper_unet_sd21", 318_695_364],
+    ["sdxs_512_0.9_unet", 328_177_284],
+    ["sdxs_512_dreamshaper_unet", 315_746_244],
+    ["segmind_vega_unet", 745_225_604],
+    ["bk_sdm_base_unet", 579_384_964],
+    ["bk_sdm_small_unet", 482_346_884],
+    ["bk_sdm_tiny_unet", 323_384_964],
+  ])("%s has exactly diffusers' parameters", async (name, total) => {
+    const { config, parameters } = await listing(name);
+    const specs = unetParameters(parseUNetConfig(config));
+    expect(listShapes(specs)).toEqual(Object.fromEntries(parameters));
+    expect(Object.values(specs).reduce((sum, { shape }) => sum + sizeOf(shape), 0)).toBe(total);
+  });
+
+  it("declares no parameter of an up stage for the encoder alone", async () => {
+    const config = parseUNetConfig((await listing("sd21_base_unet")).config);
+    const encoder = Object.keys(unetEncoderParameters(config));
+    const rest = Object.keys(unetParameters(config)).filter((name) => !encoder.includes(name));
+    expect(rest.every((name) => /^(up_blocks|conv_norm_out|conv_out)\./.test(name))).toBe(true);
+    expect(encoder.filter((name) => name.startsWith("mid_block.")).length).toBeGreaterThan(0);
+  });
+});
+
+describe("parseUNetConfig", () => {
+  it("fills diffusers' defaults, which are Stable Diffusion 1's but for the context's 1280 features", () => {
+    expect(parseUNetConfig({})).toMatchObject({
+      block_out_channels: [320, 640, 1280, 1280],
+      layers_per_block: 2,
+      cross_attention_dim: 1280,
+      attention_head_dim: 8,
+      mid_block_type: "UNetMidBlock2DCrossAttn",
+    });
+  });
+
+  it("gives the same configuration again when its result is written and read", async () => {
+    const config = parseUNetConfig((await listing("sdxs_512_0.9_unet")).config);
+    expect(parseUNetConfig(JSON.parse(JSON.stringify(config)))).toEqual(config);
+  });
+
+  it.each([
+    ["resnet_time_scale_shift", "scale_shift"],
+    ["class_embed_type", "timestep"],
+    ["down_block_types", ["AttnDownBlock2D"]],
+    ["mid_block_type", "UNetMidBlock2DSimpleCrossAttn"],
+    ["addition_embed_type", "image"],
+    ["encoder_hid_dim_type", "ip_image_proj"],
+    ["time_cond_proj_dim", 256],
+    ["block_out_channels", [320, "640"]],
+    ["norm_num_groups", 33],
+    ["attention_head_dim", [5, 10]],
+    ["attention_head_dim", 7],
+    ["transformer_layers_per_block", [1, [2, 2], 1, 1]],
+    ["cross_attention_dim", [768, 1024, 768, 768]],
+  ])("refuses %s: %j and names the field and its value", (field, value) => {
+    const named = field === "transformer_layers_per_block" ? "reverse_transformer_layers_per_block" : field;
+    expect(() => parseUNetConfig({ [field]: value })).toThrow(
+      expect.objectContaining({ code: "UNSUPPORTED_CONFIG", message: expect.stringContaining(`"${named}"`) }),
+    );
+    if (named === field) {
+      expect(() => parseUNetConfig({ [field]: value })).toThrow(
+        expect.objectContaining({ message: expect.stringContaining(JSON.stringify(value)) }),
+      );
+    }
+  });
+
+  it("refuses what is no object", () => {
+    expect(() => parseUNetConfig("unet")).toThrow(expect.objectContaining({ code: "UNSUPPORTED_CONFIG" }));
+  });
+});

@@ -1,0 +1,192 @@
+import { beforeAll, describe, expect, it } from "vitest";
+import { HostTensor, initialize, scope, select, type Ops, type TensorMap } from "@sdxs/tensor";
+import { expectGradient, expectOutput, referenceCase, testBackends, type RunOnce } from "@sdxs/tensor/testing";
+import {
+  namedFeatures,
+  parseUNetConfig,
+  sinusoidalEmbedding,
+  unet,
+  unetEncoder,
+  unetEncoderParameters,
+  unetParameters,
+  type UNetConfig,
+  type UNetInputs,
+} from "./index.js";
+
+/** Reference data computed by diffusers 0.27.2: see fixtures/README.md. */
+const fixture = (name: string) => referenceCase(new URL(`../fixtures/${name}/`, import.meta.url));
+
+/** The reference's names of the inputs to ours. */
+function namedInputs<T>(inputs: TensorMap<T>): UNetInputs<T> {
+  const {
+    sample,
+    timestep,
+    encoder_hidden_states: encoderHiddenStates,
+    text_embeds: textEmbeds,
+    time_ids: timeIds,
+  } = inputs;
+  if (sample === undefined || timestep === undefined || encoderHiddenStates === undefined)
+    throw new Error("inputs are missing");
+  if (textEmbeds === undefined || timeIds === undefined) return { sample, timestep, encoderHiddenStates };
+  return { sample, timestep, encoderHiddenStates, addedConditions: { textEmbeds, timeIds } };
+}
+
+const predict =
+  (config: UNetConfig) =>
+  <T>(ops: Ops<T>, params: TensorMap<T>, inputs: TensorMap<T>): TensorMap<T> => {
+    const { sample, features } = unet(ops, scope(ops, params), config, namedInputs(inputs));
+    return { eps: sample, ...namedFeatures(features) };
+  };
+
+/** Gradients of sum(eps * R) by all parameters, "sample" and "encoder_hidden_states". */
+const differentiate =
+  (config: UNetConfig) =>
+  <T>(ops: Ops<T>, params: TensorMap<T>, { R, ...inputs }: TensorMap<T>): TensorMap<T> => {
+    const { sample, encoder_hidden_states, ...fixed } = inputs;
+    const variables = { ...params, sample: sample as T, encoder_hidden_states: encoder_hidden_states as T };
+    return ops.valueAndGrad((given) => {
+      const eps = unet(ops, scope(ops, given), config, namedInputs({ ...fixed, ...given })).sample;
+      return { loss: ops.sum(ops.mul(eps, R as T)), aux: {} };
+    }, variables).grads;
+  };
+
+const cases = [
+  { name: "unet_sdxs_mini", gradients: true },
+  { name: "unet_sd21_mini", gradients: true },
+  { name: "unet_asym_mini", gradients: false },
+  { name: "unet_bksdm_tiny_mini", gradients: false },
+];
+
+describe.each(testBackends)("unet on $name", (backend) => {
+  let run: RunOnce;
+  beforeAll(async () => {
+    run = await backend.run();
+  });
+
+  describe.each(cases)("$name", ({ name, gradients }) => {
+    const load = async () => {
+      const config = parseUNetConfig(await fixture(name).json("config.json"));
+      const io = await fixture(name).tensors("io.safetensors");
+      return { config, io, weights: await fixture(name).tensors("weights.safetensors") };
+    };
+
+    it("predicts what diffusers predicts, and its features on the way", async () => {
+      const { config, io, weights } = await load();
+      const { R: _, ...inputs } = select(io, "in.");
+      const results = await run(predict(config), weights, inputs);
+      expectOutput("eps", results["eps"], io["out.eps"]);
+      for (const [feature, reference] of Object.entries(select(io, "feat."))) {
+        if (/^(tr0|res0)\./.test(feature)) continue; // insides of a block
+        expectOutput(feature, results[feature], reference);
+      }
+    });
+
+    it("predicts what diffusers predicts for sizes that do not halve evenly", async () => {
+      const { config, io, weights } = await load();
+      const { eps } = await run(predict(config), weights, select(io, "odd.in."));
+      expectOutput("eps", eps, io["odd.out.eps"]);
+    });
+
+    it.runIf(gradients)("has diffusers' gradients by every parameter, the latents and the text", async () => {
+      const { config, io, weights } = await load();
+      const meta = (await fixture(name).json("meta.json")) as { notes: { max_abs_grad: number } };
+      const grads = await run(differentiate(config), weights, select(io, "in."));
+      const references = { ...(await fixture(name).tensors("grads.safetensors")), ...select(io, "grad.") };
+      expect(Object.keys(grads).sort()).toEqual(Object.keys(references).sort());
+      for (const [parameter, reference] of Object.entries(references)) {
+        expectGradient(parameter, grads[parameter], reference, meta.notes.max_abs_grad);
+      }
+    });
+  });
+
+  const tiny = parseUNetConfig({
+    down_block_types: ["DownBlock2D", "CrossAttnDownBlock2D"],
+    up_block_types: ["CrossAttnUpBlock2D", "UpBlock2D"],
+    mid_block_type: null,
+    block_out_channels: [4, 8],
+    layers_per_block: [1, 2],
+    attention_head_dim: 2,
+    norm_num_groups: 2,
+    cross_attention_dim: 6,
+  });
+  const sample = HostTensor.from(
+    [2, 4, 4, 4],
+    Array.from({ length: 128 }, (_, index) => Math.sin(index)),
+  );
+  const context = HostTensor.from(
+    [2, 3, 6],
+    Array.from({ length: 36 }, (_, index) => Math.cos(index)),
+  );
+  const weights = initialize(unetParameters(tiny), 1);
+
+  it("takes one timestep for the whole batch", async () => {
+    const shared = { sample, encoder_hidden_states: context };
+    const one = await run(predict(tiny), weights, { ...shared, timestep: HostTensor.from([1], [7]) });
+    const each = await run(predict(tiny), weights, { ...shared, timestep: HostTensor.from([2], [7, 7]) });
+    expectOutput("eps", one["eps"], each["eps"]);
+  });
+
+  it("gives the encoder's features without the up stages' parameters", async () => {
+    const inputs = { sample, timestep: HostTensor.from([2], [1, 999]), encoder_hidden_states: context };
+    const encoderWeights = Object.fromEntries(
+      Object.keys(unetEncoderParameters(tiny)).map((name) => [name, weights[name] as HostTensor]),
+    );
+    const program = <T>(ops: Ops<T>, params: TensorMap<T>, given: TensorMap<T>): TensorMap<T> =>
+      namedFeatures(unetEncoder(ops, scope(ops, params), tiny, namedInputs(given)));
+    const features = await run(program, encoderWeights, inputs);
+    const whole = await run(predict(tiny), weights, inputs);
+    expect(Object.keys(features)).toContain("down_blocks.1.res.1");
+    for (const [name, feature] of Object.entries(features)) expectOutput(name, feature, whole[name]);
+  });
+
+  it("adds a ControlNet's residuals to the skip connections and to the lowest resolution", async () => {
+    // Linear in each residual only at its own place: zeros change nothing, other values do, and a wrong number is an error.
+    const controlled =
+      (count: number, value: number) =>
+      <T>(ops: Ops<T>, params: TensorMap<T>, inputs: TensorMap<T>): TensorMap<T> => {
+        const p = scope(ops, params);
+        const { convIn, downResiduals } = unetEncoder(ops, p, tiny, namedInputs(inputs));
+        const like = (x: T): T => ops.broadcastTo(ops.scalar(value), ops.shape(x));
+        const skips = [convIn, ...downResiduals.flat()];
+        const controlResiduals = { down: skips.slice(0, count).map(like), mid: like(skips.at(-1) as T) };
+        return { eps: unet(ops, p, tiny, { ...namedInputs(inputs), controlResiduals }).sample };
+      };
+    const inputs = { sample, timestep: HostTensor.from([2], [1, 999]), encoder_hidden_states: context };
+    const plain = await run(predict(tiny), weights, inputs);
+    const zero = await run(controlled(5, 0), weights, inputs);
+    const one = await run(controlled(5, 1), weights, inputs);
+    expectOutput("eps", zero["eps"], plain["eps"]);
+    expect([...(one["eps"]?.data ?? [])]).not.toEqual([...(plain["eps"]?.data ?? [])]);
+    await expect(run(controlled(4, 0), weights, inputs)).rejects.toMatchObject({ code: "SHAPE_MISMATCH" });
+  });
+
+  it("names the input that does not fit the configuration", async () => {
+    const timestep = HostTensor.from([2], [1, 999]);
+    const wrong = HostTensor.filled([2, 3, 5], 0);
+    await expect(run(predict(tiny), weights, { sample, timestep, encoder_hidden_states: wrong })).rejects.toMatchObject(
+      {
+        code: "SHAPE_MISMATCH",
+        message: expect.stringContaining("encoderHiddenStates must be [2, tokens, 6], got [2, 3, 5]"),
+      },
+    );
+    const timesteps = HostTensor.filled([3], 1);
+    await expect(
+      run(predict(tiny), weights, { sample, timestep: timesteps, encoder_hidden_states: context }),
+    ).rejects.toMatchObject({
+      message: expect.stringContaining("timestep must be [2 or 1], got [3]"),
+    });
+    const addedConditions = { text_embeds: HostTensor.filled([2, 1], 0), time_ids: HostTensor.filled([2, 6], 0) };
+    await expect(
+      run(predict(tiny), weights, { sample, timestep, encoder_hidden_states: context, ...addedConditions }),
+    ).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+  });
+
+  it("embeds timesteps as sines and cosines of 10000^(-i / half) t", async () => {
+    const program = <T>(ops: Ops<T>, _: TensorMap<T>, { t }: TensorMap<T>): TensorMap<T> => ({
+      embedding: sinusoidalEmbedding(ops, t as T, 4, { cosineFirst: false, frequencyShift: 0 }),
+    });
+    const { embedding } = await run(program, {}, { t: HostTensor.from([2], [0, 3]) });
+    const expected = [0, 0, 1, 1, Math.sin(3), Math.sin(0.03), Math.cos(3), Math.cos(0.03)];
+    expectOutput("embedding", embedding, HostTensor.from([2, 4], expected));
+  });
+});

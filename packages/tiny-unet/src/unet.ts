@@ -1,0 +1,451 @@
+import {
+  InvalidArgumentError,
+  ShapeError,
+  attention,
+  convLayer,
+  declareParameters,
+  gelu,
+  groupNormLayer,
+  layerNormLayer,
+  linearLayer,
+  silu,
+  type Ops,
+  type ParameterSpec,
+  type Scope,
+  type Shape,
+} from "@sdxs/tensor";
+import { unetStages, type UNetConfig, type UNetStage } from "./unet-config.js";
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Blocks
+
+/**
+ * Sinusoidal features of timesteps (or of SDXL's sizes), as in diffusers' `get_timestep_embedding`.
+ * values [n] float32 gives [n, features]; `features` is even.
+ */
+export function sinusoidalEmbedding<T>(
+  ops: Ops<T>,
+  values: T,
+  features: number,
+  options: { readonly cosineFirst: boolean; readonly frequencyShift: number },
+): T {
+  const half = features / 2;
+  // Rounded to float32 after each step, as diffusers computes them: at t = 999 the last digit shows in the angle.
+  const scale = Math.fround(-Math.log(10000)); // longest period 10000, from "Attention Is All You Need", section 3.5
+  const frequencies = Float32Array.from({ length: half }, (_, index) =>
+    Math.exp(Math.fround(Math.fround(scale * index) / (half - options.frequencyShift))),
+  );
+  const angles = ops.mul(ops.reshape(values, [-1, 1]), ops.constant(frequencies, [1, half])); // [n, features / 2]
+  const sine = ops.sin(angles);
+  const cosine = ops.cos(angles);
+  return ops.concat(options.cosineFirst ? [cosine, sine] : [sine, cosine], 1);
+}
+
+/** diffusers' TimestepEmbedding: linear, SiLU, linear. x [batch, in] gives [batch, features]. */
+function embeddingMlp<T>(ops: Ops<T>, p: Scope<T>, x: T, features: number): T {
+  const hidden = silu(ops, linearLayer(ops, p.at("linear_1"), x, features));
+  return linearLayer(ops, p.at("linear_2"), hidden, features);
+}
+
+/** What all blocks of one call share. */
+interface Conditioning<T> {
+  readonly config: UNetConfig;
+  /** SiLU of the timestep's embedding: each residual block projects the same. [batch or 1, features] */
+  readonly activatedEmbedding: T;
+  /** Text embeddings [batch, tokens, cross_attention_dim]. */
+  readonly context: T;
+}
+
+/** ResnetBlock2D. x [batch, in, height, width] gives [batch, channels, height, width]. */
+function residualBlock<T>(ops: Ops<T>, p: Scope<T>, x: T, channels: number, conditioning: Conditioning<T>): T {
+  const { config, activatedEmbedding } = conditioning;
+  const normalized = (name: string, h: T): T =>
+    silu(ops, groupNormLayer(ops, p.at(name), h, config.norm_num_groups, config.norm_eps));
+
+  const first = convLayer(ops, p.at("conv1"), normalized("norm1", x), channels);
+  const shift = linearLayer(ops, p.at("time_emb_proj"), activatedEmbedding, channels);
+  const shifted = ops.add(first, ops.reshape(shift, [-1, channels, 1, 1]));
+  const second = convLayer(ops, p.at("conv2"), normalized("norm2", shifted), channels);
+  const shortcut =
+    sizeAt(ops, x, 1) === channels ? x : convLayer(ops, p.at("conv_shortcut"), x, channels, { kernel: 1 });
+  return ops.add(shortcut, second);
+}
+
+/** Multi-head attention of x [batch, tokens, features] to context [batch, contextTokens, contextFeatures]. */
+function multiHeadAttention<T>(ops: Ops<T>, p: Scope<T>, x: T, context: T, heads: number): T {
+  const [, tokens = 1, features = 1] = ops.shape(x);
+  const headFeatures = features / heads;
+  const split = (name: string, source: T): T => {
+    const projected = linearLayer(ops, p.at(name), source, features, { bias: false });
+    const perHead = ops.reshape(projected, [-1, sizeAt(ops, source, 1), heads, headFeatures]);
+    return ops.transpose(perHead, [0, 2, 1, 3]); // [batch, heads, tokens, head]
+  };
+  const attended = attention(
+    ops,
+    split("to_q", x),
+    split("to_k", context),
+    split("to_v", context),
+    headFeatures ** -0.5,
+  );
+  const merged = ops.reshape(ops.transpose(attended, [0, 2, 1, 3]), [-1, tokens, features]); // [batch, tokens, features]
+  return linearLayer(ops, p.at("to_out.0"), merged, features);
+}
+
+/** GEGLU feed-forward network with four times the features inside. x [batch, tokens, features]. */
+function feedForward<T>(ops: Ops<T>, p: Scope<T>, x: T): T {
+  const features = sizeAt(ops, x, 2);
+  const inner = 4 * features;
+  const projected = linearLayer(ops, p.at("net.0.proj"), x, 2 * inner);
+  const gate = gelu(ops, ops.slice(projected, 2, inner, inner));
+  return linearLayer(ops, p.at("net.2"), ops.mul(ops.slice(projected, 2, 0, inner), gate), features);
+}
+
+interface AttentionOptions {
+  readonly heads: number;
+  readonly onlyCrossAttention: boolean;
+}
+
+/** BasicTransformerBlock: self-attention (or attention to the text), attention to the text, feed-forward. */
+function transformerBlock<T>(ops: Ops<T>, p: Scope<T>, x: T, context: T, options: AttentionOptions): T {
+  const own = layerNormLayer(ops, p.at("norm1"), x);
+  const first = options.onlyCrossAttention ? context : own;
+  let h = ops.add(x, multiHeadAttention(ops, p.at("attn1"), own, first, options.heads));
+  h = ops.add(h, multiHeadAttention(ops, p.at("attn2"), layerNormLayer(ops, p.at("norm2"), h), context, options.heads));
+  return ops.add(h, feedForward(ops, p.at("ff"), layerNormLayer(ops, p.at("norm3"), h)));
+}
+
+/** Transformer2DModel: transformer blocks over the pixels of x [batch, channels, height, width], around a residual. */
+function imageTransformer<T>(
+  ops: Ops<T>,
+  p: Scope<T>,
+  x: T,
+  depth: number,
+  options: AttentionOptions,
+  { config, context }: Conditioning<T>,
+): T {
+  const [, channels = 1, height = 1, width = 1] = ops.shape(x);
+  const toTokens = (image: T): T => ops.transpose(ops.reshape(image, [-1, channels, height * width]), [0, 2, 1]); // [batch, pixels, channels]
+  const toImage = (tokens: T): T => ops.reshape(ops.transpose(tokens, [0, 2, 1]), [-1, channels, height, width]); // [batch, channels, height, width]
+
+  // 1e-6: fixed in diffusers' Transformer2DModel.
+  const normalized = groupNormLayer(ops, p.at("norm"), x, config.norm_num_groups, 1e-6);
+  let tokens = config.use_linear_projection
+    ? linearLayer(ops, p.at("proj_in"), toTokens(normalized), channels)
+    : toTokens(convLayer(ops, p.at("proj_in"), normalized, channels, { kernel: 1 }));
+  for (let index = 0; index < depth; index++) {
+    tokens = transformerBlock(ops, p.at(`transformer_blocks.${index}`), tokens, context, options);
+  }
+  const projected = config.use_linear_projection
+    ? toImage(linearLayer(ops, p.at("proj_out"), tokens, channels))
+    : convLayer(ops, p.at("proj_out"), toImage(tokens), channels, { kernel: 1 });
+  return ops.add(projected, x);
+}
+
+/** A residual block of a stage with the transformer behind it, if any. */
+function stageLayer<T>(
+  ops: Ops<T>,
+  p: Scope<T>,
+  x: T,
+  stage: UNetStage,
+  index: number,
+  conditioning: Conditioning<T>,
+): T {
+  const h = residualBlock(ops, p.at(`resnets.${index}`), x, stage.channels, conditioning);
+  const depth = stage.transformerLayers[index] ?? 0;
+  return depth === 0 ? h : imageTransformer(ops, p.at(`attentions.${index}`), h, depth, stage, conditioning);
+}
+
+/** DownBlock2D or CrossAttnDownBlock2D: the outputs of its layers and, last, of its downsampler. */
+function downStage<T>(ops: Ops<T>, p: Scope<T>, x: T, stage: UNetStage, conditioning: Conditioning<T>): T[] {
+  const residuals: T[] = [];
+  let h = x;
+  for (const index of stage.transformerLayers.keys()) {
+    h = stageLayer(ops, p, h, stage, index, conditioning);
+    residuals.push(h);
+  }
+  if (stage.resamples) residuals.push(convLayer(ops, p.at("downsamplers.0.conv"), h, stage.channels, { stride: 2 }));
+  return residuals;
+}
+
+/** UNetMidBlock2DCrossAttn (residual block, transformer, residual block) or UNetMidBlock2D (one residual block). */
+function midStage<T>(
+  ops: Ops<T>,
+  p: Scope<T>,
+  x: T,
+  stage: { readonly channels: number; readonly heads: number; readonly transformerLayers: number },
+  conditioning: Conditioning<T>,
+): T {
+  const h = residualBlock(ops, p.at("resnets.0"), x, stage.channels, conditioning);
+  if (stage.transformerLayers === 0) return h;
+  const options = { heads: stage.heads, onlyCrossAttention: false };
+  const attended = imageTransformer(ops, p.at("attentions.0"), h, stage.transformerLayers, options, conditioning);
+  return residualBlock(ops, p.at("resnets.1"), attended, stage.channels, conditioning);
+}
+
+/** UpBlock2D or CrossAttnUpBlock2D. Takes its skip connections from the end of `skips`. */
+function upStage<T>(ops: Ops<T>, p: Scope<T>, x: T, stage: UNetStage, skips: T[], conditioning: Conditioning<T>): T {
+  let h = x;
+  for (const index of stage.transformerLayers.keys()) {
+    const skip = skips.pop() as T; // every down layer left one: see unetStages
+    h = stageLayer(ops, p, ops.concat([h, skip], 1), stage, index, conditioning);
+  }
+  const next = skips.at(-1);
+  if (!stage.resamples || next === undefined) return h;
+  // To the next skip's size, which is not twice this one's where a size was odd on the way down.
+  const [, , height = 1, width = 1] = ops.shape(next);
+  return convLayer(ops, p.at("upsamplers.0.conv"), ops.resizeNearest(h, [height, width]), stage.channels);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Assembly
+
+export interface UNetInputs<T> {
+  /** Latents to denoise [batch, in_channels, height, width]; any size. */
+  readonly sample: T;
+  /** [batch], or [1] for the whole batch; int32 or float32, in the scheduler's units (0 to 999). */
+  readonly timestep: T;
+  /** Text embeddings [batch, tokens, cross_attention_dim]. */
+  readonly encoderHiddenStates: T;
+  /** For `addition_embed_type` "text_time" (SDXL). */
+  readonly addedConditions?: {
+    /** Pooled text embedding [batch, features]. */
+    readonly textEmbeds: T;
+    /** Original height and width, crop top and left, target height and width: [batch, 6], pixels. */
+    readonly timeIds: T;
+  };
+  /** A ControlNet's outputs, already scaled. */
+  readonly controlResiduals?: {
+    /** One for `convIn` and for each of `downResiduals`, in that order, of their shapes. */
+    readonly down: readonly T[];
+    /** Joins the lowest resolution's result, mid stage or not. */
+    readonly mid: T;
+  };
+}
+
+/** Feature maps of the U-Net's encoder half, for feature matching and distillation. */
+export interface UNetEncoderFeatures<T> {
+  /** [batch or 1, features] */
+  readonly timeEmbedding: T;
+  /** Of text_time; [batch, features]. */
+  readonly addEmbedding: T | undefined;
+  /** [batch, channels of the first level, height, width] */
+  readonly convIn: T;
+  /** Output of each down stage, highest resolution first, after its downsampler. */
+  readonly downBlocks: readonly T[];
+  /** For each down stage the outputs of its layers and, last, of its downsampler. */
+  readonly downResiduals: readonly (readonly T[])[];
+  /** undefined without a mid stage. */
+  readonly midBlock: T | undefined;
+}
+
+export interface UNetFeatures<T> extends UNetEncoderFeatures<T> {
+  /** Output of each up stage, lowest resolution first, after its upsampler. */
+  readonly upBlocks: readonly T[];
+  /** The last normalisation's output. */
+  readonly convNormOut: T;
+}
+
+/**
+ * The encoder half of diffusers' `UNet2DConditionModel`: embeddings, down stages and mid stage.
+ * As a feature extractor it needs none of the up stages' parameters.
+ *
+ * @example
+ * const { downBlocks } = unetEncoder(ops, scope(ops, params), config, { sample, timestep, encoderHiddenStates });
+ */
+export function unetEncoder<T>(
+  ops: Ops<T>,
+  p: Scope<T>,
+  config: UNetConfig,
+  inputs: Omit<UNetInputs<T>, "controlResiduals">,
+): UNetEncoderFeatures<T> {
+  return encode(ops, p, config, inputs).features;
+}
+
+interface Encoded<T> {
+  readonly features: UNetEncoderFeatures<T>;
+  /** The last result at the lowest resolution, which the up stages begin with. */
+  readonly lowest: T;
+  readonly conditioning: Conditioning<T>;
+}
+
+function encode<T>(ops: Ops<T>, p: Scope<T>, config: UNetConfig, inputs: UNetInputs<T>): Encoded<T> {
+  checkInputs(ops, config, inputs);
+  const stages = unetStages(config);
+  const firstChannels = config.block_out_channels[0] ?? 1;
+  const embeddingFeatures = config.time_embedding_dim ?? 4 * firstChannels;
+
+  const sinusoids = { cosineFirst: config.flip_sin_to_cos, frequencyShift: config.freq_shift };
+  const timestep = ops.cast(inputs.timestep, "float32");
+  const timeFeatures = sinusoidalEmbedding(ops, timestep, firstChannels, sinusoids);
+  const timeEmbedding = embeddingMlp(ops, p.at("time_embedding"), timeFeatures, embeddingFeatures);
+  let addEmbedding: T | undefined;
+  if (config.addition_embed_type === "text_time" && inputs.addedConditions) {
+    const { textEmbeds, timeIds } = inputs.addedConditions;
+    const perSize = config.addition_time_embed_dim ?? 1;
+    const sizes = sinusoidalEmbedding(ops, ops.cast(timeIds, "float32"), perSize, sinusoids); // [batch * 6, perSize]
+    const sizeFeatures = ops.reshape(sizes, [-1, sizeAt(ops, timeIds, 1) * perSize]); // [batch, 6 * perSize]
+    const added = ops.concat([textEmbeds, sizeFeatures], 1);
+    addEmbedding = embeddingMlp(ops, p.at("add_embedding"), added, embeddingFeatures);
+  }
+  const embedding = addEmbedding === undefined ? timeEmbedding : ops.add(timeEmbedding, addEmbedding);
+  const conditioning = { config, activatedEmbedding: silu(ops, embedding), context: inputs.encoderHiddenStates };
+
+  const sample = config.center_input_sample ? ops.sub(ops.mul(inputs.sample, 2), 1) : inputs.sample;
+  const convIn = convLayer(ops, p.at("conv_in"), sample, firstChannels, { kernel: config.conv_in_kernel });
+  const downBlocks: T[] = [];
+  const downResiduals: T[][] = [];
+  let h = convIn;
+  for (const [index, stage] of stages.down.entries()) {
+    const residuals = downStage(ops, p.at(`down_blocks.${index}`), h, stage, conditioning);
+    h = residuals.at(-1) ?? h;
+    downBlocks.push(h);
+    downResiduals.push(residuals);
+  }
+  const midBlock = stages.mid && midStage(ops, p.at("mid_block"), h, stages.mid, conditioning);
+  const features = { timeEmbedding, addEmbedding, convIn, downBlocks, downResiduals, midBlock };
+  return { features, lowest: midBlock ?? h, conditioning };
+}
+
+/**
+ * diffusers' `UNet2DConditionModel`, under its parameter names.
+ *
+ * Gives the prediction `sample` [batch, out_channels, height, width] (noise, velocity or image: the scheduler's
+ * configuration says which) and the feature maps on the way.
+ * Throws `ShapeError` and `InvalidArgumentError` for inputs that do not fit the configuration.
+ *
+ * @example
+ * const { sample: noise } = unet(ops, scope(ops, params), config, { sample, timestep, encoderHiddenStates });
+ */
+export function unet<T>(
+  ops: Ops<T>,
+  p: Scope<T>,
+  config: UNetConfig,
+  inputs: UNetInputs<T>,
+): { readonly sample: T; readonly features: UNetFeatures<T> } {
+  const { features, lowest, conditioning } = encode(ops, p, config, inputs);
+  const stages = unetStages(config);
+  const control = inputs.controlResiduals;
+
+  let skips = [features.convIn, ...features.downResiduals.flat()];
+  let h = lowest;
+  if (control) {
+    if (control.down.length !== skips.length) {
+      throw new ShapeError(
+        `unet: this configuration has ${skips.length} skip connections, controlResiduals.down has ${control.down.length}. ` +
+          `Use a ControlNet that was made for this U-Net.`,
+      );
+    }
+    skips = skips.map((skip, index) => ops.add(skip, control.down[index] as T));
+    h = ops.add(h, control.mid);
+  }
+  const upBlocks: T[] = [];
+  for (const [index, stage] of stages.up.entries()) {
+    h = upStage(ops, p.at(`up_blocks.${index}`), h, stage, skips, conditioning);
+    upBlocks.push(h);
+  }
+  const convNormOut = groupNormLayer(ops, p.at("conv_norm_out"), h, config.norm_num_groups, config.norm_eps);
+  const sample = convLayer(ops, p.at("conv_out"), silu(ops, convNormOut), config.out_channels, {
+    kernel: config.conv_out_kernel,
+  });
+  return { sample, features: { ...features, upBlocks, convNormOut } };
+}
+
+/**
+ * Feature maps under diffusers' module names: conv_in, time_embedding, down_blocks.0, down_blocks.0.res.1 (the stage's
+ * second residual), mid_block, up_blocks.0, conv_norm_out. Feature distillation names its pairs so.
+ */
+export function namedFeatures<T>(features: UNetEncoderFeatures<T> | UNetFeatures<T>): Record<string, T> {
+  const named: Record<string, T> = { conv_in: features.convIn, time_embedding: features.timeEmbedding };
+  if (features.addEmbedding !== undefined) named["add_embedding"] = features.addEmbedding;
+  features.downBlocks.forEach((block, index) => (named[`down_blocks.${index}`] = block));
+  features.downResiduals.forEach((residuals, index) =>
+    residuals.forEach((residual, layer) => (named[`down_blocks.${index}.res.${layer}`] = residual)),
+  );
+  if (features.midBlock !== undefined) named["mid_block"] = features.midBlock;
+  if ("upBlocks" in features) {
+    features.upBlocks.forEach((block, index) => (named[`up_blocks.${index}`] = block));
+    named["conv_norm_out"] = features.convNormOut;
+  }
+  return named;
+}
+
+/** Names, shapes and initialisations of the parameters of `unet`; nothing is computed. */
+export function unetParameters(config: UNetConfig): Record<string, ParameterSpec> {
+  return declareParameters(
+    (ops, p, inputs) => unet(ops, p, config, unetInputs(config, inputs)),
+    unetInputSpecs(config),
+  );
+}
+
+/** Names, shapes and initialisations of the parameters of `unetEncoder`: those of `unet` without the up stages. */
+export function unetEncoderParameters(config: UNetConfig): Record<string, ParameterSpec> {
+  return declareParameters(
+    (ops, p, inputs) => unetEncoder(ops, p, config, unetInputs(config, inputs)),
+    unetInputSpecs(config),
+  );
+}
+
+/** The smallest inputs that halve evenly on every level. */
+function unetInputSpecs(config: UNetConfig) {
+  const side = 2 ** (config.block_out_channels.length - 1);
+  const sizes = 6; // SDXL's time ids, see UNetInputs
+  const textFeatures =
+    (config.projection_class_embeddings_input_dim ?? 0) - sizes * (config.addition_time_embed_dim ?? 0);
+  return {
+    sample: { shape: [1, config.in_channels, side, side] },
+    timestep: { shape: [1] },
+    encoderHiddenStates: { shape: [1, 1, config.cross_attention_dim] },
+    textEmbeds: { shape: [1, Math.max(textFeatures, 1)] },
+    timeIds: { shape: [1, sizes] },
+  };
+}
+
+function unetInputs<T>(
+  config: UNetConfig,
+  inputs: Readonly<Record<"sample" | "timestep" | "encoderHiddenStates" | "textEmbeds" | "timeIds", T>>,
+): UNetInputs<T> {
+  const { sample, timestep, encoderHiddenStates, textEmbeds, timeIds } = inputs;
+  if (config.addition_embed_type === null) return { sample, timestep, encoderHiddenStates };
+  return { sample, timestep, encoderHiddenStates, addedConditions: { textEmbeds, timeIds } };
+}
+
+function checkInputs<T>(ops: Ops<T>, config: UNetConfig, inputs: UNetInputs<T>): void {
+  const batch = sizeAt(ops, inputs.sample, 0);
+  const expectShape = (
+    name: string,
+    tensor: T,
+    expected: readonly (number | string)[],
+    fits: (shape: Shape) => boolean,
+  ): void => {
+    const shape = ops.shape(tensor);
+    if (shape.length === expected.length && fits(shape)) return;
+    throw new ShapeError(`unet: ${name} must be [${expected.join(", ")}], got [${shape.join(", ")}].`);
+  };
+  expectShape("sample", inputs.sample, ["batch", config.in_channels, "height", "width"], ([, channels]) => {
+    return channels === config.in_channels;
+  });
+  expectShape("timestep", inputs.timestep, [`${batch} or 1`], ([count]) => count === batch || count === 1);
+  const context = [batch, "tokens", config.cross_attention_dim];
+  expectShape("encoderHiddenStates", inputs.encoderHiddenStates, context, ([count, , features]) => {
+    return count === batch && features === config.cross_attention_dim;
+  });
+  if ((config.addition_embed_type === "text_time") !== (inputs.addedConditions !== undefined)) {
+    throw new InvalidArgumentError(
+      `unet: addition_embed_type is ${JSON.stringify(config.addition_embed_type)}, so addedConditions (textEmbeds, timeIds) ` +
+        `must${inputs.addedConditions ? " not" : ""} be given.`,
+    );
+  }
+  if (inputs.addedConditions) {
+    const { textEmbeds, timeIds } = inputs.addedConditions;
+    expectShape("addedConditions.timeIds", timeIds, [batch, "sizes"], ([count]) => count === batch);
+    const total = config.projection_class_embeddings_input_dim ?? 0;
+    const textFeatures = total - sizeAt(ops, timeIds, 1) * (config.addition_time_embed_dim ?? 0);
+    expectShape("addedConditions.textEmbeds", textEmbeds, [batch, textFeatures], ([count, features]) => {
+      return count === batch && features === textFeatures;
+    });
+  }
+}
+
+function sizeAt<T>(ops: Ops<T>, x: T, axis: number): number {
+  return ops.shape(x)[axis] ?? 1;
+}
