@@ -1,0 +1,145 @@
+import { beforeAll, describe, expect, it } from "vitest";
+import { HostTensor, initialize, scope, select, type Ops, type TensorMap } from "@sdxs/tensor";
+import {
+  expectOutput,
+  listShapes,
+  readModelListing,
+  referenceCase,
+  testBackends,
+  type RunOnce,
+} from "@sdxs/tensor/testing";
+import {
+  autoencoderKlParameters,
+  decodeKl,
+  encodeKl,
+  klDecoderParameters,
+  parseAutoencoderKlConfig,
+  posteriorKl,
+  samplePosterior,
+  type AutoencoderKlConfig,
+} from "./index.js";
+
+/** Reference data computed by diffusers 0.27.2: see fixtures/README.md. */
+const reference = referenceCase(new URL("../fixtures/vae_kl_mini/", import.meta.url));
+
+describe("published AutoencoderKL at full size", () => {
+  it("has exactly diffusers' parameters", async () => {
+    const file = new URL("../fixtures/full-models/autoencoder_kl.json.gz", import.meta.url);
+    const { config, parameters } = await readModelListing(file);
+    expect(listShapes(autoencoderKlParameters(parseAutoencoderKlConfig(config)))).toEqual(
+      Object.fromEntries(parameters),
+    );
+  });
+});
+
+describe("parseAutoencoderKlConfig", () => {
+  it.each([
+    ["down_block_types", ["AttnDownEncoderBlock2D"]],
+    ["up_block_types", ["UpDecoderBlock2D", "UpDecoderBlock2D"]],
+    ["latents_mean", [0, 0, 0, 0]],
+    ["act_fn", "relu"],
+    ["norm_num_groups", 48],
+  ])("refuses %s: %j and names the field and its value", (field, value) => {
+    expect(() => parseAutoencoderKlConfig({ [field]: value })).toThrow(
+      expect.objectContaining({
+        code: "UNSUPPORTED_CONFIG",
+        message: expect.stringContaining(`"${field}" is ${JSON.stringify(value)}`),
+      }),
+    );
+  });
+});
+
+const compute =
+  (config: AutoencoderKlConfig) =>
+  <T>(
+    ops: Ops<T>,
+    params: TensorMap<T>,
+    { image, latents, noise }: Readonly<Record<"image" | "latents" | "noise", T>>,
+  ) => {
+    const p = scope(ops, params);
+    const posterior = encodeKl(ops, p, config, image);
+    return {
+      mean: posterior.mean,
+      logvar: posterior.logVariance,
+      sample: samplePosterior(ops, posterior, noise),
+      kl: posteriorKl(ops, posterior),
+      decoded: decodeKl(ops, p, config, latents),
+    };
+  };
+
+describe.each(testBackends)("AutoencoderKL on $name", (backend) => {
+  let run: RunOnce;
+  beforeAll(async () => {
+    run = await backend.run();
+  });
+
+  const load = async () => {
+    const config = parseAutoencoderKlConfig(await reference.json("config.json"));
+    const io = await reference.tensors("io.safetensors");
+    return { config, io, weights: await reference.tensors("weights.safetensors") };
+  };
+
+  it("encodes, samples and decodes as diffusers does", async () => {
+    const { config, io, weights } = await load();
+    const { R_dec: _, ...inputs } = select(io, "in.");
+    const results = await run(compute(config), weights, inputs as Record<"image" | "latents" | "noise", HostTensor>);
+    for (const [name, result] of Object.entries(results)) expectOutput(name, result, io[`out.${name}`]);
+  });
+
+  it("has diffusers' gradient of the decoder by the latents", async () => {
+    const { config, io, weights } = await load();
+    const program = <T>(
+      ops: Ops<T>,
+      params: TensorMap<T>,
+      { latents, R_dec }: Readonly<Record<"latents" | "R_dec", T>>,
+    ) => {
+      const loss = (given: TensorMap<T>): T =>
+        ops.sum(ops.mul(decodeKl(ops, scope(ops, params), config, given["latents"] as T), R_dec));
+      return ops.valueAndGrad((given) => ({ loss: loss(given), aux: {} }), { latents }).grads;
+    };
+    const { latents, R_dec } = select(io, "in.") as Record<"latents" | "R_dec", HostTensor>;
+    const grads = await run(program, weights, { latents, R_dec });
+    expectOutput("latents", grads["latents"], io["grad.latents"]);
+  });
+
+  it("clamps the logarithm of the variance to [-30, 20]", async () => {
+    const config = parseAutoencoderKlConfig({ block_out_channels: [4], norm_num_groups: 2, latent_channels: 1 });
+    const weights: Record<string, HostTensor> = initialize(autoencoderKlParameters(config), 1);
+    const inputs = {
+      image: HostTensor.filled([1, 3, 2, 2], 0.5),
+      latents: HostTensor.filled([1, 1, 2, 2], 0),
+      noise: HostTensor.filled([1, 1, 2, 2], 0),
+    };
+    for (const [bias, expected] of [
+      [100, 20],
+      [-100, -30],
+    ] as const) {
+      const results = await run(
+        compute(config),
+        { ...weights, "quant_conv.bias": HostTensor.from([2], [0, bias]) },
+        inputs,
+      );
+      expect([...results.logvar.data]).toEqual([expected, expected, expected, expected]);
+    }
+  });
+
+  it("works without attention and without the 1x1 convolutions around the latents", async () => {
+    const config = parseAutoencoderKlConfig({
+      block_out_channels: [4, 8],
+      down_block_types: ["DownEncoderBlock2D", "DownEncoderBlock2D"],
+      up_block_types: ["UpDecoderBlock2D", "UpDecoderBlock2D"],
+      norm_num_groups: 2,
+      mid_block_add_attention: false,
+      use_quant_conv: false,
+      use_post_quant_conv: false,
+    });
+    const names = Object.keys(autoencoderKlParameters(config));
+    expect(names.some((name) => /attentions|quant_conv/.test(name))).toBe(false);
+    const program = <T>(ops: Ops<T>, params: TensorMap<T>, { latents }: Readonly<Record<"latents", T>>) => ({
+      decoded: decodeKl(ops, scope(ops, params), config, latents),
+    });
+    const weights = initialize(klDecoderParameters(config), 1);
+    const { decoded } = await run(program, weights, { latents: HostTensor.filled([2, 4, 3, 2], 1) });
+    expect(decoded.shape).toEqual([2, 3, 6, 4]);
+  });
+});
