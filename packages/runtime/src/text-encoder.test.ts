@@ -1,0 +1,122 @@
+import { beforeAll, describe, expect, it } from "vitest";
+import { HostTensor, initialize, scope, type Ops, type TensorMap } from "@sdxs/tensor";
+import {
+  expectOutput,
+  listShapes,
+  readModelListing,
+  referenceCase,
+  testBackends,
+  type RunOnce,
+} from "@sdxs/tensor/testing";
+import {
+  parseTextEncoderConfig,
+  textEncoder,
+  textEncoderParameters,
+  type TextEncoderConfig,
+  type TextEncoderOptions,
+} from "./text-encoder.js";
+
+describe("published text encoders at full size", () => {
+  it.each([["clip_l_text"], ["openclip_h_text_sd21"]])("%s has exactly transformers' parameters", async (name) => {
+    const { config, parameters } = await readModelListing(
+      new URL(`../fixtures/full-models/${name}.json.gz`, import.meta.url),
+    );
+    expect(listShapes(textEncoderParameters(parseTextEncoderConfig(config)))).toEqual(Object.fromEntries(parameters));
+  });
+});
+
+describe("parseTextEncoderConfig", () => {
+  it.each([
+    ["hidden_act", "relu"],
+    ["model_type", "clip"],
+    ["num_attention_heads", 7],
+  ])("refuses %s: %j and names the field and its value", (field, value) => {
+    expect(() => parseTextEncoderConfig({ [field]: value })).toThrow(
+      expect.objectContaining({
+        code: "UNSUPPORTED_CONFIG",
+        message: expect.stringContaining(`"${field}" is ${JSON.stringify(value)}`),
+      }),
+    );
+  });
+});
+
+const encode =
+  (config: TextEncoderConfig, options: TextEncoderOptions = {}) =>
+  <T>(ops: Ops<T>, params: TensorMap<T>, { ids }: Readonly<Record<"ids", T>>): TensorMap<T> => {
+    const encoding = textEncoder(ops, scope(ops, params), config, ids, options);
+    return {
+      last_hidden_state: encoding.lastHiddenState,
+      ...Object.fromEntries(encoding.hiddenStates.map((state, index) => [`hidden_states.${index}`, state])),
+      penultimate: encoding.hiddenStates.at(-2) as T,
+      penultimate_final_ln: encoding.penultimateNormalized,
+      pooled: encoding.pooled,
+      ...(encoding.textEmbeds !== undefined && { text_embeds: encoding.textEmbeds }),
+    };
+  };
+
+describe.each(testBackends)("textEncoder on $name", (backend) => {
+  let run: RunOnce;
+  beforeAll(async () => {
+    run = await backend.run();
+  });
+
+  it.each([
+    ["clip_quickgelu", false],
+    ["clip_gelu", false],
+    ["clip_gelu_proj", true],
+  ])("encodes as transformers does: %s", async (name, projection) => {
+    const reference = referenceCase(new URL(`../fixtures/${name}/`, import.meta.url));
+    const config = parseTextEncoderConfig(await reference.json("config.json"));
+    const io = await reference.tensors("io.safetensors");
+    const weights = await reference.tensors("weights.safetensors");
+    const ids = io["in.input_ids_i32"] as HostTensor;
+    const results = await run(encode(config, { projection }), weights, { ids });
+    const expected = Object.entries(io).filter(([key]) => key.startsWith("out."));
+    expect(
+      Object.keys(results)
+        .map((key) => `out.${key}`)
+        .sort(),
+    ).toEqual(expected.map(([key]) => key).sort());
+    for (const [key, tensor] of expected) expectOutput(key, results[key.slice("out.".length)], tensor);
+  });
+
+  const small = { vocab_size: 9, hidden_size: 4, intermediate_size: 8, num_hidden_layers: 1, num_attention_heads: 2 };
+
+  it("pools at the first end token, or at the largest id where the end token is the early configs' 2", async () => {
+    const ids = new HostTensor([2, 4], Int32Array.from([8, 3, 5, 5, 1, 5, 8, 0]));
+    for (const [end, positions] of [
+      [5, [2, 1]],
+      [2, [0, 2]],
+    ] as const) {
+      const config = parseTextEncoderConfig({ ...small, eos_token_id: end });
+      const results = await run(encode(config), initialize(textEncoderParameters(config), 1), { ids });
+      const last = results["last_hidden_state"]?.data ?? [];
+      const rows = positions.flatMap((position, sample) => [
+        ...last.slice((sample * 4 + position) * 4, (sample * 4 + position + 1) * 4),
+      ]);
+      expectOutput("pooled", results["pooled"], HostTensor.from([2, 4], rows));
+    }
+  });
+
+  it("lets no token see those after it", async () => {
+    const config = parseTextEncoderConfig(small);
+    const weights = initialize(textEncoderParameters(config), 1);
+    const encoded = async (ids: number[]) => {
+      const results = await run(encode(config), weights, {
+        ids: new HostTensor([1, ids.length], Int32Array.from(ids)),
+      });
+      return results["last_hidden_state"] as HostTensor;
+    };
+    const [short, long] = [await encoded([1, 2]), await encoded([1, 2, 3])];
+    expectOutput("first two tokens", HostTensor.from([1, 2, 4], long.data.slice(0, 8)), short);
+  });
+
+  it("refuses prompts with more tokens than it has positions for", async () => {
+    const config = parseTextEncoderConfig({ ...small, max_position_embeddings: 3 });
+    const ids = new HostTensor([1, 4], new Int32Array(4));
+    await expect(run(encode(config), initialize(textEncoderParameters(config), 1), { ids })).rejects.toMatchObject({
+      code: "SHAPE_MISMATCH",
+      message: expect.stringContaining("1 to 3 tokens, got [1, 4]"),
+    });
+  });
+});

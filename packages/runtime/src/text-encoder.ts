@@ -1,0 +1,185 @@
+import {
+  ShapeError,
+  UnsupportedConfigError,
+  attention,
+  configReader,
+  declareParameters,
+  finiteNumber,
+  gelu,
+  layerNormLayer,
+  linearLayer,
+  normal,
+  oneOf,
+  positiveInteger,
+  quickGelu,
+  type Ops,
+  type ParameterSpec,
+  type Scope,
+} from "@sdxs/tensor";
+
+/** The configuration of a CLIP text encoder, in the fields of transformers' `CLIPTextConfig`. */
+export interface TextEncoderConfig {
+  readonly vocab_size: number;
+  readonly hidden_size: number;
+  /** Features inside each feed-forward network. */
+  readonly intermediate_size: number;
+  /** Features of the projected embedding, see `TextEncoderOptions.projection`. */
+  readonly projection_dim: number;
+  readonly num_hidden_layers: number;
+  readonly num_attention_heads: number;
+  /** The most tokens of a prompt; CLIP's 77 include the start and the end. */
+  readonly max_position_embeddings: number;
+  /** quick_gelu: CLIP by OpenAI (Stable Diffusion 1). gelu: OpenCLIP (Stable Diffusion 2, XL's second encoder). */
+  readonly hidden_act: "quick_gelu" | "gelu";
+  readonly layer_norm_eps: number;
+  /** The token whose hidden state is the pooled one. 2: an early mistake of published configs; the largest id is meant. */
+  readonly eos_token_id: number;
+}
+
+/**
+ * Reads transformers' config.json of a `CLIPTextModel` or `CLIPTextModelWithProjection`. Absent fields take its defaults.
+ * Throws `UnsupportedConfigError`, naming the field, its value and what is supported.
+ */
+export function parseTextEncoderConfig(json: unknown): TextEncoderConfig {
+  const read = configReader("CLIPTextModel", json);
+  read("model_type", oneOf(["clip_text_model"]), "clip_text_model");
+  const config: TextEncoderConfig = {
+    vocab_size: read("vocab_size", positiveInteger, 49408),
+    hidden_size: read("hidden_size", positiveInteger, 512),
+    intermediate_size: read("intermediate_size", positiveInteger, 2048),
+    projection_dim: read("projection_dim", positiveInteger, 512),
+    num_hidden_layers: read("num_hidden_layers", positiveInteger, 12),
+    num_attention_heads: read("num_attention_heads", positiveInteger, 8),
+    max_position_embeddings: read("max_position_embeddings", positiveInteger, 77),
+    hidden_act: read("hidden_act", oneOf(["quick_gelu", "gelu"]), "quick_gelu"),
+    layer_norm_eps: read("layer_norm_eps", finiteNumber, 1e-5),
+    eos_token_id: read("eos_token_id", finiteNumber, 49407),
+  };
+  if (config.hidden_size % config.num_attention_heads !== 0) {
+    throw new UnsupportedConfigError(
+      `CLIPTextModel: "num_attention_heads" is ${config.num_attention_heads}; supported: a divisor of "hidden_size" ${config.hidden_size}.`,
+    );
+  }
+  return config;
+}
+
+/** CLIPAttention: causal self-attention. x [batch, tokens, features]. */
+function selfAttention<T>(ops: Ops<T>, p: Scope<T>, x: T, mask: T, config: TextEncoderConfig): T {
+  const [batch = 1, tokens = 1, features = 1] = ops.shape(x);
+  const heads = config.num_attention_heads;
+  const headFeatures = features / heads;
+  const split = (name: string): T => {
+    const perHead = ops.reshape(linearLayer(ops, p.at(name), x, features), [batch, tokens, heads, headFeatures]);
+    return ops.transpose(perHead, [0, 2, 1, 3]); // [batch, heads, tokens, head]
+  };
+  const attended = attention(ops, split("q_proj"), split("k_proj"), split("v_proj"), headFeatures ** -0.5, mask);
+  const merged = ops.reshape(ops.transpose(attended, [0, 2, 1, 3]), [batch, tokens, features]);
+  return linearLayer(ops, p.at("out_proj"), merged, features);
+}
+
+/** CLIPEncoderLayer: attention and feed-forward network, each normalised first and around a residual. */
+function encoderLayer<T>(ops: Ops<T>, p: Scope<T>, x: T, mask: T, config: TextEncoderConfig): T {
+  const normalized = layerNormLayer(ops, p.at("layer_norm1"), x, config.layer_norm_eps);
+  const h = ops.add(x, selfAttention(ops, p.at("self_attn"), normalized, mask, config));
+  const activate = config.hidden_act === "quick_gelu" ? quickGelu : gelu;
+  const input = layerNormLayer(ops, p.at("layer_norm2"), h, config.layer_norm_eps);
+  const inner = activate(ops, linearLayer(ops, p.at("mlp.fc1"), input, config.intermediate_size));
+  return ops.add(h, linearLayer(ops, p.at("mlp.fc2"), inner, config.hidden_size));
+}
+
+/** [tokens, tokens]: 0 where a token may look (itself and before), the lowest float32 elsewhere. */
+function causalMask<T>(ops: Ops<T>, tokens: number): T {
+  const lowest = -(2 - 2 ** -23) * 2 ** 127;
+  const mask = Float32Array.from({ length: tokens * tokens }, (_, index) => {
+    return index % tokens > Math.floor(index / tokens) ? lowest : 0;
+  });
+  return ops.constant(mask, [tokens, tokens]);
+}
+
+/** One row of x [batch, tokens, features] per sample: that of the end token in ids [batch, tokens]. [batch, features] */
+function pool<T>(ops: Ops<T>, x: T, ids: T, endToken: number): T {
+  const [batch = 1, tokens = 1, features = 1] = ops.shape(x);
+  const numbers = ops.cast(ids, "float32"); // exact: vocabularies are far below 2^24
+  const marked = endToken === 2 ? numbers : ops.cast(ops.equal(numbers, endToken), "float32");
+  const position = ops.reshape(ops.cast(ops.argMax(marked, 1), "float32"), [batch, 1]);
+  const positions = ops.constant(
+    Float32Array.from({ length: tokens }, (_, index) => index),
+    [1, tokens],
+  );
+  const oneHot = ops.cast(ops.equal(positions, position), "float32"); // [batch, tokens]
+  return ops.reshape(ops.matmul(ops.reshape(oneHot, [batch, 1, tokens]), x), [batch, features]);
+}
+
+export interface TextEncoderOptions {
+  /** `CLIPTextModelWithProjection`: give `textEmbeds`, which needs the parameter text_projection.weight. Default false. */
+  readonly projection?: boolean;
+}
+
+export interface TextEncoding<T> {
+  /** The last layer's output, normalised [batch, tokens, hidden_size]: what Stable Diffusion 1 and 2 and SDXS-512 attend to. */
+  readonly lastHiddenState: T;
+  /** The embeddings and each layer's output, not normalised. Stable Diffusion XL attends to the last but one. */
+  readonly hiddenStates: readonly T[];
+  /** The last but one of `hiddenStates`, normalised: diffusers' clip_skip = 1. */
+  readonly penultimateNormalized: T;
+  /** `lastHiddenState` at the end token [batch, hidden_size]. */
+  readonly pooled: T;
+  /** `pooled`, projected [batch, projection_dim]; undefined without `projection`. */
+  readonly textEmbeds: T | undefined;
+}
+
+/**
+ * CLIP's text encoder under transformers' parameter names ("text_model.embeddings.token_embedding.weight", ...).
+ * Token ids [batch, tokens] int32, at most max_position_embeddings tokens.
+ *
+ * @example
+ * const { lastHiddenState } = textEncoder(ops, scope(ops, params), config, ids);
+ */
+export function textEncoder<T>(
+  ops: Ops<T>,
+  p: Scope<T>,
+  config: TextEncoderConfig,
+  ids: T,
+  options: TextEncoderOptions = {},
+): TextEncoding<T> {
+  const shape = ops.shape(ids);
+  const tokens = shape[1] ?? 0;
+  if (shape.length !== 2 || tokens < 1 || tokens > config.max_position_embeddings) {
+    throw new ShapeError(
+      `textEncoder: ids must be [batch, tokens] with 1 to ${config.max_position_embeddings} tokens, got [${shape.join(", ")}]. ` +
+        `Truncate longer prompts.`,
+    );
+  }
+  const model = p.at("text_model");
+  const embedding = (name: string, rows: number): T =>
+    model.at(`embeddings.${name}`).param("weight", [rows, config.hidden_size], normal(0.02)); // CLIP, section 2.5
+  const tokenEmbeddings = ops.gather(embedding("token_embedding", config.vocab_size), ids, 0); // [batch, tokens, hidden]
+  const positions = ops.slice(embedding("position_embedding", config.max_position_embeddings), 0, 0, tokens);
+
+  const mask = causalMask(ops, tokens);
+  let h = ops.add(tokenEmbeddings, positions);
+  let penultimate = h;
+  const hiddenStates = [h];
+  for (let layer = 0; layer < config.num_hidden_layers; layer++) {
+    penultimate = h;
+    h = encoderLayer(ops, model.at(`encoder.layers.${layer}`), h, mask, config);
+    hiddenStates.push(h);
+  }
+  const normalized = (x: T): T => layerNormLayer(ops, model.at("final_layer_norm"), x, config.layer_norm_eps);
+  const lastHiddenState = normalized(h);
+  const pooled = pool(ops, lastHiddenState, ids, config.eos_token_id);
+  const textEmbeds = options.projection
+    ? linearLayer(ops, p.at("text_projection"), pooled, config.projection_dim, { bias: false })
+    : undefined;
+  return { lastHiddenState, hiddenStates, penultimateNormalized: normalized(penultimate), pooled, textEmbeds };
+}
+
+/** Names, shapes and initialisations of the parameters of `textEncoder`; nothing is computed. */
+export function textEncoderParameters(
+  config: TextEncoderConfig,
+  options: TextEncoderOptions = {},
+): Record<string, ParameterSpec> {
+  return declareParameters((ops, p, { ids }) => textEncoder(ops, p, config, ids, options), {
+    ids: { shape: [1, 1], dtype: "int32" },
+  });
+}
