@@ -1,13 +1,14 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { captionWords, colourNames, composeCaption, emojiStyles } from "../src/captions.js";
 import type { EmojiConcept } from "../src/emoji-pack.js";
+import { quickstartConcepts } from "../src/quickstart-subset.js";
 import { byteCharacters, learnMerges } from "./byte-pair-encoding.js";
 
-/** Chosen: every word of a concept's name that occurs twice, and all of the quickstart's, become one token. */
+/** Chosen: every word of the quickstart and most of the other names become one token; the rest are few pieces. */
 const vocabularySize = 2048;
 
-/** Tokens of the longest prompt, with begin and end. Chosen: see the data set's test of the longest caption. */
-const maximumLength = 24;
+/** Ids of a prompt with begin and end. Chosen: no caption of the pack without a keyword is longer. */
+const maximumLength = 20;
 
 const begin = "<|startoftext|>";
 const end = "<|endoftext|>";
@@ -41,18 +42,18 @@ export async function writeTokenizer(concepts: readonly EmojiConcept[], folder: 
   console.log(`tokenizer: ${tokens.length} tokens`);
 }
 
-/** How often each word counts: names more than keywords, the words of every caption most. */
+/** How often each word counts (chosen): those of every caption and of the quickstart most, keywords least. */
 function countWords(concepts: readonly EmojiConcept[]): Map<string, number> {
   const counts = new Map<string, number>();
   const add = (text: string, weight: number) => {
     for (const word of captionWords(text)) counts.set(word, (counts.get(word) ?? 0) + weight);
   };
-  for (const { subject, keywords } of concepts) {
-    add(subject, 10);
+  for (const { name, subject, keywords } of concepts) {
+    add(subject, quickstartConcepts.includes(name) ? 1000 : 20);
     for (const keyword of keywords) add(keyword, 1);
   }
   for (const style of emojiStyles) {
-    for (const colour of colourNames) add(composeCaption({ subject: "", style, colour }), 100);
+    for (const colour of colourNames) add(composeCaption({ subject: "", style, colour }), 1000);
   }
   return counts;
 }

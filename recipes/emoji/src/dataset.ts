@@ -27,7 +27,7 @@ import {
   type EmojiStyle,
 } from "./captions.js";
 import { readEmojiPack, type EmojiConcept, type EmojiPack } from "./emoji-pack.js";
-import { quickstartColours, quickstartConcepts, quickstartStyles } from "./prompts.js";
+import { quickstartColours, quickstartConcepts, quickstartStyles } from "./quickstart-subset.js";
 
 export interface EmojiDatasetOptions {
   /** Names of concepts, or all of the pack. Default: `quickstartConcepts`. */
@@ -46,7 +46,7 @@ export interface EmojiDatasetOptions {
   readonly styleDropRate?: number;
   /** Share of captions of white backgrounds that do not mention them. Default 0.5. */
   readonly whiteDropRate?: number;
-  /** Share of captions with one related word after the concept. Default 0. */
+  /** Share of captions with one related word after the concept; a few take more than 20 tokens then. Default 0. */
   readonly keywordRate?: number;
   /** A pack that was read before. Default: the recipe's own. */
   readonly pack?: EmojiPack;

@@ -1,5 +1,7 @@
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { MalformedFileError, SdxsError } from "@sdxs/tensor";
 import { emojiStyles, type EmojiStyle } from "./captions.js";
 
@@ -36,7 +38,8 @@ export interface EmojiPack {
   readonly pictureFile: Uint8Array;
 }
 
-export const emojiDataFolder = new URL("../data/", import.meta.url);
+/** The recipe's data, seen from `src` and from the built `dist`. */
+export const dataFolder = fileURLToPath(new URL("../data", import.meta.url));
 
 /**
  * Reads the packed pictures and checks them against their manifest.
@@ -44,7 +47,7 @@ export const emojiDataFolder = new URL("../data/", import.meta.url);
  * @param folder holds `emoji-64.json` and `emoji-64.bin`; the recipe's own by default.
  * @throws SdxsError `MISSING_FILE`, MalformedFileError when a file is truncated, altered or not a pack.
  */
-export async function readEmojiPack(folder: URL = emojiDataFolder): Promise<EmojiPack> {
+export async function readEmojiPack(folder: string = dataFolder): Promise<EmojiPack> {
   const manifestText = new TextDecoder().decode(await readDataFile(folder, "emoji-64.json"));
   const pictureFile = await readDataFile(folder, "emoji-64.bin");
   let json: unknown;
@@ -70,9 +73,9 @@ export async function readEmojiPack(folder: URL = emojiDataFolder): Promise<Emoj
 
 const restore = "Restore recipes/emoji/data from the repository, or rebuild it with: npm run recipe:pack";
 
-async function readDataFile(folder: URL, name: string): Promise<Uint8Array> {
+async function readDataFile(folder: string, name: string): Promise<Uint8Array> {
   try {
-    return await readFile(new URL(name, folder));
+    return await readFile(join(folder, name));
   } catch (cause) {
     throw new SdxsError("MISSING_FILE", `readEmojiPack: cannot read ${name}. ${restore}`, { cause });
   }
