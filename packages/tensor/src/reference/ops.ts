@@ -94,14 +94,17 @@ export const referenceOps: Ops<ReferenceTensor> = {
     requireFloat("matmul", b);
     const shape = matmulShape(a.shape, b.shape, transposeA, transposeB);
     const inner = a.shape.at(transposeA ? -2 : -1) as number;
+    const [rowAxis, columnAxis] = [shape.length - 2, shape.length - 1];
     return tabulate(shape, "float32", (index) => {
-      const batch = index.slice(0, -2);
-      const [row, column] = index.slice(-2) as [number, number];
+      const left = [...index];
+      const right = [...index];
+      left[transposeA ? columnAxis : rowAxis] = index[rowAxis] as number;
+      right[transposeB ? rowAxis : columnAxis] = index[columnAxis] as number;
       let sum = 0;
       for (let k = 0; k < inner; k++) {
-        const left = broadcastAt(a, [...batch, ...(transposeA ? [k, row] : [row, k])]);
-        const right = broadcastAt(b, [...batch, ...(transposeB ? [column, k] : [k, column])]);
-        sum += left * right;
+        left[transposeA ? rowAxis : columnAxis] = k;
+        right[transposeB ? columnAxis : rowAxis] = k;
+        sum += broadcastAt(a, left) * broadcastAt(b, right);
       }
       return sum;
     });

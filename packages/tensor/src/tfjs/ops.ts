@@ -23,8 +23,9 @@ import { sizeOf, type DType, type Shape } from "../host-tensor.js";
 import type { Operand, Ops, ReduceOptions, TensorMap } from "../ops.js";
 import { mapTensors } from "../scope.js";
 import { convolve } from "./convolution.js";
-import { detached, withOutputGradient, type Tensor, type TensorFlow } from "./lazy.js";
+import { detached, runPair, withOutputGradient, type PairOperation, type Tensor, type TensorFlow } from "./lazy.js";
 import { batchedProduct } from "./product.js";
+import { sum } from "./sum.js";
 
 /**
  * The operations over tfjs tensors: NCHW in memory as in meaning, eager, differentiable by `tf.grad` and its
@@ -141,9 +142,8 @@ export function tfjsOps(tf: TensorFlow): Ops<Tensor> {
     mul: binary("mul", (a, b) => tf.mul(a, b)),
     div: binary("div", (a, b) => tf.div(a, b)),
     pow: (x, exponent) => tf.pow(float("pow", x), tf.scalar(exponent, "float32")),
-    // The gradients of tf.maximum and tf.minimum do not sum over broadcast axes.
-    maximum: binary("maximum", (a, b, shape) => tf.maximum(broadcast(a, shape), broadcast(b, shape))),
-    minimum: binary("minimum", (a, b, shape) => tf.minimum(broadcast(a, shape), broadcast(b, shape))),
+    maximum: binary("maximum", (a, b, shape) => runPair(tf, maximum, broadcast(a, shape), broadcast(b, shape), {})),
+    minimum: binary("minimum", (a, b, shape) => runPair(tf, minimum, broadcast(a, shape), broadcast(b, shape), {})),
 
     equal: binary("equal", (a, b) => detached(tf, () => tf.equal(a, b))),
     greater: binary("greater", (a, b) => detached(tf, () => tf.greater(a, b))),
@@ -157,8 +157,11 @@ export function tfjsOps(tf: TensorFlow): Ops<Tensor> {
       })(a, b);
     },
 
-    sum: reduction("sum", (x, axes, keepDims) => tf.sum(x, axes, keepDims)),
-    mean: reduction("mean", (x, axes, keepDims) => tf.mean(x, axes, keepDims)),
+    sum: reduction("sum", (x, axes, keepDims) => sum(tf, x, axes, keepDims)),
+    mean: reduction("mean", (x, axes, keepDims) => {
+      const total = sum(tf, x, axes, keepDims);
+      return tf.mul(total, sizeOf(total.shape) / sizeOf(x.shape));
+    }),
     max: reduction("max", (x, axes, keepDims) => {
       const kept = [...reducedShape(x.shape, axes, true)];
       const largest = withOutputGradient(
@@ -347,6 +350,37 @@ export function tfjsOps(tf: TensorFlow): Ops<Tensor> {
   };
   return ops;
 }
+
+/** As tf.maximum, whose own gradient does not sum over broadcast axes and cannot be differentiated. */
+const maximum: PairOperation<Record<string, never>> = {
+  name: "SdxsMaximum",
+  forward: (tf, a, b) => tf.maximum(a, b),
+  gradientA: (tf, dy, a, b) =>
+    tf.mul(
+      dy,
+      detached(tf, () => tf.cast(tf.greaterEqual(a, b), "float32")),
+    ),
+  gradientB: (tf, dy, a, b) =>
+    tf.mul(
+      dy,
+      detached(tf, () => tf.cast(tf.less(a, b), "float32")),
+    ),
+};
+
+const minimum: PairOperation<Record<string, never>> = {
+  name: "SdxsMinimum",
+  forward: (tf, a, b) => tf.minimum(a, b),
+  gradientA: (tf, dy, a, b) =>
+    tf.mul(
+      dy,
+      detached(tf, () => tf.cast(tf.lessEqual(a, b), "float32")),
+    ),
+  gradientB: (tf, dy, a, b) =>
+    tf.mul(
+      dy,
+      detached(tf, () => tf.cast(tf.greater(a, b), "float32")),
+    ),
+};
 
 function softmaxOverLast(tf: TensorFlow, x: Tensor): Tensor {
   return withOutputGradient(
