@@ -26,7 +26,7 @@ const USAGE = `Usage: npm run bench:peers -- [options]
   --check           compare our gradients with PyTorch's, too
   --write           put the tables into bench/README.md`;
 
-/** tfjs takes minutes for what the others do in seconds, and varies little: fewer steps. */
+/** tfjs takes seconds per step where the others take tenths: chosen to keep a round short. */
 const TFJS_STEPS = 2;
 
 const readmePath = fileURLToPath(new URL("../README.md", import.meta.url));
@@ -133,7 +133,7 @@ async function main(): Promise<void> {
   for (const benchmark of options.cases) floors.push(await floorOf(benchmark, comparisons));
 
   const figures = [
-    `Measured on: ${machineLine()}. Medians of ${options.rounds} rounds, ours / PyTorch 1.13 = ratio.`,
+    `Measured on: ${machineLine()}. Rounds: ${options.rounds}; medians, ours / PyTorch 1.13 = ratio.`,
     comparisonTable(comparisons),
     `Peaks measured: ${peaks.gflops.toFixed(0)} GFLOP/s (matrix product), ` +
       `${peaks.gigabytesPerSecond.toFixed(0)} GB/s (copy on one core).`,

@@ -20,7 +20,7 @@ import { TRAIN_USAGE, parseTrainArguments, type TrainArguments } from "./train-a
 /** Of AdamW; its other options are PyTorch's defaults. Any rate takes the same time. */
 const LEARNING_RATE = 1e-4;
 
-export interface TrainReport {
+interface TrainReport {
   readonly backend: string;
   /** Tracing and compiling the training program. */
   readonly compileMs: number;

@@ -16,9 +16,10 @@ type TuningFile = Record<string, Record<string, Tuned>>;
 
 const tuningPath = fileURLToPath(new URL("../peers/tuning.json", import.meta.url));
 
-/** Timed steps of one trial, and how often each is made: the faster one counts, which leaves interruptions out. */
+/** Timed steps of one trial; their median counts, so one disturbed step does not. */
 const TRIAL_STEPS = 3;
-const TRIALS = 2;
+/** One step suffices: memory is allocated and oneDNN's kernels are made. */
+const TRIAL_WARMUP = ["--warmup", "1"];
 
 /** Kernel sets of OpenBLAS for x86 with AVX2 or AVX-512. The first setting is its own choice. */
 const OPENBLAS_CORES: readonly TorchSetting[] = [
@@ -68,11 +69,8 @@ async function tune(python: string, benchmark: BenchmarkCase, log: (line: string
   const attempt = async (setting: TorchSetting): Promise<void> => {
     const name = settingName(setting);
     try {
-      const times: number[] = [];
-      for (let trial = 0; trial < TRIALS; trial++) {
-        times.push((await runTorch(python, benchmark, TRIAL_STEPS, setting)).stepMs);
-      }
-      tried[name] = Math.min(...times);
+      const trial = { ...setting, options: [...setting.options, ...TRIAL_WARMUP] };
+      tried[name] = (await runTorch(python, benchmark, TRIAL_STEPS, trial)).stepMs;
       log(`  ${tried[name].toFixed(0)} ms  ${name}`);
       if (tried[name] < least) [fastest, least] = [setting, tried[name]];
     } catch (error) {
