@@ -279,11 +279,15 @@ function graphOps(builder: GraphBuilder): GraphOps {
 
     stopGradient: (x) => builder.add("stopGradient", [x], {}, x.shape, x.dtype),
     valueAndGrad(f, params) {
-      const { loss, aux } = f(params);
+      // What was computed from a parameter outside of `f` counts as constant, so inside it is another node.
       const names = Object.keys(params);
-      const gradients = builder.gradients(loss, Object.values(params));
-      const grads: TensorMap<Node> = Object.fromEntries(gradients.map((gradient, i) => [names[i] ?? "", gradient]));
-      return { loss, aux, grads };
+      const variables = Object.entries(params).map(([name, x]) =>
+        builder.add("variable", [x], { name: `${name}#${builder.nodes.length}` }, x.shape, x.dtype),
+      );
+      const named = (nodes: readonly Node[]): TensorMap<Node> =>
+        Object.fromEntries(nodes.map((node, i) => [names[i] ?? "", node]));
+      const { loss, aux } = f(named(variables));
+      return { loss, aux, grads: named(builder.gradients(loss, variables)) };
     },
 
     conv2dInputGrad: (gradient, weight, like, stride, padding) =>

@@ -51,6 +51,8 @@ export type OpName =
   | "gather"
   | "cast"
   | "stopGradient"
+  /** The same value under another identity: what a function is differentiated by, apart from other uses of it. */
+  | "variable"
   /** (x - mean) / sqrt(variance + epsilon) over the last axis. */
   | "normalize"
   /** 1 / sqrt(variance + epsilon) of the `normalize` node that is its input; last axis 1. */

@@ -222,6 +222,7 @@ const rules: Partial<Record<OpName, Rule>> = {
   },
   cast: (ops, node, g) => [first(node).dtype === "float32" && node.dtype === "float32" ? g : undefined],
   stopGradient: none,
+  variable: (_ops, _node, g) => [g],
 
   normalize(ops, node, g) {
     const last = { axes: [-1], keepDims: true };

@@ -148,10 +148,14 @@ async function compile<In extends string, Out extends string>(
       const results = await session.run(feeds, fetches).catch((cause: unknown) => {
         throw new SdxsError("BACKEND_FAILURE", `onnxruntime failed to run the program: ${String(cause)}`, { cause });
       });
+      const taken = new Set<string>();
       const named = Object.entries(outputs).map(([name, { value, shape }]) => {
         const tensor = results[value];
         if (!tensor) throw new SdxsError("BACKEND_FAILURE", `onnxruntime gave no output "${name}".`);
-        return [name, sameShape(tensor.dims, shape) ? tensor : tensor.reshape(shape)] as const;
+        // Two outputs may be one value; each gets a tensor of its own, so that disposing one leaves the other.
+        const fresh = !taken.has(value) && sameShape(tensor.dims, shape);
+        taken.add(value);
+        return [name, fresh ? tensor : tensor.reshape(shape)] as const;
       });
       return Object.fromEntries(named) as Record<Out, Tensor>;
     },

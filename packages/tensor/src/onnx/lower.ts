@@ -1,5 +1,5 @@
 import { SdxsError } from "../errors.js";
-import type { Shape } from "../host-tensor.js";
+import { sizeOf, type Shape } from "../host-tensor.js";
 import type { Node, OpName } from "../graph/node.js";
 import { ELEMENT_TYPE, OnnxGraph, type AttributeValue } from "./model.js";
 
@@ -53,9 +53,12 @@ export function lower(outputs: Readonly<Record<string, Node>>, named = false): L
   return { graph: lowering.graph, inputs, outputs: lowered };
 }
 
+/** Operations whose result is their operand's memory under another shape or name. */
+const KEEPS_MEMORY: ReadonlySet<OpName> = new Set(["reshape", "stopGradient", "variable"]);
+
 function withoutReshape(node: Node): Node {
   const [source] = node.inputs;
-  return (node.op === "reshape" || node.op === "stopGradient") && source ? withoutReshape(source) : node;
+  return KEEPS_MEMORY.has(node.op) && source ? withoutReshape(source) : node;
 }
 
 type Rule = (lowering: Lowering, node: Node) => string;
@@ -165,12 +168,23 @@ const same =
   (l, node) =>
     l.emit(node, op, node.inputs.map((input) => l.value(input)));
 
+/** From this many elements on a sum of all is taken in two stages: onnxruntime adds a long row in float32 one by one. */
+const LONG_ROW = 2 ** 14;
+
 const reduce =
   (op: string): Rule =>
-  (l, node) =>
-    l.emit(node, op, [l.in(node, 0), l.graph.integers(node.attributes.axes ?? [])], {
-      keepdims: node.attributes.keepDims ? 1 : 0,
-    });
+  (l, node) => {
+    const { axes = [], keepDims } = node.attributes;
+    const { shape } = operand(node, 0);
+    const size = sizeOf(shape);
+    let value = l.in(node, 0);
+    if (axes.length === shape.length && size >= LONG_ROW && size % 256 === 0) {
+      value = l.part(op, [l.reshape(value, [256, size / 256]), l.graph.integers([1])], { keepdims: 1 });
+      if (keepDims) value = l.reshape(value, [256, ...shape.slice(1).map(() => 1)]);
+      return l.emit(node, op, [value, l.graph.integers(keepDims ? [0] : [0, 1])], { keepdims: keepDims ? 1 : 0 });
+    }
+    return l.emit(node, op, [value, l.graph.integers(axes)], { keepdims: keepDims ? 1 : 0 });
+  };
 
 const pool =
   (op: string): Rule =>
@@ -273,6 +287,7 @@ const rules: Readonly<Record<OpName, Rule>> = {
   gather: (l, node) => l.emit(node, "Gather", [l.in(node, 0), l.in(node, 1)], { axis: node.attributes.axis ?? 0 }),
   cast: (l, node) => l.emit(node, "Cast", [l.in(node, 0)], { to: ELEMENT_TYPE[node.dtype] }),
   stopGradient: (l, node) => l.in(node, 0),
+  variable: (l, node) => l.in(node, 0),
 
   normalize(l, node) {
     const size = node.shape.at(-1) ?? 1;
@@ -375,7 +390,7 @@ function weightGradient(l: Lowering, node: Node): string {
   };
 
   const [image, g] = [pixelMajor(x, l.value(x)), pixelMajor(gradient, l.value(gradient))];
-  if (area === 1 && stride === 1) {
+  if (area === 1 && stride === 1 && top + bottom + left + right === 0) {
     const pixels = batch * height * width;
     const operands = [l.reshape(g, [pixels, outChannels]), l.reshape(image, [pixels, inChannels])];
     return l.emitRaw(node, "Gemm", operands, { transA: 1 }, [outChannels, inChannels]);

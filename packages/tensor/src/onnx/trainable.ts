@@ -92,6 +92,7 @@ export class WasmTrainable<D> implements Trainable<D> {
 
   accumulate(gradients: TensorMap<D>): void {
     const given: Record<string, Float32Array<ArrayBuffer>> = {};
+    const taken = new Set<Float32Array>();
     for (const [name, slot] of this.slots) {
       const gradient = gradients[name];
       if (gradient === undefined) {
@@ -104,7 +105,9 @@ export class WasmTrainable<D> implements Trainable<D> {
           `accumulate: the gradient of "${name}" has ${data.length} elements, the parameter ${slot.views.params.length}.`,
         );
       }
-      given[name] = data;
+      // Parameters with equal gradients may be given one array, which must not be added to twice.
+      given[name] = taken.has(data) ? data.slice() : data;
+      taken.add(data);
     }
     if (this.pending) {
       for (const [name, sum] of Object.entries(this.pending)) {
