@@ -1,0 +1,149 @@
+import { addNoise, gatherNoiseLevels, predictionTarget } from "@sdxs/diffusion";
+import { textEncoder, type TextEncoderConfig } from "@sdxs/runtime";
+import { HostTensor, scope, type Backend, type HostParams, type Program, type TensorSpec } from "@sdxs/tensor";
+import { unet, type UNetConfig } from "@sdxs/tiny-unet";
+import {
+  decodeKl,
+  decodeTiny,
+  encodeKl,
+  posteriorKl,
+  samplePosterior,
+  type AutoencoderKlConfig,
+  type AutoencoderTinyConfig,
+} from "@sdxs/tiny-vae";
+import { gaussianSsim, l1, mse } from "@sdxs/losses";
+import { imageSize, latentSize, predictionType, promptTokens, schedule } from "./models.js";
+
+/** Images [batch, 3, 64, 64]. */
+export const imageSpec = (batch: number): TensorSpec => ({ shape: [batch, 3, imageSize, imageSize] });
+/** Latents, or noise of their shape [batch, 4, 16, 16]. */
+export const latentSpec = (batch: number): TensorSpec => ({ shape: [batch, 4, latentSize, latentSize] });
+/** Token ids [batch, tokens]. */
+export const promptSpec = (batch: number): TensorSpec => ({ shape: [batch, promptTokens], dtype: "int32" });
+
+/**
+ * Training of the autoencoder: L1 and SSIM between an image and its reconstruction, and a little Kullback-Leibler
+ * divergence that keeps the latents near a normal distribution.
+ */
+export function autoencoderTraining(config: AutoencoderKlConfig): Program<"images" | "noise", "loss" | "l1" | "kl"> {
+  // Chosen: SSIM sharpens edges that L1 alone leaves soft; the divergence only bounds the latents (LDM: 1e-6 of its sum).
+  const weights = { ssim: 0.25, kl: 1e-6 };
+  return (ops, params, { images, noise }) => {
+    const p = scope(ops, params);
+    const posterior = encodeKl(ops, p, config, images);
+    const decoded = decodeKl(ops, p, config, samplePosterior(ops, posterior, noise));
+    const difference = ops.mean(l1(ops, decoded, images));
+    const dissimilarity = ops.sub(1, ops.mean(gaussianSsim(ops, decoded, images, { dataRange: 2 })));
+    const kl = ops.mean(posteriorKl(ops, posterior));
+    const structure = ops.add(difference, ops.mul(dissimilarity, weights.ssim));
+    return { loss: ops.add(structure, ops.mul(kl, weights.kl)), l1: difference, kl };
+  };
+}
+
+/** Images to the diffusion model's latents: the posterior's mean, scaled. */
+export function imageEncoder(config: AutoencoderKlConfig): Program<"images", "latents"> {
+  return (ops, params, { images }) => ({
+    latents: ops.mul(encodeKl(ops, scope(ops, params), config, images).mean, config.scaling_factor),
+  });
+}
+
+/** The diffusion model's latents to images, by the large decoder. */
+export function imageDecoder(config: AutoencoderKlConfig): Program<"latents", "images"> {
+  return (ops, params, { latents }) => ({
+    images: decodeKl(ops, scope(ops, params), config, ops.mul(latents, 1 / config.scaling_factor)),
+  });
+}
+
+/** The diffusion model's latents to images, by the tiny decoder. */
+export function tinyImageDecoder(config: AutoencoderTinyConfig): Program<"latents", "images"> {
+  return (ops, params, { latents }) => ({ images: decodeTiny(ops, scope(ops, params), config, latents) });
+}
+
+/** Token ids to the text embeddings that the U-Nets attend to. */
+export function promptEncoder(config: TextEncoderConfig): Program<"ids", "context"> {
+  return (ops, params, { ids }) => ({ context: textEncoder(ops, scope(ops, params), config, ids).lastHiddenState });
+}
+
+/** A U-Net's output for noisy latents. */
+export function noisePredictor(config: UNetConfig): Program<"sample" | "timestep" | "context", "output"> {
+  return (ops, params, { sample, timestep, context }) => ({
+    output: unet(ops, scope(ops, params), config, { sample, timestep, encoderHiddenStates: context }).sample,
+  });
+}
+
+/** Training of the teacher with its text encoder, Equation 1: parameters under "unet." and "text_encoder.". */
+export function teacherTraining(
+  config: UNetConfig,
+  textConfig: TextEncoderConfig,
+): Program<"latents" | "noise" | "timestep" | "ids", "loss"> {
+  return (ops, params, { latents, noise, timestep, ids }) => {
+    const level = gatherNoiseLevels(ops, schedule, timestep);
+    const { lastHiddenState } = textEncoder(ops, scope(ops, params, "text_encoder"), textConfig, ids);
+    const { sample } = unet(ops, scope(ops, params, "unet"), config, {
+      sample: addNoise(ops, latents, noise, level),
+      timestep,
+      encoderHiddenStates: lastHiddenState,
+    });
+    return { loss: ops.mean(mse(ops, sample, predictionTarget(ops, predictionType, latents, noise, level))) };
+  };
+}
+
+/** Runs a program over many samples, a fixed batch at a time; the last batch is filled up by repeating its end. */
+export async function mapBatches<D, In extends string, Out extends string>(
+  backend: Backend<D>,
+  program: Program<In, Out>,
+  weights: HostParams,
+  inputs: Readonly<Record<In, HostTensor>>,
+  batch: number,
+  onBatch?: (done: number, total: number) => void,
+): Promise<Record<Out, HostTensor>> {
+  const entries = Object.entries<HostTensor>(inputs);
+  const total = entries[0]?.[1].shape[0] ?? 0;
+  const specs = Object.fromEntries(
+    entries.map(([name, { shape, dtype }]): [string, TensorSpec] => [name, { shape: [batch, ...shape.slice(1)], dtype }]),
+  ) as Record<In, TensorSpec>;
+  const compiled = await backend.compile(program, { frozen: weights, inputs: specs });
+  const parts: Record<string, HostTensor[]> = {};
+  for (let first = 0; first < total; first += batch) {
+    const rows = Array.from({ length: batch }, (_, i) => Math.min(first + i, total - 1));
+    const feeds = Object.fromEntries(entries.map(([name, tensor]) => [name, takeRows(tensor, rows)]));
+    const outputs = await compiled.run({}, feeds as Record<In, HostTensor>);
+    for (const [name, tensor] of Object.entries<D>(outputs)) {
+      (parts[name] ??= []).push(await backend.download(tensor));
+      backend.dispose(tensor);
+    }
+    onBatch?.(Math.min(first + batch, total), total);
+  }
+  await compiled.dispose();
+  return Object.fromEntries(
+    Object.entries(parts).map(([name, tensors]) => [name, firstRows(concatRows(tensors), total)]),
+  ) as Record<Out, HostTensor>;
+}
+
+/** The given rows of a tensor (its first axis), copied. */
+export function takeRows(tensor: HostTensor, rows: ArrayLike<number>): HostTensor {
+  const width = tensor.data.length / (tensor.shape[0] ?? 1);
+  const size = rows.length * width;
+  const data = tensor.dtype === "int32" ? new Int32Array(size) : new Float32Array(size);
+  for (let i = 0; i < rows.length; i++) {
+    const row = rows[i] ?? 0;
+    data.set(tensor.data.subarray(row * width, (row + 1) * width), i * width);
+  }
+  return new HostTensor([rows.length, ...tensor.shape.slice(1)], data);
+}
+
+function concatRows(tensors: readonly HostTensor[]): HostTensor {
+  const rows = tensors.reduce((sum, { shape }) => sum + (shape[0] ?? 0), 0);
+  const data = new Float32Array(tensors.reduce((sum, tensor) => sum + tensor.data.length, 0));
+  let offset = 0;
+  for (const tensor of tensors) {
+    data.set(tensor.data, offset);
+    offset += tensor.data.length;
+  }
+  return new HostTensor([rows, ...(tensors[0]?.shape.slice(1) ?? [])], data);
+}
+
+function firstRows(tensor: HostTensor, rows: number): HostTensor {
+  const width = tensor.data.length / (tensor.shape[0] ?? 1);
+  return new HostTensor([rows, ...tensor.shape.slice(1)], tensor.data.slice(0, rows * width));
+}

@@ -1,0 +1,224 @@
+import { mkdir, copyFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import {
+  HostTensor,
+  cosineSchedule,
+  initialize,
+  prefixed,
+  random,
+  select,
+  type Backend,
+  type HostParams,
+} from "@sdxs/tensor";
+import { readSafetensorsFile, writeSafetensorsFile } from "@sdxs/tensor/node";
+import { unetParameters } from "@sdxs/tiny-unet";
+import { autoencoderKlParameters } from "@sdxs/tiny-vae";
+import { textEncoderParameters } from "@sdxs/runtime";
+import { gradientTask, train, type Progress } from "@sdxs/training";
+import { csvLog, fileCheckpoints } from "@sdxs/training/node";
+import { loadEmojiDataset, type EmojiDataset } from "./dataset.js";
+import { autoencoderConfig, promptTokens, teacherConfig, textEncoderConfig } from "./models.js";
+import {
+  autoencoderTraining,
+  imageEncoder,
+  imageSpec,
+  latentSpec,
+  mapBatches,
+  promptSpec,
+  takeRows,
+  teacherTraining,
+} from "./networks.js";
+import { readTokenizer, tokenizerFiles, tokenizerFolder } from "./tokenizer.js";
+
+export interface TeacherTrainingOptions<D> {
+  readonly backend: Backend<D>;
+  /** Where checkpoints, logs and cached latents go; a run that finds them goes on from there. */
+  readonly workFolder: string;
+  /** Where the finished models go, in diffusers' layout. */
+  readonly outputFolder: string;
+  readonly seed: number;
+  readonly autoencoderSteps: number;
+  readonly teacherSteps: number;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (stage: string, progress: Progress) => void;
+}
+
+/** Chosen for two cores: at 8 and 32 samples a step the processor's matrix kernels are near their full speed. */
+const autoencoderBatch = 8;
+const teacherBatch = 32;
+/** Pictures, as placed and captioned once, whose latents are cached: about 12 of each concept, style and background. */
+const cachedSamples = 20_000;
+/** Share of empty captions, for classifier-free guidance (arXiv:2207.12598 uses 0.1 to 0.2). */
+const unconditionalRate = 0.1;
+
+/** Trains the autoencoder and then the teacher on the emoji set, and saves both as fp16 diffusers folders. */
+export async function trainTeacher<D>(options: TeacherTrainingOptions<D>): Promise<void> {
+  const dataset = await loadEmojiDataset();
+  const vae = await trainAutoencoder(options, dataset);
+  await trainUNet(options, dataset, vae);
+}
+
+async function trainAutoencoder<D>(options: TeacherTrainingOptions<D>, dataset: EmojiDataset): Promise<HostParams> {
+  const { backend, workFolder, outputFolder, seed } = options;
+  const folder = join(workFolder, "autoencoder");
+  const task = await gradientTask({
+    name: "autoencoder",
+    backend,
+    program: autoencoderTraining(autoencoderConfig),
+    params: initialize(autoencoderKlParameters(autoencoderConfig), seed),
+    inputs: { images: imageSpec(autoencoderBatch), noise: latentSpec(autoencoderBatch) },
+    batch: (step) => ({
+      images: dataset.batch(seed, step * autoencoderBatch, autoencoderBatch).images,
+      noise: random(seed, "autoencoder noise", step).normal(latentSpec(autoencoderBatch).shape),
+    }),
+    batchSize: autoencoderBatch,
+    optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.998 },
+    learningRate: cosineSchedule({ rate: 6e-4, warmupSteps: 50, totalSteps: options.autoencoderSteps, finalRate: 3e-5 }),
+    steps: options.autoencoderSteps,
+  });
+  await train(task, {
+    checkpoints: fileCheckpoints(join(folder, "checkpoints")),
+    checkpointEverySeconds: 60,
+    log: csvLog(join(folder, "metrics.csv")),
+    ...(options.signal && { signal: options.signal }),
+    onProgress: (progress) => options.onProgress?.("autoencoder", progress),
+  });
+  const weights = await task.weights({ averaged: true });
+  await task.dispose();
+  await mkdir(join(outputFolder, "vae"), { recursive: true });
+  const scale = await latentScale(backend, dataset, seed, weights);
+  await writeJson(join(outputFolder, "vae", "config.json"), {
+    _class_name: "AutoencoderKL",
+    down_block_types: autoencoderConfig.block_out_channels.map(() => "DownEncoderBlock2D"),
+    up_block_types: autoencoderConfig.block_out_channels.map(() => "UpDecoderBlock2D"),
+    ...autoencoderConfig,
+    scaling_factor: scale,
+  });
+  await writeSafetensorsFile(join(outputFolder, "vae", "diffusion_pytorch_model.safetensors"), weights, { dtype: "F16" });
+  return weights;
+}
+
+/** 1 / the latents' standard deviation, so that the diffusion model's latents have one of 1. */
+async function latentScale<D>(backend: Backend<D>, dataset: EmojiDataset, seed: number, weights: HostParams): Promise<number> {
+  const { images } = dataset.batch(seed, 0, 256); // chosen: enough for two digits
+  const program = imageEncoder({ ...autoencoderConfig, scaling_factor: 1 });
+  const { latents } = await mapBatches(backend, program, weights, { images }, 16);
+  let squares = 0;
+  for (const value of latents.data) squares += value * value;
+  return Number((1 / Math.sqrt(squares / latents.data.length)).toPrecision(4));
+}
+
+async function trainUNet<D>(options: TeacherTrainingOptions<D>, dataset: EmojiDataset, vae: HostParams): Promise<void> {
+  const { backend, workFolder, outputFolder, seed } = options;
+  const folder = join(workFolder, "teacher");
+  const tokenizer = await readTokenizer();
+  const textConfig = textEncoderConfig(tokenizer.vocabularySize);
+  const { latents, ids } = await cachedLatents(options, dataset, vae);
+  const emptyIds = tokenizer.encodeBatch([""], promptTokens);
+  const task = await gradientTask({
+    name: "teacher",
+    backend,
+    program: teacherTraining(teacherConfig, textConfig),
+    params: {
+      ...prefixed(initialize(unetParameters(teacherConfig), seed), "unet."),
+      ...prefixed(initialize(textEncoderParameters(textConfig), seed), "text_encoder."),
+    },
+    inputs: {
+      latents: latentSpec(teacherBatch),
+      noise: latentSpec(teacherBatch),
+      timestep: { shape: [teacherBatch], dtype: "int32" },
+      ids: promptSpec(teacherBatch),
+    },
+    batch(step) {
+      const stream = random(seed, "teacher", step);
+      const rows = stream.at("rows").integers([teacherBatch], 0, cachedSamples).data;
+      const captions = takeRows(ids, rows);
+      stream.at("unconditional").uniform([teacherBatch]).data.forEach((value, row) => {
+        if (value < unconditionalRate) captions.data.set(emptyIds.data, row * promptTokens);
+      });
+      return {
+        latents: takeRows(latents, rows),
+        noise: stream.at("noise").normal(latentSpec(teacherBatch).shape),
+        timestep: stream.at("timestep").integers([teacherBatch], 0, 1000),
+        ids: captions,
+      };
+    },
+    batchSize: teacherBatch,
+    optimizer: { weightDecay: 0.01, clipNorm: 1, emaDecay: 0.999 },
+    learningRate: cosineSchedule({ rate: 7e-4, warmupSteps: 200, totalSteps: options.teacherSteps, finalRate: 2e-5 }),
+    steps: options.teacherSteps,
+  });
+  await train(task, {
+    checkpoints: fileCheckpoints(join(folder, "checkpoints")),
+    checkpointEverySeconds: 120,
+    log: csvLog(join(folder, "metrics.csv")),
+    ...(options.signal && { signal: options.signal }),
+    onProgress: (progress) => options.onProgress?.("teacher", progress),
+    // A look at the teacher on its way costs little: the averaged weights replace those saved before.
+    validate: {
+      everySteps: 500,
+      run: async () => {
+        await saveTeacher(outputFolder, await task.weights({ averaged: true }), tokenizer.vocabularySize);
+        return {};
+      },
+    },
+  });
+  await task.dispose();
+}
+
+async function saveTeacher(folder: string, weights: HostParams, vocabularySize: number): Promise<void> {
+  const parts = {
+    unet: { _class_name: "UNet2DConditionModel", ...teacherConfig },
+    text_encoder: { architectures: ["CLIPTextModel"], model_type: "clip_text_model", ...textEncoderConfig(vocabularySize) },
+  };
+  for (const [part, config] of Object.entries(parts)) {
+    await mkdir(join(folder, part), { recursive: true });
+    await writeJson(join(folder, part, "config.json"), config);
+    const file = part === "unet" ? "diffusion_pytorch_model.safetensors" : "model.safetensors";
+    await writeSafetensorsFile(join(folder, part, file), select(weights, `${part}.`), { dtype: "F16" });
+  }
+  await mkdir(join(folder, "tokenizer"), { recursive: true });
+  for (const file of tokenizerFiles) {
+    await copyFile(join(tokenizerFolder, file), join(folder, "tokenizer", file));
+  }
+}
+
+/** Latents and token ids of `cachedSamples` pictures, computed once and kept in the work folder. */
+async function cachedLatents<D>(
+  options: TeacherTrainingOptions<D>,
+  dataset: EmojiDataset,
+  vae: HostParams,
+): Promise<{ readonly latents: HostTensor; readonly ids: HostTensor }> {
+  const { backend, workFolder, outputFolder, seed } = options;
+  const file = join(workFolder, "latents.safetensors");
+  try {
+    const { tensors } = await readSafetensorsFile(file);
+    const { latents, ids } = tensors;
+    if (latents && ids) return { latents, ids };
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "MISSING_FILE")) throw error;
+  }
+  const tokenizer = await readTokenizer();
+  const scale = await latentScale(backend, dataset, seed, vae);
+  const program = imageEncoder({ ...autoencoderConfig, scaling_factor: scale });
+  const pieceSize = 1000; // chosen: the pictures of a piece take 49 MB
+  const latents = new Float32Array(cachedSamples * 4 * 16 * 16);
+  const captions: string[] = [];
+  for (let first = 0; first < cachedSamples; first += pieceSize) {
+    const piece = dataset.batch(seed, first, pieceSize);
+    captions.push(...piece.captions);
+    const encoded = await mapBatches(backend, program, vae, { images: piece.images }, 20);
+    latents.set(encoded.latents.data, captions.length * 1024 - encoded.latents.data.length);
+    console.log(`latents ${first + pieceSize}/${cachedSamples}`);
+  }
+  const result = {
+    latents: new HostTensor([cachedSamples, 4, 16, 16], latents),
+    ids: tokenizer.encodeBatch(captions, promptTokens),
+  };
+  await writeSafetensorsFile(file, result, { dtype: "F16" });
+  return result;
+}
+
+async function writeJson(path: string, value: unknown): Promise<void> {
+  await writeFile(path, `${JSON.stringify(value, null, 2)}\n`);
+}
