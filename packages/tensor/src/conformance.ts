@@ -26,18 +26,15 @@ export function conformanceCases(): readonly ConformanceCase[] {
 }
 
 /** Runs one case. What the adapter throws becomes part of the result. */
-export async function runCase(
-  adapter: ConformanceAdapter,
-  { name, check }: ConformanceCase,
-): Promise<ConformanceResult> {
+export async function runCase(adapter: ConformanceAdapter, one: ConformanceCase): Promise<ConformanceResult> {
   try {
-    const { worstError, tolerance, message } = await check(adapter);
+    const { worstError, tolerance, message } = await one.check(adapter);
     const allowed = tolerance * (adapter.toleranceFactor ?? 1);
     const ok = worstError <= allowed;
-    return { case: name, ok, worstError, tolerance: allowed, message: ok ? "" : message };
+    return { case: one.name, ok, worstError, tolerance: allowed, message: ok ? "" : message };
   } catch (error) {
     const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    return { case: name, ok: false, worstError: Infinity, tolerance: 0, message };
+    return { case: one.name, ok: false, worstError: Infinity, tolerance: 0, message };
   }
 }
 

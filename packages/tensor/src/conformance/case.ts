@@ -1,4 +1,4 @@
-import type { SdxsError} from "../errors.js";
+import type { SdxsError } from "../errors.js";
 import { type ErrorCode } from "../errors.js";
 import { sameShape, show } from "../graph/shapes.js";
 import type { HostTensor } from "../host-tensor.js";

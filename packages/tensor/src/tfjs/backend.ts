@@ -48,7 +48,10 @@ const packages: Readonly<Record<TfjsBackendName, string>> = {
 export async function tfjsBackend({ tf, backend: name }: TfjsBackendOptions): Promise<Backend<Tensor>> {
   // The declared type leaves out null.
   if ((tf.findBackendFactory(name) as object | null) === null) {
-    throw new MissingPackageError(packages[name], `The tfjs backend "${name}" (import it beside @tensorflow/tfjs; it)`);
+    throw new MissingPackageError(
+      packages[name],
+      `The tfjs backend "${name}", which registers itself when its package is imported,`,
+    );
   }
   if (!(await tf.setBackend(name))) {
     throw new SdxsError(
