@@ -1,16 +1,17 @@
 // Gzipped sizes of each entry with all that it imports from its own package; other packages count for themselves.
+// Each ceiling is about half as much again as the size when it was set, so that growth is a decision.
 const ceilings = {
-  // Enough for the interface, parameter trees, random numbers and safetensors.
-  tensor: "20 kB",
+  tensor: "22 kB",
   "tensor/tfjs": "20 kB",
-  "tensor/onnx": "40 kB",
-  diffusion: "10 kB",
-  training: "10 kB",
+  "tensor/onnx": "22 kB",
+  diffusion: "7 kB",
+  training: "8 kB",
+  // The promise to those who install the losses alone.
   losses: "8 kB",
-  "tiny-vae": "15 kB",
-  "tiny-unet": "15 kB",
-  "one-step-trainer": "10 kB",
-  runtime: "20 kB",
+  "tiny-vae": "5 kB",
+  "tiny-unet": "9 kB",
+  "one-step-trainer": "4 kB",
+  runtime: "5 kB",
 };
 
 export default Object.entries(ceilings).map(([entry, limit]) => {
