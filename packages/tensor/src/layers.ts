@@ -11,7 +11,13 @@ export interface LinearLayerOptions {
 }
 
 /** nn.Linear: parameters weight [out, in] and bias [out]. x [..., in] gives [..., out]. */
-export function linearLayer<T>(ops: Ops<T>, p: Scope<T>, x: T, outFeatures: number, options: LinearLayerOptions = {}): T {
+export function linearLayer<T>(
+  ops: Ops<T>,
+  p: Scope<T>,
+  x: T,
+  outFeatures: number,
+  options: LinearLayerOptions = {},
+): T {
   const inFeatures = ops.shape(x).at(-1) ?? 1;
   const init = options.init ?? fanInUniform(inFeatures);
   const weight = p.param("weight", [outFeatures, inFeatures], init);

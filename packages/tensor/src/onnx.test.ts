@@ -22,7 +22,12 @@ const doubled: Program<"x", "twice" | "same"> = (ops, { bias }, { x }) => ({
 });
 
 describe("exportOnnx", () => {
-  const weights = { bias: HostTensor.from([512], Array.from({ length: 512 }, (_, i) => i)) };
+  const weights = {
+    bias: HostTensor.from(
+      [512],
+      Array.from({ length: 512 }, (_, i) => i),
+    ),
+  };
   const spec = { inputs: { x: { shape: [2, 1] } }, frozen: weights } as const;
 
   it("writes a model whose inputs and outputs bear the program's names", async () => {
@@ -50,18 +55,25 @@ describe("exportOnnx", () => {
 
 describe("onnxBackend", () => {
   it("says which input misses, has another shape or another type", async () => {
-    const compiled = await backend.compile(doubled, { params: { bias: { shape: [1] } }, inputs: { x: { shape: [2, 1] } } });
+    const compiled = await backend.compile(doubled, {
+      params: { bias: { shape: [1] } },
+      inputs: { x: { shape: [2, 1] } },
+    });
     const bias = HostTensor.filled([1], 0);
     const run = (x: HostTensor) => compiled.run({ bias }, { x });
     await expect(run(HostTensor.filled([3, 1], 0))).rejects.toMatchObject({ code: "SHAPE_MISMATCH" });
     await expect(run(new HostTensor([2, 1], new Int32Array(2)))).rejects.toMatchObject({ code: "DTYPE_MISMATCH" });
-    await expect(compiled.run({}, { x: HostTensor.filled([2, 1], 0) })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+    await expect(compiled.run({}, { x: HostTensor.filled([2, 1], 0) })).rejects.toMatchObject({
+      code: "INVALID_ARGUMENT",
+    });
     await compiled.dispose();
     await expect(run(HostTensor.filled([2, 1], 0))).rejects.toMatchObject({ code: "DISPOSED" });
   });
 
   it("refuses a program whose input and parameter have one name", async () => {
     const spec = { frozen: { x: HostTensor.scalar(1) }, inputs: { x: { shape: [] } } };
-    await expect(backend.compile((_ops, _params, { x }) => ({ x }), spec)).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+    await expect(backend.compile((_ops, _params, { x }) => ({ x }), spec)).rejects.toMatchObject({
+      code: "INVALID_ARGUMENT",
+    });
   });
 });

@@ -28,7 +28,7 @@ const poisoned =
     return { image };
   };
 
-describe.each(backends)("gradientTask on $name", ({ name: backendName, open }) => {
+describe.each(backends)("gradientTask on $name", ({ open }) => {
   it("learns, and reports scalar outputs, the gradient's norm and the learning rate", async () => {
     const task = await exampleTask(await open());
     const first = await task.step(0);

@@ -19,8 +19,20 @@ import { vjp } from "./vjp.js";
 
 /** Operations of the recorded graph beyond `Ops`, for gradient rules. */
 export interface GraphOps extends Ops<Node> {
-  conv2dInputGrad(gradient: Node, weight: Node, like: Node, stride: number, padding: readonly [number, number, number, number]): Node;
-  conv2dWeightGrad(x: Node, gradient: Node, like: Node, stride: number, padding: readonly [number, number, number, number]): Node;
+  conv2dInputGrad(
+    gradient: Node,
+    weight: Node,
+    like: Node,
+    stride: number,
+    padding: readonly [number, number, number, number],
+  ): Node;
+  conv2dWeightGrad(
+    x: Node,
+    gradient: Node,
+    like: Node,
+    stride: number,
+    padding: readonly [number, number, number, number],
+  ): Node;
   /** (x - mean) / sqrt(variance + epsilon) over the last axis. */
   normalize(x: Node, epsilon: number): Node;
   /** 1 / sqrt(variance + epsilon) of a `normalize` node, last axis 1. */
@@ -44,7 +56,9 @@ export class GraphBuilder {
 
   constant(data: HostData, shape: Shape): Node {
     if (sizeOf(shape) !== data.length) {
-      throw new ShapeError(`constant: shape ${show(shape)} needs ${sizeOf(shape)} elements, the data has ${data.length}.`);
+      throw new ShapeError(
+        `constant: shape ${show(shape)} needs ${sizeOf(shape)} elements, the data has ${data.length}.`,
+      );
     }
     const dtype = data instanceof Float32Array ? "float32" : data instanceof Int32Array ? "int32" : "bool";
     // Small constants are compared by value, larger ones are new each time.
@@ -71,7 +85,9 @@ export class GraphBuilder {
   /** Gradients of a scalar node with respect to others (reverse mode), zeros where it does not depend on them. */
   gradients(loss: Node, targets: readonly Node[]): Node[] {
     if (sizeOf(loss.shape) !== 1) {
-      throw new ShapeError(`valueAndGrad: the loss must be a scalar, got shape ${show(loss.shape)}. Take its mean or sum.`);
+      throw new ShapeError(
+        `valueAndGrad: the loss must be a scalar, got shape ${show(loss.shape)}. Take its mean or sum.`,
+      );
     }
     const depends = this.dependents(loss, targets);
     const cotangents = new Map<Node, Node>([[loss, this.ops.broadcastTo(this.ops.scalar(1), loss.shape)]]);
@@ -111,7 +127,10 @@ export class GraphBuilder {
         stack.push(...open);
         continue;
       }
-      found.set(node, parents.some((parent) => found.get(parent)));
+      found.set(
+        node,
+        parents.some((parent) => found.get(parent)),
+      );
       stack.pop();
     }
     return new Set([...found].filter(([, depends]) => depends).map(([node]) => node));
@@ -126,13 +145,15 @@ function graphOps(builder: GraphBuilder): GraphOps {
     if (a.dtype !== b.dtype) throw dtypeError(op, `operands of one type, got ${a.dtype} and ${b.dtype}`);
     return builder.add(op, [a, b], {}, broadcastShapes(op, a.shape, b.shape), dtype === "bool" ? "bool" : a.dtype);
   };
-  const reduce = (op: OpName) => (x: Node, options: { axes?: readonly number[]; keepDims?: boolean } = {}) => {
-    requireFloat(op, x);
-    const axes = normalizeAxes(op, options.axes, x.shape.length);
-    const keepDims = options.keepDims ?? false;
-    if (axes.length === 0) return x;
-    return builder.add(op, [x], { axes, keepDims }, reducedShape(x.shape, axes, keepDims), "float32");
-  };
+  const reduce =
+    (op: OpName) =>
+    (x: Node, options: { axes?: readonly number[]; keepDims?: boolean } = {}) => {
+      requireFloat(op, x);
+      const axes = normalizeAxes(op, options.axes, x.shape.length);
+      const keepDims = options.keepDims ?? false;
+      if (axes.length === 0) return x;
+      return builder.add(op, [x], { axes, keepDims }, reducedShape(x.shape, axes, keepDims), "float32");
+    };
   const isScalar = (x: Operand<Node>, value: number): boolean =>
     x === value || (typeof x !== "number" && x.op === "constant" && x.shape.length === 0 && x.data?.[0] === value);
   const addBinary = binary("add", "float32");
@@ -161,9 +182,11 @@ function graphOps(builder: GraphBuilder): GraphOps {
     floor: unary("floor"),
 
     // Gradient rules multiply by one and add zero often enough to drop it here.
-    add: (a, b) => (isScalar(a, 0) && typeof b !== "number" ? b : isScalar(b, 0) && typeof a !== "number" ? a : addBinary(a, b)),
+    add: (a, b) =>
+      isScalar(a, 0) && typeof b !== "number" ? b : isScalar(b, 0) && typeof a !== "number" ? a : addBinary(a, b),
     sub: binary("sub", "float32"),
-    mul: (a, b) => (isScalar(a, 1) && typeof b !== "number" ? b : isScalar(b, 1) && typeof a !== "number" ? a : mulBinary(a, b)),
+    mul: (a, b) =>
+      isScalar(a, 1) && typeof b !== "number" ? b : isScalar(b, 1) && typeof a !== "number" ? a : mulBinary(a, b),
     div: (a, b) => (isScalar(b, 1) && typeof a !== "number" ? a : divBinary(a, b)),
     pow: (x, exponent) => builder.add("pow", [requireFloat("pow", x)], { exponent }, x.shape, "float32"),
     maximum: binary("maximum", "float32"),
@@ -195,19 +218,34 @@ function graphOps(builder: GraphBuilder): GraphOps {
     matmul(a, b, { transposeA = false, transposeB = false } = {}) {
       requireFloat("matmul", a);
       requireFloat("matmul", b);
-      return builder.add("matmul", [a, b], { transposeA, transposeB }, matmulShape(a.shape, b.shape, transposeA, transposeB), "float32");
+      return builder.add(
+        "matmul",
+        [a, b],
+        { transposeA, transposeB },
+        matmulShape(a.shape, b.shape, transposeA, transposeB),
+        "float32",
+      );
     },
     conv2d(x, weight, bias, { stride = 1, padding = 0 } = {}) {
       const sides = fourSides(padding);
       const shape = conv2dShape(x.shape, weight.shape, bias?.shape, stride, sides);
-      return builder.add("conv2d", bias ? [x, weight, bias] : [x, weight], { stride, padding: sides }, shape, "float32");
+      return builder.add(
+        "conv2d",
+        bias ? [x, weight, bias] : [x, weight],
+        { stride, padding: sides },
+        shape,
+        "float32",
+      );
     },
-    avgPool2d: (x, k) => (k === 1 ? x : builder.add("avgPool2d", [x], { k }, pooledShape("avgPool2d", x.shape, k), "float32")),
-    maxPool2d: (x, k) => (k === 1 ? x : builder.add("maxPool2d", [x], { k }, pooledShape("maxPool2d", x.shape, k), "float32")),
+    avgPool2d: (x, k) =>
+      k === 1 ? x : builder.add("avgPool2d", [x], { k }, pooledShape("avgPool2d", x.shape, k), "float32"),
+    maxPool2d: (x, k) =>
+      k === 1 ? x : builder.add("maxPool2d", [x], { k }, pooledShape("maxPool2d", x.shape, k), "float32"),
     resizeNearest(x, [height, width]) {
       const [batch = 0, channels = 0, oldHeight, oldWidth] = x.shape;
       if (x.shape.length !== 4) throw new ShapeError(`resizeNearest: expected [N, C, H, W], got ${show(x.shape)}.`);
-      if (!(height >= 1 && width >= 1)) throw new ShapeError(`resizeNearest: expected sizes of at least 1, got [${height}, ${width}].`);
+      if (!(height >= 1 && width >= 1))
+        throw new ShapeError(`resizeNearest: expected sizes of at least 1, got [${height}, ${width}].`);
       if (oldHeight === height && oldWidth === width) return x;
       return builder.add("resizeNearest", [x], {}, [batch, channels, height, width], "float32");
     },
@@ -222,7 +260,9 @@ function graphOps(builder: GraphBuilder): GraphOps {
     transpose(x, permutation) {
       const axes = permutation.map((axis) => normalizeAxis("transpose", axis, x.shape.length));
       if (new Set(axes).size !== x.shape.length || axes.length !== x.shape.length) {
-        throw new ShapeError(`transpose: [${permutation.join(", ")}] is no permutation of the axes of ${show(x.shape)}.`);
+        throw new ShapeError(
+          `transpose: [${permutation.join(", ")}] is no permutation of the axes of ${show(x.shape)}.`,
+        );
       }
       const shape = axes.map((axis) => x.shape[axis] ?? 0);
       if (axes.every((axis, i) => axis === i)) return x;
@@ -244,13 +284,22 @@ function graphOps(builder: GraphBuilder): GraphOps {
       const at = normalizeAxis("concat", axis, first.shape.length);
       for (const x of xs) {
         if (x.shape.length !== first.shape.length || x.shape.some((size, i) => i !== at && size !== first.shape[i])) {
-          throw new ShapeError(`concat: shapes differ off axis ${axis}: ${xs.map(({ shape }) => show(shape)).join(", ")}.`);
+          throw new ShapeError(
+            `concat: shapes differ off axis ${axis}: ${xs.map(({ shape }) => show(shape)).join(", ")}.`,
+          );
         }
-        if (x.dtype !== first.dtype) throw dtypeError("concat", `tensors of one type, got ${first.dtype} and ${x.dtype}`);
+        if (x.dtype !== first.dtype)
+          throw dtypeError("concat", `tensors of one type, got ${first.dtype} and ${x.dtype}`);
       }
       if (xs.length === 1) return first;
       const total = xs.reduce((sum, x) => sum + (x.shape[at] ?? 0), 0);
-      return builder.add("concat", xs, { axis: at }, first.shape.map((size, i) => (i === at ? total : size)), first.dtype);
+      return builder.add(
+        "concat",
+        xs,
+        { axis: at },
+        first.shape.map((size, i) => (i === at ? total : size)),
+        first.dtype,
+      );
     },
     slice(x, axis, begin, size) {
       const at = normalizeAxis("slice", axis, x.shape.length);
@@ -259,11 +308,19 @@ function graphOps(builder: GraphBuilder): GraphOps {
         throw new ShapeError(`slice: [${begin}, ${begin + size}) lies outside axis ${axis} of ${show(x.shape)}.`);
       }
       if (size === available) return x;
-      return builder.add("slice", [x], { axis: at, begin }, x.shape.map((s, i) => (i === at ? size : s)), x.dtype);
+      return builder.add(
+        "slice",
+        [x],
+        { axis: at, begin },
+        x.shape.map((s, i) => (i === at ? size : s)),
+        x.dtype,
+      );
     },
     pad(x, widths) {
       if (widths.length !== x.shape.length || widths.some(([before, after]) => before < 0 || after < 0)) {
-        throw new ShapeError(`pad: expected ${x.shape.length} pairs of widths of at least 0, got ${JSON.stringify(widths)}.`);
+        throw new ShapeError(
+          `pad: expected ${x.shape.length} pairs of widths of at least 0, got ${JSON.stringify(widths)}.`,
+        );
       }
       if (widths.every(([before, after]) => before === 0 && after === 0)) return x;
       const shape = x.shape.map((size, i) => size + (widths[i]?.[0] ?? 0) + (widths[i]?.[1] ?? 0));
@@ -344,7 +401,10 @@ function fusedOps(builder: GraphBuilder, ops: GraphOps): Partial<FusedOps<Node>>
         const inverseStd = ops.reshape(ops.inverseStd(normalized), [batch, groups, 1]);
         const groupMean = (t: Node): Node =>
           ops.mul(
-            ops.sum(ops.reshape(ops.mul(t, ops.reshape(weight, [1, channels])), [batch, groups, size]), { axes: [2], keepDims: true }),
+            ops.sum(ops.reshape(ops.mul(t, ops.reshape(weight, [1, channels])), [batch, groups, size]), {
+              axes: [2],
+              keepDims: true,
+            }),
             1 / (size * pixels),
           ); // [batch, groups, 1]
         const perChannel = ops.mul(ops.reshape(weight, [1, groups, size]), inverseStd); // [batch, groups, size]
@@ -359,14 +419,20 @@ function fusedOps(builder: GraphBuilder, ops: GraphOps): Partial<FusedOps<Node>>
 
     layerNorm(x, weight, bias, epsilon) {
       if (!sameShape(weight.shape, x.shape.slice(-1)) || !sameShape(bias.shape, x.shape.slice(-1))) {
-        throw new ShapeError(`layerNorm: expected weight and bias of the last axis of ${show(x.shape)}, got ${show(weight.shape)} and ${show(bias.shape)}.`);
+        throw new ShapeError(
+          `layerNorm: expected weight and bias of the last axis of ${show(x.shape)}, got ${show(weight.shape)} and ${show(bias.shape)}.`,
+        );
       }
       return ops.add(ops.mul(ops.normalize(x, epsilon), weight), bias);
     },
 
     linear(x, weight, bias) {
       const features = x.shape.at(-1) ?? 0;
-      if (weight.shape.length !== 2 || weight.shape[1] !== features || (bias && !sameShape(bias.shape, weight.shape.slice(0, 1)))) {
+      if (
+        weight.shape.length !== 2 ||
+        weight.shape[1] !== features ||
+        (bias && !sameShape(bias.shape, weight.shape.slice(0, 1)))
+      ) {
         throw new ShapeError(
           `linear: expected x [..., ${weight.shape[1]}], weight [out, in] and bias [out], ` +
             `got ${show(x.shape)}, ${show(weight.shape)} and ${bias ? show(bias.shape) : "no bias"}.`,

@@ -11,9 +11,18 @@ import { reducedShape, sameShape } from "./shapes.js";
 type Rule = (ops: GraphOps, node: Node, gradient: Node, needed: readonly boolean[]) => readonly (Node | undefined)[];
 
 /** Gradients of `node`'s inputs; only those that are needed are asked for. */
-export function vjp(ops: GraphOps, node: Node, gradient: Node, needed: readonly boolean[]): readonly (Node | undefined)[] {
+export function vjp(
+  ops: GraphOps,
+  node: Node,
+  gradient: Node,
+  needed: readonly boolean[],
+): readonly (Node | undefined)[] {
   const rule = rules[node.op];
-  if (!rule) throw new SdxsError("UNSUPPORTED_OPERATION", `The operation "${node.op}" has no gradient. Put stopGradient around it.`);
+  if (!rule)
+    throw new SdxsError(
+      "UNSUPPORTED_OPERATION",
+      `The operation "${node.op}" has no gradient. Put stopGradient around it.`,
+    );
   return rule(ops, node, gradient, needed);
 }
 
@@ -21,7 +30,9 @@ export function vjp(ops: GraphOps, node: Node, gradient: Node, needed: readonly 
 function unbroadcast(ops: GraphOps, gradient: Node, shape: Shape): Node {
   if (sameShape(gradient.shape, shape)) return gradient;
   const extra = gradient.shape.length - shape.length;
-  const axes = gradient.shape.flatMap((size, axis) => (axis < extra || (shape[axis - extra] === 1 && size !== 1) ? [axis] : []));
+  const axes = gradient.shape.flatMap((size, axis) =>
+    axis < extra || (shape[axis - extra] === 1 && size !== 1) ? [axis] : [],
+  );
   return ops.reshape(ops.sum(gradient, { axes }), shape);
 }
 
@@ -141,7 +152,9 @@ const rules: Partial<Record<OpName, Rule>> = {
     return [
       needed[0] ? ops.conv2dInputGrad(g, weight, x, stride, padding) : undefined,
       needed[1] ? ops.conv2dWeightGrad(x, g, weight, stride, padding) : undefined,
-      needed[2] ? ops.sum(ops.sum(ops.reshape(g, [...g.shape.slice(0, 2), -1]), { axes: [2] }), { axes: [0] }) : undefined,
+      needed[2]
+        ? ops.sum(ops.sum(ops.reshape(g, [...g.shape.slice(0, 2), -1]), { axes: [2] }), { axes: [0] })
+        : undefined,
     ];
   },
   conv2dInputGrad(ops, node, g, needed) {
@@ -184,7 +197,12 @@ const rules: Partial<Record<OpName, Rule>> = {
   reshape: (ops, node, g) => [ops.reshape(g, first(node).shape)],
   transpose(ops, node, g) {
     const permutation = node.attributes.permutation ?? [];
-    return [ops.transpose(g, permutation.map((_, axis) => permutation.indexOf(axis)))];
+    return [
+      ops.transpose(
+        g,
+        permutation.map((_, axis) => permutation.indexOf(axis)),
+      ),
+    ];
   },
   broadcastTo: (ops, node, g) => [unbroadcast(ops, g, first(node).shape)],
   concat(ops, node, g) {
@@ -200,12 +218,20 @@ const rules: Partial<Record<OpName, Rule>> = {
     const { axis = 0, begin = 0 } = node.attributes;
     const x = first(node);
     const after = (x.shape[axis] ?? 0) - begin - (node.shape[axis] ?? 0);
-    return [ops.pad(g, x.shape.map((_, i) => (i === axis ? [begin, after] : [0, 0])))];
+    return [
+      ops.pad(
+        g,
+        x.shape.map((_, i) => (i === axis ? [begin, after] : [0, 0])),
+      ),
+    ];
   },
   pad(ops, node, g) {
     const x = first(node);
     return [
-      (node.attributes.widths ?? []).reduce((part, [before], axis) => ops.slice(part, axis, before, x.shape[axis] ?? 0), g),
+      (node.attributes.widths ?? []).reduce(
+        (part, [before], axis) => ops.slice(part, axis, before, x.shape[axis] ?? 0),
+        g,
+      ),
     ];
   },
   gather(ops, node, g) {
@@ -213,7 +239,10 @@ const rules: Partial<Record<OpName, Rule>> = {
     const axis = node.attributes.axis ?? 0;
     const rows = x.shape[axis] ?? 0;
     const flat = ops.reshape(indices, [-1, 1]);
-    const range = ops.constant(Int32Array.from({ length: rows }, (_, i) => i), [1, rows]);
+    const range = ops.constant(
+      Int32Array.from({ length: rows }, (_, i) => i),
+      [1, rows],
+    );
     const oneHot = ops.cast(ops.equal(flat, range), "float32"); // [indices, rows]
     // To [before, indices, after], whose product with the one-hot rows adds up repeated indices.
     const before = sizeOf(x.shape.slice(0, axis));

@@ -48,7 +48,9 @@ export function traceProgram<In extends string, Out extends string>(
   const frozen = spec.frozen ?? {};
   const clash = Object.keys(spec.inputs).find((name) => name in given || name in frozen);
   if (clash !== undefined) {
-    throw new InvalidArgumentError(`compile: "${clash}" is the name of an input and of a parameter. Rename one of them.`);
+    throw new InvalidArgumentError(
+      `compile: "${clash}" is the name of an input and of a parameter. Rename one of them.`,
+    );
   }
   const params = {
     ...declare(given),
@@ -102,7 +104,12 @@ export function onnxBackend(options: OnnxBackendOptions): Backend<Tensor> {
     memory: () => ({ tensors: 0, bytes: 0 }),
     compile: (program, spec) => compile(options, providers, upload, program, spec),
     trainable: (initial: TensorMap<HostTensor>, optimizer: AdamWOptions): Trainable<Tensor> =>
-      new WasmTrainable(initial, optimizer, upload, (tensor) => (tensor as TypedTensor<"float32">).data as Float32Array<ArrayBuffer>),
+      new WasmTrainable(
+        initial,
+        optimizer,
+        upload,
+        (tensor) => (tensor as TypedTensor<"float32">).data as Float32Array<ArrayBuffer>,
+      ),
   };
 }
 
@@ -129,7 +136,11 @@ async function compile<In extends string, Out extends string>(
     ...(externalData.length > 0 && { externalData }),
     ...options.sessionOptions,
   }).catch((cause: unknown) => {
-    throw new SdxsError("BACKEND_FAILURE", `onnxruntime refused the graph on ${providers.join(", ")}: ${String(cause)}`, { cause });
+    throw new SdxsError(
+      "BACKEND_FAILURE",
+      `onnxruntime refused the graph on ${providers.join(", ")}: ${String(cause)}`,
+      { cause },
+    );
   });
   const compileMs = performance.now() - begin;
   const specs: Readonly<Record<string, TensorSpec>> = { ...spec.params, ...spec.inputs };

@@ -45,8 +45,11 @@ export function lower(outputs: Readonly<Record<string, Node>>, named = false): L
     // A Reshape before a graph output would cost a copy: the caller relabels instead.
     const source = withoutReshape(node);
     const isComputed = source.op !== "input" && source.op !== "constant";
-    const value = isComputed ? lowering.value(source) : (lowering.graph.node("Identity", [lowering.value(source)])[0] ?? "");
-    if (!declared.has(value)) lowering.graph.output(value, source.dtype, lowering.rawShapes.get(source) ?? source.shape);
+    const value = isComputed
+      ? lowering.value(source)
+      : (lowering.graph.node("Identity", [lowering.value(source)])[0] ?? "");
+    if (!declared.has(value))
+      lowering.graph.output(value, source.dtype, lowering.rawShapes.get(source) ?? source.shape);
     declared.add(value);
     lowered[name] = { value, shape: node.shape };
   }
@@ -99,7 +102,8 @@ class Lowering {
 
   value(node: Node): string {
     const value = this.values.get(node);
-    if (value === undefined) throw new SdxsError("UNSUPPORTED_OPERATION", `The operation "${node.op}" was not lowered.`);
+    if (value === undefined)
+      throw new SdxsError("UNSUPPORTED_OPERATION", `The operation "${node.op}" was not lowered.`);
     return value;
   }
 
@@ -114,12 +118,23 @@ class Lowering {
   }
 
   /** One operator with one output; the last operator of a leaf is marked as such. */
-  emit(node: Node, op: string, inputs: readonly string[], attributes: Readonly<Record<string, AttributeValue>> = {}): string {
+  emit(
+    node: Node,
+    op: string,
+    inputs: readonly string[],
+    attributes: Readonly<Record<string, AttributeValue>> = {},
+  ): string {
     return this.graph.node(op, inputs, attributes, [true], this.leaves.has(node))[0] ?? "";
   }
 
   /** One operator whose result has to be reshaped to the node's shape, unless it leaves the graph at once. */
-  emitRaw(node: Node, op: string, inputs: readonly string[], attributes: Readonly<Record<string, AttributeValue>>, shape: Shape): string {
+  emitRaw(
+    node: Node,
+    op: string,
+    inputs: readonly string[],
+    attributes: Readonly<Record<string, AttributeValue>>,
+    shape: Shape,
+  ): string {
     const value = this.emit(node, op, inputs, attributes);
     if (!this.leaves.has(node)) return this.reshape(value, node.shape);
     this.rawShapes.set(node, shape);
@@ -166,7 +181,11 @@ function operand(node: Node, index: number): Node {
 const same =
   (op: string): Rule =>
   (l, node) =>
-    l.emit(node, op, node.inputs.map((input) => l.value(input)));
+    l.emit(
+      node,
+      op,
+      node.inputs.map((input) => l.value(input)),
+    );
 
 /** From this many elements on a sum of all is taken in two stages: onnxruntime adds a long row in float32 one by one. */
 const LONG_ROW = 2 ** 14;
@@ -247,7 +266,13 @@ const rules: Readonly<Record<OpName, Rule>> = {
     };
     return l.emit(node, "MatMul", [exchanged(0, node.attributes.transposeA), exchanged(1, node.attributes.transposeB)]);
   },
-  conv2d: (l, node) => l.emit(node, "Conv", node.inputs.map((input) => l.value(input)), convAttributes(node, operand(node, 1))),
+  conv2d: (l, node) =>
+    l.emit(
+      node,
+      "Conv",
+      node.inputs.map((input) => l.value(input)),
+      convAttributes(node, operand(node, 1)),
+    ),
   conv2dInputGrad: inputGradient,
   conv2dWeightGrad: weightGradient,
   avgPool2d: pool("AveragePool"),
@@ -257,11 +282,16 @@ const rules: Readonly<Record<OpName, Rule>> = {
     const [, , height = 1, width = 1] = node.shape;
     if (height % oldHeight === 0 && width % oldWidth === 0) {
       const scales = [1, 1, height / oldHeight, width / oldWidth];
-      return l.emit(node, "Resize", [l.in(node, 0), "", l.graph.shared(`f4,${scales.join()}`, [4], () => Float32Array.from(scales))], {
-        mode: "nearest",
-        coordinate_transformation_mode: "asymmetric",
-        nearest_mode: "floor",
-      });
+      return l.emit(
+        node,
+        "Resize",
+        [l.in(node, 0), "", l.graph.shared(`f4,${scales.join()}`, [4], () => Float32Array.from(scales))],
+        {
+          mode: "nearest",
+          coordinate_transformation_mode: "asymmetric",
+          nearest_mode: "floor",
+        },
+      );
     }
     // Uneven factors by exact indices: Resize computes them in floating point, which may round to a neighbour.
     const indices = (from: number, to: number): string =>
@@ -273,7 +303,13 @@ const rules: Readonly<Record<OpName, Rule>> = {
   reshape: (l, node) => l.emit(node, "Reshape", [l.in(node, 0), l.graph.integers(node.shape)]),
   transpose: (l, node) => l.emit(node, "Transpose", [l.in(node, 0)], { perm: node.attributes.permutation ?? [] }),
   broadcastTo: (l, node) => l.emit(node, "Expand", [l.in(node, 0), l.graph.integers(node.shape)]),
-  concat: (l, node) => l.emit(node, "Concat", node.inputs.map((input) => l.value(input)), { axis: node.attributes.axis ?? 0 }),
+  concat: (l, node) =>
+    l.emit(
+      node,
+      "Concat",
+      node.inputs.map((input) => l.value(input)),
+      { axis: node.attributes.axis ?? 0 },
+    ),
   slice(l, node) {
     const { axis = 0, begin = 0 } = node.attributes;
     const bounds = [[begin], [begin + (node.shape[axis] ?? 0)], [axis]].map((values) => l.graph.integers(values));
@@ -396,7 +432,11 @@ function weightGradient(l: Lowering, node: Node): string {
     return l.emitRaw(node, "Gemm", operands, { transA: 1 }, [outChannels, inChannels]);
   }
   // Shifting copies, so the operand of fewer channels moves; with a stride only the input can.
-  if (stride !== 1 || inChannels <= outChannels || Math.max(top, bottom, left, right) >= Math.min(kernelHeight, kernelWidth)) {
+  if (
+    stride !== 1 ||
+    inChannels <= outChannels ||
+    Math.max(top, bottom, left, right) >= Math.min(kernelHeight, kernelWidth)
+  ) {
     const source = padded(image, [top, bottom, left, right]);
     for (let row = 0; row < kernelHeight; row++) {
       for (let column = 0; column < kernelWidth; column++) {

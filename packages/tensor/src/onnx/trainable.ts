@@ -205,7 +205,11 @@ export class WasmTrainable<D> implements Trainable<D> {
 }
 
 /** Calls `use` for pieces of the gradient that lie at address 0; `offset` is the piece's place in the parameter. */
-function staged(slot: Slot, gradient: Float32Array<ArrayBuffer> | undefined, use: (offset: number, bytes: number) => void): void {
+function staged(
+  slot: Slot,
+  gradient: Float32Array<ArrayBuffer> | undefined,
+  use: (offset: number, bytes: number) => void,
+): void {
   if (!gradient) return;
   const step = slot.stage.length;
   for (let begin = 0; begin < gradient.length; begin += step) {
@@ -223,7 +227,10 @@ function allocate(initial: TensorMap<HostTensor>, parts: number): ReadonlyMap<st
   const arenas: { bytes: number; entries: [name: string, tensor: HostTensor, offset: number][] }[] = [];
   for (const [name, tensor] of Object.entries(initial)) {
     if (tensor.dtype !== "float32") {
-      throw new SdxsError("DTYPE_MISMATCH", `trainable: the parameter "${name}" is ${tensor.dtype}; only float32 can be trained.`);
+      throw new SdxsError(
+        "DTYPE_MISMATCH",
+        `trainable: the parameter "${name}" is ${tensor.dtype}; only float32 can be trained.`,
+      );
     }
     const bytes = parts * aligned(sizeOf(tensor.shape) * 4);
     let arena = arenas.at(-1);
