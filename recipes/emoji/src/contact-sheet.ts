@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { InvalidArgumentError, ShapeError, type HostTensor } from "@sdxs/tensor";
+import type { CurveLabel } from "@sdxs/training";
 import opentype, { type Font } from "opentype.js";
 import sharp from "sharp";
 
@@ -72,6 +73,19 @@ export async function contactSheet(
     .removeAlpha()
     .png()
     .toBuffer();
+}
+
+/**
+ * Draws a text as SVG outlines, so that it looks the same on a machine without fonts.
+ *
+ * @returns a function of the text, the pixel position of its baseline, and its size and colour.
+ */
+export async function textOutliner(): Promise<(label: CurveLabel) => string> {
+  const font = await loadFont();
+  return ({ text, x, y, anchor, size, color }) => {
+    const shift = { start: 0, middle: 0.5, end: 1 }[anchor] * font.getAdvanceWidth(text, size);
+    return `<path fill="${color}" d="${font.getPath(text, x - shift, y, size).toPathData(2)}"/>`;
+  };
 }
 
 async function loadFont(): Promise<Font> {

@@ -1,6 +1,6 @@
 import { addNoise, gatherNoiseLevels, predictionTarget } from "@sdxs/diffusion";
 import { textEncoder, type TextEncoderConfig } from "@sdxs/runtime";
-import { HostTensor, scope, type Backend, type HostParams, type Program, type TensorSpec } from "@sdxs/tensor";
+import { scope, type Program, type TensorSpec } from "@sdxs/tensor";
 import { unet, type UNetConfig } from "@sdxs/tiny-unet";
 import {
   decodeKl,
@@ -86,64 +86,4 @@ export function teacherTraining(
     });
     return { loss: ops.mean(mse(ops, sample, predictionTarget(ops, predictionType, latents, noise, level))) };
   };
-}
-
-/** Runs a program over many samples, a fixed batch at a time; the last batch is filled up by repeating its end. */
-export async function mapBatches<D, In extends string, Out extends string>(
-  backend: Backend<D>,
-  program: Program<In, Out>,
-  weights: HostParams,
-  inputs: Readonly<Record<In, HostTensor>>,
-  batch: number,
-  onBatch?: (done: number, total: number) => void,
-): Promise<Record<Out, HostTensor>> {
-  const entries = Object.entries<HostTensor>(inputs);
-  const total = entries[0]?.[1].shape[0] ?? 0;
-  const specs = Object.fromEntries(
-    entries.map(([name, { shape, dtype }]): [string, TensorSpec] => [name, { shape: [batch, ...shape.slice(1)], dtype }]),
-  ) as Record<In, TensorSpec>;
-  const compiled = await backend.compile(program, { frozen: weights, inputs: specs });
-  const parts: Record<string, HostTensor[]> = {};
-  for (let first = 0; first < total; first += batch) {
-    const rows = Array.from({ length: batch }, (_, i) => Math.min(first + i, total - 1));
-    const feeds = Object.fromEntries(entries.map(([name, tensor]) => [name, takeRows(tensor, rows)]));
-    const outputs = await compiled.run({}, feeds as Record<In, HostTensor>);
-    for (const [name, tensor] of Object.entries<D>(outputs)) {
-      (parts[name] ??= []).push(await backend.download(tensor));
-      backend.dispose(tensor);
-    }
-    onBatch?.(Math.min(first + batch, total), total);
-  }
-  await compiled.dispose();
-  return Object.fromEntries(
-    Object.entries(parts).map(([name, tensors]) => [name, firstRows(concatRows(tensors), total)]),
-  ) as Record<Out, HostTensor>;
-}
-
-/** The given rows of a tensor (its first axis), copied. */
-export function takeRows(tensor: HostTensor, rows: ArrayLike<number>): HostTensor {
-  const width = tensor.data.length / (tensor.shape[0] ?? 1);
-  const size = rows.length * width;
-  const data = tensor.dtype === "int32" ? new Int32Array(size) : new Float32Array(size);
-  for (let i = 0; i < rows.length; i++) {
-    const row = rows[i] ?? 0;
-    data.set(tensor.data.subarray(row * width, (row + 1) * width), i * width);
-  }
-  return new HostTensor([rows.length, ...tensor.shape.slice(1)], data);
-}
-
-function concatRows(tensors: readonly HostTensor[]): HostTensor {
-  const rows = tensors.reduce((sum, { shape }) => sum + (shape[0] ?? 0), 0);
-  const data = new Float32Array(tensors.reduce((sum, tensor) => sum + tensor.data.length, 0));
-  let offset = 0;
-  for (const tensor of tensors) {
-    data.set(tensor.data, offset);
-    offset += tensor.data.length;
-  }
-  return new HostTensor([rows, ...(tensors[0]?.shape.slice(1) ?? [])], data);
-}
-
-function firstRows(tensor: HostTensor, rows: number): HostTensor {
-  const width = tensor.data.length / (tensor.shape[0] ?? 1);
-  return new HostTensor([rows, ...tensor.shape.slice(1)], tensor.data.slice(0, rows * width));
 }

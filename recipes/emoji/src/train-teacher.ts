@@ -23,11 +23,10 @@ import {
   imageEncoder,
   imageSpec,
   latentSpec,
-  mapBatches,
   promptSpec,
-  takeRows,
   teacherTraining,
 } from "./networks.js";
+import { mapBatches, takeRows } from "./rows.js";
 import { readTokenizer, tokenizerFiles, tokenizerFolder } from "./tokenizer.js";
 
 export interface TeacherTrainingOptions<D> {

@@ -1,0 +1,317 @@
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { dpmSolver, noiseLevelAt, oneStepConversion, oneStepSample } from "@sdxs/diffusion";
+import { featureMatchingWarmup, noiseImagePairs } from "@sdxs/one-step-trainer";
+import {
+  HostTensor,
+  cosineSchedule,
+  initialize,
+  prefixed,
+  random,
+  scope,
+  select,
+  type Backend,
+  type HostParams,
+  type Program,
+} from "@sdxs/tensor";
+import { readSafetensorsFile, writeSafetensorsFile } from "@sdxs/tensor/node";
+import { copyParameters, planBlockRemoval, unet, unetDistillation, unetEncoder, unetParameters } from "@sdxs/tiny-unet";
+import { tinyDecoderDistillation, tinyDecoderParameters } from "@sdxs/tiny-vae";
+import { gradientTask, train, type GradientTaskOptions, type Progress } from "@sdxs/training";
+import { csvLog, fileCheckpoints } from "@sdxs/training/node";
+import type { EmojiDataset } from "./dataset.js";
+import { latentSize, predictionType, promptTokens, schedule, tinyDecoderConfig } from "./models.js";
+import { imageDecoder, imageSpec, latentSpec, noisePredictor, promptEncoder } from "./networks.js";
+import { mapBatches, rowCount, takeRows } from "./rows.js";
+import type { Teacher } from "./teacher.js";
+
+/** How much of everything a distillation does. */
+export interface DistillationBudget {
+  /** Noise-image pairs that the teacher samples. */
+  readonly pairs: number;
+  readonly decoderSteps: number;
+  readonly unetSteps: number;
+  readonly warmupSteps: number;
+}
+
+export interface DistillationOptions<D> {
+  readonly backend: Backend<D>;
+  readonly teacher: Teacher;
+  readonly dataset: EmojiDataset;
+  readonly seed: number;
+  readonly budget: DistillationBudget;
+  /** Where pairs, checkpoints and logs go; a run that finds some goes on from there. */
+  readonly workFolder: string;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (stage: string, progress: Pick<Progress, "step" | "steps" | "metrics">) => void;
+}
+
+/** A one-step model: prompts to latents by `unet`, latents to images by `decoder`. */
+export interface Student {
+  readonly unet: { readonly config: ReturnType<typeof studentPlan>["config"]; readonly params: HostParams };
+  readonly decoder: HostParams;
+}
+
+/** The stages of `distil` that train something, in their order. */
+export const trainingStages = ["tiny decoder", "tiny U-Net", "one-step student"] as const;
+
+/** Steps and guidance of the teacher wherever pictures of it are shown: SDXS's comparison uses 32 (paper, Table 1). */
+export const teacherSteps = 32;
+export const guidanceScale: number = 2;
+
+/** Steps of the ODE sampler for the pairs. Chosen: DPM-Solver++ is near its limit there, at a quarter of the cost. */
+const pairSteps = 8;
+/** Pairs sampled at once; with guidance the network sees twice as many. */
+const pairBatch = 32;
+const decoderBatch = 16;
+const unetBatch = 32;
+const warmupBatch = 32;
+
+/** The tiny U-Net of the paper's Section 3.1: no mid stage, no lowest level, no transformers at the highest resolution. */
+export function studentPlan(teacher: Teacher) {
+  return planBlockRemoval(teacher.unet.config, "sdxs");
+}
+
+/** The whole method up to the warm-up: tiny decoder, tiny U-Net, one-step student. */
+export async function distil<D>(options: DistillationOptions<D>): Promise<Student> {
+  const pairs = await samplePairs(options);
+  const decoder = await distilDecoder(options, pairs);
+  const tiny = await distilUNet(options, pairs);
+  const unetParams = await warmUp(options, pairs, tiny);
+  return { unet: { config: studentPlan(options.teacher).config, params: unetParams }, decoder };
+}
+
+interface Pairs {
+  /** epsilon [pairs, 4, 16, 16] */
+  readonly noise: HostTensor;
+  /** The teacher's sample of it. */
+  readonly target: HostTensor;
+  /** Text embeddings [pairs, tokens, features]. */
+  readonly context: HostTensor;
+}
+
+/** Text embeddings [prompts, tokens, features]. */
+export async function encodePrompts<D>(
+  backend: Backend<D>,
+  { tokenizer, textEncoder }: Teacher,
+  prompts: readonly string[],
+): Promise<HostTensor> {
+  const ids = tokenizer.encodeBatch(prompts, promptTokens);
+  const program = promptEncoder(textEncoder.config);
+  return (await mapBatches(backend, program, textEncoder.params, { ids }, Math.min(prompts.length, 64))).context;
+}
+
+/** The teacher as a function from contexts to its samples, with guidance, `batch` prompts at a time. */
+export async function teacherSampler<D>(
+  backend: Backend<D>,
+  teacher: Teacher,
+  options: { readonly steps: number; readonly batch: number; readonly seed: number | string },
+) {
+  const [, tokens = 0, features = 0] = (await encodePrompts(backend, teacher, [""])).shape;
+  const unconditional = (await encodePrompts(backend, teacher, [""])).data;
+  const seen = 2 * options.batch;
+  const compiled = await backend.compile(noisePredictor(teacher.unet.config), {
+    frozen: teacher.unet.params,
+    inputs: {
+      sample: latentSpec(seen),
+      timestep: { shape: [seen] },
+      context: { shape: [seen, tokens, features] },
+    },
+  });
+  const sample = noiseImagePairs({
+    seed: options.seed,
+    sampleShape: latentSpec(1).shape.slice(1),
+    plan: dpmSolver(schedule, { steps: options.steps, prediction: predictionType, spacing: "trailing" }),
+    guidance: { scale: guidanceScale, unconditional: new HostTensor([tokens, features], unconditional) },
+    async predict(noisy, timestep, context) {
+      const timesteps = HostTensor.filled([seen], timestep);
+      const { output } = await compiled.run({}, { sample: noisy, timestep: timesteps, context });
+      return backend.download(output);
+    },
+  });
+  return { sample, dispose: () => compiled.dispose() };
+}
+
+/** Pairs of noise and the teacher's sample of it, for captions of the training set. Kept piece by piece in the work folder. */
+async function samplePairs<D>(options: DistillationOptions<D>): Promise<Pairs> {
+  const { backend, teacher, dataset, seed, budget, workFolder, signal } = options;
+  const folder = join(workFolder, "pairs");
+  await mkdir(folder, { recursive: true });
+  const { captions } = dataset.batch(seed, 0, budget.pairs);
+  const context = await encodePrompts(backend, teacher, captions);
+  const target = new Float32Array(budget.pairs * sampleSize);
+  const noise = new Float32Array(budget.pairs * sampleSize);
+  let sampler: Awaited<ReturnType<typeof teacherSampler<D>>> | undefined;
+  for (let first = 0; first < budget.pairs; first += pairBatch) {
+    const file = join(folder, `${first}.safetensors`);
+    const rows = Array.from({ length: pairBatch }, (_, i) => Math.min(first + i, budget.pairs - 1));
+    let piece = await readPiece(file);
+    if (!piece) {
+      signal?.throwIfAborted();
+      sampler ??= await teacherSampler(backend, teacher, { steps: pairSteps, batch: pairBatch, seed });
+      piece = { ...(await sampler.sample(takeRows(context, rows), first, signal)) };
+      await writeSafetensorsFile(file, piece);
+    }
+    const count = Math.min(pairBatch, budget.pairs - first) * sampleSize;
+    noise.set(piece.noise.data.subarray(0, count), first * sampleSize);
+    target.set(piece.target.data.subarray(0, count), first * sampleSize);
+    options.onProgress?.("pairs", { step: Math.min(first + pairBatch, budget.pairs), steps: budget.pairs, metrics: {} });
+  }
+  await sampler?.dispose();
+  const shape = [budget.pairs, ...latentSpec(1).shape.slice(1)];
+  return { noise: new HostTensor(shape, noise), target: new HostTensor(shape, target), context };
+}
+
+/** Elements of one latent. */
+const sampleSize = 4 * latentSize * latentSize;
+
+async function readPiece(file: string): Promise<{ noise: HostTensor; target: HostTensor } | undefined> {
+  try {
+    const { noise, target } = (await readSafetensorsFile(file)).tensors;
+    return noise && target && { noise, target };
+  } catch (error) {
+    // Missing, or damaged by hand: sampled again, with the same result.
+    if (error instanceof Error && "code" in error && ["MISSING_FILE", "MALFORMED_FILE"].includes(String(error.code))) return undefined;
+    throw error;
+  }
+}
+
+/** The tiny decoder from the large one's pictures of the teacher's latents, Equation 5. */
+async function distilDecoder<D>(options: DistillationOptions<D>, pairs: Pairs): Promise<HostParams> {
+  const { backend, teacher, seed, budget } = options;
+  const latents = takeRows(pairs.target, Array.from({ length: Math.min(rowCount(pairs.target), decoderPictures) }, (_, i) => i));
+  const decoded = await mapBatches(backend, imageDecoder(teacher.autoencoder.config), teacher.autoencoder.params, { latents }, decoderBatch, {
+    ...(options.signal && { signal: options.signal }),
+    onBatch: (done) => options.onProgress?.("decoder's pictures", { step: done, steps: rowCount(latents), metrics: {} }),
+  });
+  return runStage(options, "tiny decoder", {
+    // Chosen: Equation 5's L1 on small images keeps the colours, the terms at full size the edges that a GAN would sharpen.
+    program: tinyDecoderDistillation(tinyDecoderConfig, { weights: { downsampled: 0.5, l1: 1, ssim: 0.25 } }),
+    params: initialize(tinyDecoderParameters(tinyDecoderConfig), seed),
+    inputs: { latents: latentSpec(decoderBatch), image: imageSpec(decoderBatch) },
+    batch(step) {
+      const rows = random(seed, "tiny decoder", step).integers([decoderBatch], 0, rowCount(latents)).data;
+      return { latents: takeRows(latents, rows), image: takeRows(decoded.images, rows) };
+    },
+    batchSize: decoderBatch,
+    optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.99 },
+    learningRate: cosineSchedule({ rate: 2e-3, warmupSteps: 20, totalSteps: budget.decoderSteps, finalRate: 1e-4 }),
+    steps: budget.decoderSteps,
+  });
+}
+
+/** Pictures that the tiny decoder learns from: more take longer to decode than they help. */
+const decoderPictures = 1024;
+
+/** The tiny U-Net from the teacher's features and outputs on its own samples, Equation 8. */
+async function distilUNet<D>(options: DistillationOptions<D>, pairs: Pairs): Promise<HostParams> {
+  const { teacher, seed, budget } = options;
+  const plan = studentPlan(teacher);
+  const params = { ...initialize(unetParameters(plan.config), seed), ...copyParameters(plan, teacher.unet.params) };
+  const trained = await runStage(options, "tiny U-Net", {
+    // Chosen: the feature terms are an order of magnitude larger than the output's.
+    program: unetDistillation({ teacher: teacher.unet.config, plan, featureWeight: 0.1 }),
+    params: prefixed(params, "student."),
+    frozen: prefixed(teacher.unet.params, "teacher."),
+    inputs: {
+      sample: latentSpec(unetBatch),
+      timestep: { shape: [unetBatch] },
+      encoderHiddenStates: { shape: [unetBatch, ...pairs.context.shape.slice(1)] },
+    },
+    batch(step) {
+      const stream = random(seed, "tiny U-Net", step);
+      const rows = stream.at("rows").integers([unetBatch], 0, rowCount(pairs.target)).data;
+      const timestep = Float32Array.from(stream.at("timesteps").integers([unetBatch], 0, schedule.trainSteps).data);
+      const sample = stream.at("noise").normal(latentSpec(unetBatch).shape);
+      const clean = takeRows(pairs.target, rows);
+      timestep.forEach((t, row) => {
+        const { alpha, sigma } = noiseLevelAt(schedule, t);
+        for (let i = row * sampleSize; i < (row + 1) * sampleSize; i++) {
+          sample.data[i] = alpha * (clean.data[i] ?? 0) + sigma * (sample.data[i] ?? 0);
+        }
+      });
+      return { sample, timestep: new HostTensor([unetBatch], timestep), encoderHiddenStates: takeRows(pairs.context, rows) };
+    },
+    batchSize: unetBatch,
+    optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.99 },
+    learningRate: cosineSchedule({ rate: 5e-4, warmupSteps: 20, totalSteps: budget.unetSteps, finalRate: 2e-4 }),
+    steps: budget.unetSteps,
+  });
+  return select(trained, "student.");
+}
+
+/** The one-step student by feature matching alone, Section 3.2, in the features of the teacher's encoder. */
+async function warmUp<D>(options: DistillationOptions<D>, pairs: Pairs, tiny: HostParams): Promise<HostParams> {
+  const { teacher, seed, budget } = options;
+  const { config } = studentPlan(teacher);
+  const trained = await runStage(options, "one-step student", {
+    program: featureMatchingWarmup({
+      student: (ops, p, { context, ...inputs }) => unet(ops, p, config, { ...inputs, encoderHiddenStates: context }).sample,
+      features: (ops, p, { context, ...inputs }) => {
+        const { convIn, downBlocks } = unetEncoder(ops, p, teacher.unet.config, { ...inputs, encoderHiddenStates: context });
+        return [convIn, ...downBlocks];
+      },
+      conversion: oneStepConversion(schedule, { prediction: predictionType }),
+      // Chosen: a little L1 holds the latents' levels, to which SSIM is blind where a map is flat.
+      weights: { features: 1, l1: 0.5 },
+    }),
+    params: prefixed(tiny, "student."),
+    frozen: prefixed(teacher.unet.params, "teacher."),
+    inputs: {
+      noise: latentSpec(warmupBatch),
+      target: latentSpec(warmupBatch),
+      context: { shape: [warmupBatch, ...pairs.context.shape.slice(1)] },
+      featureTimestep: { shape: [warmupBatch] },
+    },
+    batch(step) {
+      const rows = random(seed, "one-step student", step).integers([warmupBatch], 0, rowCount(pairs.target)).data;
+      return {
+        noise: takeRows(pairs.noise, rows),
+        target: takeRows(pairs.target, rows),
+        context: takeRows(pairs.context, rows),
+        featureTimestep: HostTensor.filled([warmupBatch], 0),
+      };
+    },
+    batchSize: warmupBatch,
+    optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.99 },
+    learningRate: cosineSchedule({ rate: 5e-4, warmupSteps: 20, totalSteps: budget.warmupSteps, finalRate: 2e-5 }),
+    steps: budget.warmupSteps,
+  });
+  return select(trained, "student.");
+}
+
+/** Runs one training with checkpoints and a log in the work folder; gives its averaged weights. */
+async function runStage<D, In extends string>(
+  { backend, workFolder, signal, onProgress }: DistillationOptions<D>,
+  name: (typeof trainingStages)[number],
+  options: Omit<GradientTaskOptions<D, In>, "backend" | "name">,
+): Promise<HostParams> {
+  const task = await gradientTask({ ...options, backend, name });
+  try {
+    const folder = join(workFolder, name);
+    await train(task, {
+      checkpoints: fileCheckpoints(join(folder, "checkpoints"), { keep: 1 }),
+      checkpointEverySeconds: 20,
+      log: csvLog(join(folder, "metrics.csv")),
+      ...(signal && { signal }),
+      onProgress: (progress) => onProgress?.(name, progress),
+    });
+    return await task.weights({ averaged: true });
+  } finally {
+    await task.dispose();
+  }
+}
+
+/** Noise and context to the student's latents in one evaluation of its U-Net. */
+export function studentGenerator(config: Student["unet"]["config"]): Program<"noise" | "context", "latents"> {
+  const conversion = oneStepConversion(schedule, { prediction: predictionType });
+  return (ops, params, { noise, context }) => {
+    const [batch = 1] = ops.shape(noise);
+    const { sample } = unet(ops, scope(ops, params), config, {
+      sample: noise,
+      timestep: ops.broadcastTo(ops.scalar(conversion.timestep), [batch]),
+      encoderHiddenStates: context,
+    });
+    return { latents: oneStepSample(ops, noise, sample, conversion) };
+  };
+}

@@ -1,0 +1,184 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { HostTensor, random, type Backend } from "@sdxs/tensor";
+import { unetParameters } from "@sdxs/tiny-unet";
+import { klDecoderParameters, tinyDecoderParameters } from "@sdxs/tiny-vae";
+import { lossCurveSvg, type CurveSeries } from "@sdxs/training";
+import { csvLog } from "@sdxs/training/node";
+import sharp from "sharp";
+import { composeCaption } from "./captions.js";
+import { contactSheet, textOutliner } from "./contact-sheet.js";
+import type { EmojiDataset } from "./dataset.js";
+import {
+  encodePrompts,
+  guidanceScale,
+  studentGenerator,
+  teacherSampler,
+  teacherSteps,
+  trainingStages,
+  type Student,
+} from "./distil.js";
+import { tinyDecoderConfig } from "./models.js";
+import { imageDecoder, latentSpec, tinyImageDecoder } from "./networks.js";
+import { concatRows, mapBatches, takeRows } from "./rows.js";
+import type { Teacher } from "./teacher.js";
+
+/** Images [prompts, 3, 64, 64] of each model. */
+export interface Pictures {
+  readonly teacher: HostTensor;
+  readonly student: HostTensor;
+}
+
+/** What teacher and student make of prompts, from the same noise. */
+export async function drawPictures<D>(
+  backend: Backend<D>,
+  teacher: Teacher,
+  student: Student,
+  prompts: readonly string[],
+  seed: number,
+): Promise<Pictures> {
+  const batch = prompts.length;
+  const context = await encodePrompts(backend, teacher, prompts);
+  const sampler = await teacherSampler(backend, teacher, { steps: teacherSteps, batch, seed: `pictures ${seed}` });
+  const { noise, target } = await sampler.sample(context, 0);
+  await sampler.dispose();
+  const { unet, decoder } = student;
+  const { latents } = await mapBatches(backend, studentGenerator(unet.config), unet.params, { noise, context }, batch);
+  const large = imageDecoder(teacher.autoencoder.config);
+  const small = tinyImageDecoder(tinyDecoderConfig);
+  return {
+    teacher: (await mapBatches(backend, large, teacher.autoencoder.params, { latents: target }, batch)).images,
+    student: (await mapBatches(backend, small, decoder, { latents }, batch)).images,
+  };
+}
+
+/** The PNG grid: for each prompt the artist's picture, where there is one, the teacher's and the student's. */
+export async function pictureGrid(
+  dataset: EmojiDataset,
+  prompts: readonly string[],
+  pictures: Pictures,
+): Promise<Buffer> {
+  const images: HostTensor[] = [];
+  const labels: string[] = [];
+  prompts.forEach((prompt, row) => {
+    images.push(originalPicture(dataset, prompt), takeRows(pictures.teacher, [row]), takeRows(pictures.student, [row]));
+    labels.push(prompt, `teacher, ${teacherSteps} steps with guidance`, "student, one step");
+  });
+  // Two prompts side by side, three pictures each.
+  return contactSheet(concatRows(images), labels, { columns: 6 });
+}
+
+/** The drawing that a prompt describes to the letter; gray where there is none. */
+function originalPicture(dataset: EmojiDataset, prompt: string): HostTensor {
+  const size = dataset.imageSize;
+  const combination = [...dataset.trainingCombinations, ...dataset.heldOutCombinations].find(
+    ({ concept, style, colour }) => composeCaption({ subject: concept.subject, style, colour }) === prompt,
+  );
+  const image = combination ? dataset.render(combination) : new Float32Array(3 * size * size);
+  return new HostTensor([1, 3, size, size], image);
+}
+
+/** Writes the losses of all trainings as one PNG: each relative to its first, so that they share an axis. */
+export async function writeLossCurves(workFolder: string, path: string): Promise<void> {
+  const series: CurveSeries[] = [];
+  for (const name of trainingStages) {
+    const rows = await csvLog(join(workFolder, name, "metrics.csv")).rows();
+    const first = rows[0]?.metrics["loss"] ?? 1;
+    series.push({ name, values: rows.map(({ step, metrics }) => ({ step, value: (metrics["loss"] ?? NaN) / first })) });
+  }
+  const svg = lossCurveSvg(series, {
+    title: "Distillation on the emoji set",
+    valueLabel: "loss / first loss",
+    logScale: true,
+    label: await textOutliner(),
+  });
+  await writeFile(path, await sharp(Buffer.from(svg)).png().toBuffer());
+}
+
+/** One line of the table. */
+export interface ModelFigures {
+  readonly model: "teacher" | "student";
+  /** Parameters of the U-Net and of the image decoder. */
+  readonly unetParameters: number;
+  readonly decoderParameters: number;
+  /** Evaluations of the U-Net for one image; guidance takes two a step. */
+  readonly functionEvaluations: number;
+  /** Median from prompt embedding to pixels, one image at a time. */
+  readonly msPerImage: number;
+}
+
+/** Measures both models on one prompt, image by image. */
+export async function measureModels<D>(backend: Backend<D>, teacher: Teacher, student: Student): Promise<ModelFigures[]> {
+  const context = await encodePrompts(backend, teacher, ["a red apple"]);
+  const [, ...contextShape] = context.shape;
+  const inputs = { noise: latentSpec(1), context: { shape: [1, ...contextShape] } };
+
+  const sampler = await teacherSampler(backend, teacher, { steps: teacherSteps, batch: 1, seed: "figures" });
+  const large = await backend.compile(imageDecoder(teacher.autoencoder.config), {
+    frozen: teacher.autoencoder.params,
+    inputs: { latents: latentSpec(1) },
+  });
+  const teacherMs = await medianMs(5, async (run) => {
+    const { target } = await sampler.sample(context, run);
+    await backend.download((await large.run({}, { latents: target })).images);
+  });
+  await sampler.dispose();
+  await large.dispose();
+
+  const generator = await backend.compile(studentGenerator(student.unet.config), { frozen: student.unet.params, inputs });
+  const small = await backend.compile(tinyImageDecoder(tinyDecoderConfig), {
+    frozen: student.decoder,
+    inputs: { latents: latentSpec(1) },
+  });
+  const noiseOf = random("figures");
+  const studentMs = await medianMs(30, async (run) => {
+    const { latents } = await generator.run({}, { noise: noiseOf.at(run).normal(latentSpec(1).shape), context });
+    await backend.download((await small.run({}, { latents })).images);
+  });
+  await generator.dispose();
+  await small.dispose();
+
+  const count = (specs: Readonly<Record<string, { readonly shape: readonly number[] }>>): number =>
+    Object.values(specs).reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1), 0);
+  return [
+    {
+      model: "teacher",
+      unetParameters: count(unetParameters(teacher.unet.config)),
+      decoderParameters: count(klDecoderParameters(teacher.autoencoder.config)),
+      functionEvaluations: (guidanceScale === 1 ? 1 : 2) * teacherSteps,
+      msPerImage: teacherMs,
+    },
+    {
+      model: "student",
+      unetParameters: count(unetParameters(student.unet.config)),
+      decoderParameters: count(tinyDecoderParameters(tinyDecoderConfig)),
+      functionEvaluations: 1,
+      msPerImage: studentMs,
+    },
+  ];
+}
+
+/** The figures as a Markdown table. */
+export function figuresTable(figures: readonly ModelFigures[]): string {
+  const [slow, fast] = figures;
+  const rows = figures.map(
+    ({ model, unetParameters: unet, decoderParameters: decoder, functionEvaluations, msPerImage }) =>
+      `| ${model} | ${millions(unet)} | ${millions(decoder)} | ${functionEvaluations} | ${msPerImage.toFixed(1)} |`,
+  );
+  const speedUp = slow && fast ? `\nThe student is ${(slow.msPerImage / fast.msPerImage).toFixed(0)} times as fast.\n` : "";
+  return `| model | U-Net parameters | decoder parameters | function evaluations | ms per image |\n| --- | --- | --- | --- | --- |\n${rows.join("\n")}\n${speedUp}`;
+}
+
+const millions = (count: number): string => `${(count / 1e6).toFixed(2)} M`;
+
+/** Median time of a call in milliseconds, after one that does not count. */
+async function medianMs(runs: number, call: (run: number) => Promise<void>): Promise<number> {
+  const times: number[] = [];
+  for (let run = 0; run <= runs; run++) {
+    const begin = performance.now();
+    await call(run);
+    if (run > 0) times.push(performance.now() - begin);
+  }
+  times.sort((a, b) => a - b);
+  return times[Math.floor(times.length / 2)] ?? NaN;
+}
