@@ -17,11 +17,12 @@ import {
 import { readSafetensorsFile, writeSafetensorsFile } from "@sdxs/tensor/node";
 import { copyParameters, planBlockRemoval, unet, unetDistillation, unetEncoder, unetParameters } from "@sdxs/tiny-unet";
 import { tinyDecoderDistillation, tinyDecoderParameters } from "@sdxs/tiny-vae";
-import { gradientTask, train, type GradientTaskOptions, type Progress } from "@sdxs/training";
+import { gradientTask, train, type GradientTaskOptions } from "@sdxs/training";
 import { csvLog, fileCheckpoints } from "@sdxs/training/node";
 import type { EmojiDataset } from "./dataset.js";
 import { latentSize, predictionType, promptTokens, schedule, tinyDecoderConfig } from "./models.js";
 import { imageDecoder, imageSpec, latentSpec, noisePredictor, promptEncoder } from "./networks.js";
+import type { StageProgress } from "./progress-bars.js";
 import { mapBatches, rowCount, takeRows } from "./rows.js";
 import type { Teacher } from "./teacher.js";
 
@@ -43,7 +44,7 @@ export interface DistillationOptions<D> {
   /** Where pairs, checkpoints and logs go; a run that finds some goes on from there. */
   readonly workFolder: string;
   readonly signal?: AbortSignal;
-  readonly onProgress?: (stage: string, progress: Pick<Progress, "step" | "steps" | "metrics">) => void;
+  readonly onProgress?: (stage: string, progress: StageProgress) => void;
 }
 
 /** A one-step model: prompts to latents by `unet`, latents to images by `decoder`. */
@@ -155,7 +156,11 @@ async function samplePairs<D>(options: DistillationOptions<D>): Promise<Pairs> {
     const count = Math.min(pairBatch, budget.pairs - first) * sampleSize;
     noise.set(piece.noise.data.subarray(0, count), first * sampleSize);
     target.set(piece.target.data.subarray(0, count), first * sampleSize);
-    options.onProgress?.("pairs", { step: Math.min(first + pairBatch, budget.pairs), steps: budget.pairs, metrics: {} });
+    options.onProgress?.("pairs", {
+      step: Math.min(first + pairBatch, budget.pairs),
+      steps: budget.pairs,
+      metrics: {},
+    });
   }
   await sampler?.dispose();
   const shape = [budget.pairs, ...latentSpec(1).shape.slice(1)];
@@ -171,7 +176,8 @@ async function readPiece(file: string): Promise<{ noise: HostTensor; target: Hos
     return noise && target && { noise, target };
   } catch (error) {
     // Missing, or damaged by hand: sampled again, with the same result.
-    if (error instanceof Error && "code" in error && ["MISSING_FILE", "MALFORMED_FILE"].includes(String(error.code))) return undefined;
+    if (error instanceof Error && "code" in error && ["MISSING_FILE", "MALFORMED_FILE"].includes(String(error.code)))
+      return undefined;
     throw error;
   }
 }
@@ -179,11 +185,22 @@ async function readPiece(file: string): Promise<{ noise: HostTensor; target: Hos
 /** The tiny decoder from the large one's pictures of the teacher's latents, Equation 5. */
 async function distilDecoder<D>(options: DistillationOptions<D>, pairs: Pairs): Promise<HostParams> {
   const { backend, teacher, seed, budget } = options;
-  const latents = takeRows(pairs.target, Array.from({ length: Math.min(rowCount(pairs.target), decoderPictures) }, (_, i) => i));
-  const decoded = await mapBatches(backend, imageDecoder(teacher.autoencoder.config), teacher.autoencoder.params, { latents }, decoderBatch, {
-    ...(options.signal && { signal: options.signal }),
-    onBatch: (done) => options.onProgress?.("decoder's pictures", { step: done, steps: rowCount(latents), metrics: {} }),
-  });
+  const latents = takeRows(
+    pairs.target,
+    Array.from({ length: Math.min(rowCount(pairs.target), decoderPictures) }, (_, i) => i),
+  );
+  const decoded = await mapBatches(
+    backend,
+    imageDecoder(teacher.autoencoder.config),
+    teacher.autoencoder.params,
+    { latents },
+    decoderBatch,
+    {
+      ...(options.signal && { signal: options.signal }),
+      onBatch: (done) =>
+        options.onProgress?.("decoder's pictures", { step: done, steps: rowCount(latents), metrics: {} }),
+    },
+  );
   return runStage(options, "tiny decoder", {
     // Chosen: Equation 5's L1 on small images keeps the colours, the terms at full size the edges that a GAN would sharpen.
     program: tinyDecoderDistillation(tinyDecoderConfig, { weights: { downsampled: 0.5, l1: 1, ssim: 0.25 } }),
@@ -230,7 +247,11 @@ async function distilUNet<D>(options: DistillationOptions<D>, pairs: Pairs): Pro
           sample.data[i] = alpha * (clean.data[i] ?? 0) + sigma * (sample.data[i] ?? 0);
         }
       });
-      return { sample, timestep: new HostTensor([unetBatch], timestep), encoderHiddenStates: takeRows(pairs.context, rows) };
+      return {
+        sample,
+        timestep: new HostTensor([unetBatch], timestep),
+        encoderHiddenStates: takeRows(pairs.context, rows),
+      };
     },
     batchSize: unetBatch,
     optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.99 },
@@ -246,9 +267,13 @@ async function warmUp<D>(options: DistillationOptions<D>, pairs: Pairs, tiny: Ho
   const { config } = studentPlan(teacher);
   const trained = await runStage(options, "one-step student", {
     program: featureMatchingWarmup({
-      student: (ops, p, { context, ...inputs }) => unet(ops, p, config, { ...inputs, encoderHiddenStates: context }).sample,
+      student: (ops, p, { context, ...inputs }) =>
+        unet(ops, p, config, { ...inputs, encoderHiddenStates: context }).sample,
       features: (ops, p, { context, ...inputs }) => {
-        const { convIn, downBlocks } = unetEncoder(ops, p, teacher.unet.config, { ...inputs, encoderHiddenStates: context });
+        const { convIn, downBlocks } = unetEncoder(ops, p, teacher.unet.config, {
+          ...inputs,
+          encoderHiddenStates: context,
+        });
         return [convIn, ...downBlocks];
       },
       conversion: oneStepConversion(schedule, { prediction: predictionType }),

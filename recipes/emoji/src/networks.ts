@@ -1,6 +1,6 @@
 import { addNoise, gatherNoiseLevels, predictionTarget } from "@sdxs/diffusion";
 import { textEncoder, type TextEncoderConfig } from "@sdxs/runtime";
-import { scope, type Program, type TensorSpec } from "@sdxs/tensor";
+import { scope, type Ops, type Program, type TensorSpec } from "@sdxs/tensor";
 import { unet, type UNetConfig } from "@sdxs/tiny-unet";
 import {
   decodeKl,
@@ -26,18 +26,31 @@ export const promptSpec = (batch: number): TensorSpec => ({ shape: [batch, promp
  * divergence that keeps the latents near a normal distribution.
  */
 export function autoencoderTraining(config: AutoencoderKlConfig): Program<"images" | "noise", "loss" | "l1" | "kl"> {
-  // Chosen: SSIM sharpens edges that L1 alone leaves soft; the divergence only bounds the latents (LDM: 1e-6 of its sum).
-  const weights = { ssim: 0.25, kl: 1e-6 };
+  const klWeight = 1e-6; // of its sum over a latent, as in latent diffusion (arXiv:2112.10752, appendix G)
   return (ops, params, { images, noise }) => {
     const p = scope(ops, params);
     const posterior = encodeKl(ops, p, config, images);
     const decoded = decodeKl(ops, p, config, samplePosterior(ops, posterior, noise));
-    const difference = ops.mean(l1(ops, decoded, images));
-    const dissimilarity = ops.sub(1, ops.mean(gaussianSsim(ops, decoded, images, { dataRange: 2 })));
+    const { loss, difference } = reconstructionLoss(ops, decoded, images);
     const kl = ops.mean(posteriorKl(ops, posterior));
-    const structure = ops.add(difference, ops.mul(dissimilarity, weights.ssim));
-    return { loss: ops.add(structure, ops.mul(kl, weights.kl)), l1: difference, kl };
+    return { loss: ops.add(loss, ops.mul(kl, klWeight)), l1: difference, kl };
   };
+}
+
+/** Training of the large decoder alone on the encoder's latents, under the same two terms. */
+export function decoderTraining(config: AutoencoderKlConfig): Program<"latents" | "images", "loss" | "l1"> {
+  const decode = imageDecoder(config);
+  return (ops, params, { latents, images }) => {
+    const { loss, difference } = reconstructionLoss(ops, decode(ops, params, { latents }).images, images);
+    return { loss, l1: difference };
+  };
+}
+
+/** L1 and a quarter of 1 - SSIM. Chosen: SSIM sharpens edges that L1 alone leaves soft. */
+function reconstructionLoss<T>(ops: Ops<T>, decoded: T, images: T): { readonly loss: T; readonly difference: T } {
+  const difference = ops.mean(l1(ops, decoded, images));
+  const dissimilarity = ops.sub(1, ops.mean(gaussianSsim(ops, decoded, images, { dataRange: 2 })));
+  return { loss: ops.add(difference, ops.mul(dissimilarity, 0.25)), difference };
 }
 
 /** Images to the diffusion model's latents: the posterior's mean, scaled. */

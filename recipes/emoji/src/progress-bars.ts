@@ -10,7 +10,10 @@ export interface StageProgress {
 }
 
 /** A bar for each stage, with rate, time left and loss; plain lines every ten seconds where the output is no terminal. */
-export function progressBars(): { readonly update: (stage: string, progress: StageProgress) => void; readonly stop: () => void } {
+export function progressBars(): {
+  readonly update: (stage: string, progress: StageProgress) => void;
+  readonly stop: () => void;
+} {
   const meters = new Map<string, { readonly began: number; readonly first: number }>();
   const bars = new Map<string, SingleBar>();
   const shown = new Map<string, number>();

@@ -3,23 +3,17 @@ import type { ColourName, EmojiStyle } from "./captions.js";
 /** Concepts of the quickstart: recognisable at 64 pixels in every style, and unlike one another. */
 export const quickstartConcepts: readonly string[] = [
   // animals
-  ..."cat face|dog face|panda|lion|tiger face|fox|frog|pig face|cow face|mouse face|rabbit face|monkey face".split("|"),
-  ..."elephant|giraffe|zebra|penguin|owl|flamingo|baby chick|turtle|snake|octopus|whale|shark".split("|"),
-  ..."tropical fish|crab|butterfly|bee|ladybug".split("|"),
+  ..."cat face|dog face|panda|lion|fox|frog|pig face|elephant|penguin|owl|whale".split("|"),
+  ..."tropical fish|butterfly|ladybug".split("|"),
   // plants
-  ..."rose|tulip|sunflower|cactus|palm tree|pine tree|tree|four leaf clover|maple leaf|mushroom".split("|"),
+  ..."rose|sunflower|cactus|palm tree|mushroom".split("|"),
   // food
-  ..."red apple|green apple|banana|grapes|watermelon|lemon|pineapple|cherries|strawberry|carrot".split("|"),
-  ..."avocado|hamburger|french fries|pizza|hot dog|doughnut|birthday cake|cupcake".split("|"),
-  ..."ice cream cone|popcorn|beer mug|wine glass|cup of coffee".split("|"),
+  ..."red apple|banana|watermelon|strawberry|pineapple|carrot|hamburger|pizza|doughnut".split("|"),
+  ..."birthday cake|ice cream cone".split("|"),
   // travel, sky
-  ..."car|bus|fire engine|tractor|bicycle|locomotive|airplane|helicopter|rocket|ufo|sailboat".split("|"),
-  ..."house|castle|volcano|rainbow|sun|crescent moon|star|cloud|snowflake|snowman|fire|umbrella".split("|"),
+  ..."car|bus|airplane|rocket|sailboat|house|sun|crescent moon|rainbow|star|snowman|fire|umbrella".split("|"),
   // things
-  ..."guitar|trumpet|soccer ball|basketball|trophy|balloon|gift box|teddy bear|christmas tree".split("|"),
-  ..."alarm clock|light bulb|key|scissors|hammer|pencil|books|camera|television|bell|crown|backpack".split("|"),
-  // hearts, faces
-  ..."red heart|smiling face with sunglasses|ghost|alien|robot|skull|clown face|pumpkin".split("|"),
+  ..."guitar|soccer ball|alarm clock|balloon|red heart|ghost|robot|pumpkin".split("|"),
 ];
 
 /** The two colourful styles that are drawn least alike. */

@@ -1,11 +1,12 @@
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { InvalidArgumentError, MissingPackageError } from "@sdxs/tensor";
+import { MissingPackageError } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import { writeSafetensorsFile } from "@sdxs/tensor/node";
 import { loadEmojiDataset } from "./dataset.js";
 import { distil, type DistillationBudget } from "./distil.js";
+import { runProgram, wholeNumber } from "./program.js";
 import { progressBars } from "./progress-bars.js";
 import { assertKnownWords } from "./prompts.js";
 import { quickstartPrompts } from "./quickstart-subset.js";
@@ -25,7 +26,7 @@ Distils the emoji teacher into a one-step student and shows what both make of te
 /** Chosen so that all of it takes about six minutes on two cores. */
 const budget: DistillationBudget = { pairs: 1536, decoderSteps: 300, unetSteps: 250, warmupSteps: 700 };
 
-async function main(): Promise<void> {
+await runProgram(async (signal) => {
   const { values } = parseArgs({
     options: {
       prompt: { type: "string", multiple: true, default: [] },
@@ -36,10 +37,7 @@ async function main(): Promise<void> {
     },
   });
   if (values.help) return console.log(usage);
-  const seed = Number(values.seed);
-  if (!Number.isSafeInteger(seed) || seed < 0) {
-    throw new InvalidArgumentError(`--seed must be a whole number of at least 0, got "${values.seed}".`);
-  }
+  const seed = wholeNumber("--seed", values.seed);
   const output = resolve(values.output);
   // One folder for each seed: a run goes on only where the same one was interrupted.
   const workFolder = join(output, "work", `seed-${seed}`);
@@ -51,10 +49,6 @@ async function main(): Promise<void> {
   const teacher = await readTeacher();
   const backend = onnxBackend({ ort: await importOnnxRuntime() });
 
-  const interruption = new AbortController();
-  process.once("SIGINT", () => {
-    interruption.abort(new Error("interrupted"));
-  });
   const bars = progressBars();
   const student = await distil({
     backend,
@@ -63,26 +57,31 @@ async function main(): Promise<void> {
     seed,
     budget,
     workFolder,
-    signal: interruption.signal,
+    signal,
     onProgress: bars.update,
   }).finally(bars.stop);
 
   const file = (name: string): string => join(output, name);
   await writeSafetensorsFile(file("student-unet.safetensors"), student.unet.params, { dtype: "F16" });
-  await writeFile(file("student-unet.json"), JSON.stringify({ _class_name: "UNet2DConditionModel", ...student.unet.config }));
+  await writeFile(
+    file("student-unet.json"),
+    JSON.stringify({ _class_name: "UNet2DConditionModel", ...student.unet.config }),
+  );
   await writeSafetensorsFile(file("tiny-decoder.safetensors"), student.decoder, { dtype: "F16" });
   const pictures = await drawPictures(backend, teacher, student, quickstartPrompts, seed);
   await writeFile(file("grid.png"), await pictureGrid(dataset, quickstartPrompts, pictures));
   await writeLossCurves(workFolder, file("losses.png"));
   const table = figuresTable(await measureModels(backend, teacher, student));
   await writeFile(file("table.md"), table);
-  console.log(`\n${table}\nPictures: ${file("grid.png")}\nLosses:   ${file("losses.png")}\nTable:    ${file("table.md")}`);
+  console.log(
+    `\n${table}\nPictures: ${file("grid.png")}\nLosses:   ${file("losses.png")}\nTable:    ${file("table.md")}`,
+  );
   if (values.prompt.length > 0) {
     const own = await drawPictures(backend, teacher, student, values.prompt, seed);
     await writeFile(file("prompts.png"), await pictureGrid(dataset, values.prompt, own));
     console.log(`Prompts:  ${file("prompts.png")}`);
   }
-}
+});
 
 async function importOnnxRuntime() {
   try {
@@ -91,14 +90,3 @@ async function importOnnxRuntime() {
     throw new MissingPackageError("onnxruntime-node", "The quickstart", { cause });
   }
 }
-
-main().catch((error: unknown) => {
-  const code = error instanceof Error && "code" in error ? String(error.code) : "";
-  if (code === "ABORTED" || (error instanceof Error && error.name === "AbortError")) {
-    console.error("\nInterrupted. Everything so far is saved: the same command goes on from here.");
-    process.exit(130); // 128 + SIGINT
-  }
-  // Errors with a code are meant to be read; anything else is a defect, whose stack helps.
-  console.error(code && error instanceof Error ? `\n${error.message}` : error);
-  process.exit(1);
-});

@@ -108,7 +108,11 @@ export interface ModelFigures {
 }
 
 /** Measures both models on one prompt, image by image. */
-export async function measureModels<D>(backend: Backend<D>, teacher: Teacher, student: Student): Promise<ModelFigures[]> {
+export async function measureModels<D>(
+  backend: Backend<D>,
+  teacher: Teacher,
+  student: Student,
+): Promise<ModelFigures[]> {
   const context = await encodePrompts(backend, teacher, ["a red apple"]);
   const [, ...contextShape] = context.shape;
   const inputs = { noise: latentSpec(1), context: { shape: [1, ...contextShape] } };
@@ -125,7 +129,10 @@ export async function measureModels<D>(backend: Backend<D>, teacher: Teacher, st
   await sampler.dispose();
   await large.dispose();
 
-  const generator = await backend.compile(studentGenerator(student.unet.config), { frozen: student.unet.params, inputs });
+  const generator = await backend.compile(studentGenerator(student.unet.config), {
+    frozen: student.unet.params,
+    inputs,
+  });
   const small = await backend.compile(tinyImageDecoder(tinyDecoderConfig), {
     frozen: student.decoder,
     inputs: { latents: latentSpec(1) },
@@ -165,7 +172,8 @@ export function figuresTable(figures: readonly ModelFigures[]): string {
     ({ model, unetParameters: unet, decoderParameters: decoder, functionEvaluations, msPerImage }) =>
       `| ${model} | ${millions(unet)} | ${millions(decoder)} | ${functionEvaluations} | ${msPerImage.toFixed(1)} |`,
   );
-  const speedUp = slow && fast ? `\nThe student is ${(slow.msPerImage / fast.msPerImage).toFixed(0)} times as fast.\n` : "";
+  const speedUp =
+    slow && fast ? `\nThe student is ${(slow.msPerImage / fast.msPerImage).toFixed(0)} times as fast.\n` : "";
   return `| model | U-Net parameters | decoder parameters | function evaluations | ms per image |\n| --- | --- | --- | --- | --- |\n${rows.join("\n")}\n${speedUp}`;
 }
 

@@ -12,7 +12,10 @@ export async function mapBatches<D, In extends string, Out extends string>(
   const entries = Object.entries<HostTensor>(inputs);
   const total = rowCount(entries[0]?.[1]);
   const specs = Object.fromEntries(
-    entries.map(([name, { shape, dtype }]): [string, TensorSpec] => [name, { shape: [batch, ...shape.slice(1)], dtype }]),
+    entries.map(([name, { shape, dtype }]): [string, TensorSpec] => [
+      name,
+      { shape: [batch, ...shape.slice(1)], dtype },
+    ]),
   ) as Record<In, TensorSpec>;
   const compiled = await backend.compile(program, { frozen, inputs: specs });
   const results: Record<string, HostTensor[]> = {};

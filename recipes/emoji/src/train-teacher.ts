@@ -12,20 +12,22 @@ import {
 } from "@sdxs/tensor";
 import { readSafetensorsFile, writeSafetensorsFile } from "@sdxs/tensor/node";
 import { unetParameters } from "@sdxs/tiny-unet";
-import { autoencoderKlParameters } from "@sdxs/tiny-vae";
+import { autoencoderKlParameters, klDecoderParameters, type AutoencoderKlConfig } from "@sdxs/tiny-vae";
 import { textEncoderParameters } from "@sdxs/runtime";
-import { gradientTask, train, type Progress } from "@sdxs/training";
+import { gradientTask, train } from "@sdxs/training";
 import { csvLog, fileCheckpoints } from "@sdxs/training/node";
 import { loadEmojiDataset, type EmojiDataset } from "./dataset.js";
 import { autoencoderConfig, promptTokens, teacherConfig, textEncoderConfig } from "./models.js";
 import {
   autoencoderTraining,
+  decoderTraining,
   imageEncoder,
   imageSpec,
   latentSpec,
   promptSpec,
   teacherTraining,
 } from "./networks.js";
+import type { StageProgress } from "./progress-bars.js";
 import { mapBatches, takeRows } from "./rows.js";
 import { readTokenizer, tokenizerFiles, tokenizerFolder } from "./tokenizer.js";
 
@@ -38,27 +40,37 @@ export interface TeacherTrainingOptions<D> {
   readonly seed: number;
   readonly autoencoderSteps: number;
   readonly teacherSteps: number;
+  readonly decoderSteps: number;
   readonly signal?: AbortSignal;
-  readonly onProgress?: (stage: string, progress: Progress) => void;
+  readonly onProgress?: (stage: string, progress: StageProgress) => void;
 }
 
-/** Chosen for two cores: at 8 and 32 samples a step the processor's matrix kernels are near their full speed. */
+/** Chosen for two cores: at 8 and 16 samples a step the processor's matrix kernels are near their full speed. */
 const autoencoderBatch = 8;
-const teacherBatch = 32;
-/** Pictures, as placed and captioned once, whose latents are cached: about 12 of each concept, style and background. */
-const cachedSamples = 20_000;
+const teacherBatch = 16;
+/** Pictures, as placed and captioned once, whose latents are cached: about 16 of each concept, style and background. */
+const cachedSamples = 12_000;
 /** Share of empty captions, for classifier-free guidance (arXiv:2207.12598 uses 0.1 to 0.2). */
 const unconditionalRate = 0.1;
 
-/** Trains the autoencoder and then the teacher on the emoji set, and saves both as fp16 diffusers folders. */
+/**
+ * Trains the autoencoder, on its latents the teacher, and at last the decoder alone, which is slower to learn than the
+ * encoder. Saves all as fp16 in diffusers' layout.
+ */
 export async function trainTeacher<D>(options: TeacherTrainingOptions<D>): Promise<void> {
   const dataset = await loadEmojiDataset();
-  const vae = await trainAutoencoder(options, dataset);
-  await trainUNet(options, dataset, vae);
+  const weights = await trainAutoencoder(options, dataset);
+  const config = {
+    ...autoencoderConfig,
+    scaling_factor: await latentScale(options.backend, dataset, options.seed, weights),
+  };
+  const cache = await cachedLatents(options, dataset, config, weights);
+  await trainUNet(options, cache);
+  await finishDecoder(options, dataset, config, weights, cache.latents);
 }
 
 async function trainAutoencoder<D>(options: TeacherTrainingOptions<D>, dataset: EmojiDataset): Promise<HostParams> {
-  const { backend, workFolder, outputFolder, seed } = options;
+  const { backend, workFolder, seed } = options;
   const folder = join(workFolder, "autoencoder");
   const task = await gradientTask({
     name: "autoencoder",
@@ -72,7 +84,12 @@ async function trainAutoencoder<D>(options: TeacherTrainingOptions<D>, dataset: 
     }),
     batchSize: autoencoderBatch,
     optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.998 },
-    learningRate: cosineSchedule({ rate: 6e-4, warmupSteps: 50, totalSteps: options.autoencoderSteps, finalRate: 3e-5 }),
+    learningRate: cosineSchedule({
+      rate: 6e-4,
+      warmupSteps: 50,
+      totalSteps: options.autoencoderSteps,
+      finalRate: 3e-5,
+    }),
     steps: options.autoencoderSteps,
   });
   await train(task, {
@@ -84,21 +101,64 @@ async function trainAutoencoder<D>(options: TeacherTrainingOptions<D>, dataset: 
   });
   const weights = await task.weights({ averaged: true });
   await task.dispose();
-  await mkdir(join(outputFolder, "vae"), { recursive: true });
-  const scale = await latentScale(backend, dataset, seed, weights);
-  await writeJson(join(outputFolder, "vae", "config.json"), {
-    _class_name: "AutoencoderKL",
-    down_block_types: autoencoderConfig.block_out_channels.map(() => "DownEncoderBlock2D"),
-    up_block_types: autoencoderConfig.block_out_channels.map(() => "UpDecoderBlock2D"),
-    ...autoencoderConfig,
-    scaling_factor: scale,
-  });
-  await writeSafetensorsFile(join(outputFolder, "vae", "diffusion_pytorch_model.safetensors"), weights, { dtype: "F16" });
   return weights;
 }
 
+/** Trains the decoder on the latents of the finished encoder, and saves the whole autoencoder. */
+async function finishDecoder<D>(
+  options: TeacherTrainingOptions<D>,
+  dataset: EmojiDataset,
+  config: AutoencoderKlConfig,
+  weights: HostParams,
+  latents: HostTensor,
+): Promise<void> {
+  const { backend, workFolder, outputFolder, seed, decoderSteps } = options;
+  const folder = join(workFolder, "decoder");
+  const isDecoder = (name: string): boolean => name in klDecoderParameters(config);
+  const task = await gradientTask({
+    name: "decoder",
+    backend,
+    program: decoderTraining(config),
+    params: Object.fromEntries(Object.entries(weights).filter(([name]) => isDecoder(name))),
+    inputs: { latents: latentSpec(autoencoderBatch), images: imageSpec(autoencoderBatch) },
+    batch(step) {
+      const first = (step * autoencoderBatch) % cachedSamples;
+      const rows = Array.from({ length: autoencoderBatch }, (_, i) => first + i);
+      return { latents: takeRows(latents, rows), images: dataset.batch(seed, first, autoencoderBatch).images };
+    },
+    batchSize: autoencoderBatch,
+    optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.998 },
+    learningRate: cosineSchedule({ rate: 6e-4, warmupSteps: 50, totalSteps: decoderSteps, finalRate: 2e-5 }),
+    steps: decoderSteps,
+  });
+  await train(task, {
+    checkpoints: fileCheckpoints(join(folder, "checkpoints")),
+    checkpointEverySeconds: 60,
+    log: csvLog(join(folder, "metrics.csv")),
+    ...(options.signal && { signal: options.signal }),
+    onProgress: (progress) => options.onProgress?.("decoder", progress),
+  });
+  const finished = { ...weights, ...(await task.weights({ averaged: true })) };
+  await task.dispose();
+  await mkdir(join(outputFolder, "vae"), { recursive: true });
+  await writeJson(join(outputFolder, "vae", "config.json"), {
+    _class_name: "AutoencoderKL",
+    down_block_types: config.block_out_channels.map(() => "DownEncoderBlock2D"),
+    up_block_types: config.block_out_channels.map(() => "UpDecoderBlock2D"),
+    ...config,
+  });
+  await writeSafetensorsFile(join(outputFolder, "vae", "diffusion_pytorch_model.safetensors"), finished, {
+    dtype: "F16",
+  });
+}
+
 /** 1 / the latents' standard deviation, so that the diffusion model's latents have one of 1. */
-async function latentScale<D>(backend: Backend<D>, dataset: EmojiDataset, seed: number, weights: HostParams): Promise<number> {
+async function latentScale<D>(
+  backend: Backend<D>,
+  dataset: EmojiDataset,
+  seed: number,
+  weights: HostParams,
+): Promise<number> {
   const { images } = dataset.batch(seed, 0, 256); // chosen: enough for two digits
   const program = imageEncoder({ ...autoencoderConfig, scaling_factor: 1 });
   const { latents } = await mapBatches(backend, program, weights, { images }, 16);
@@ -107,12 +167,11 @@ async function latentScale<D>(backend: Backend<D>, dataset: EmojiDataset, seed: 
   return Number((1 / Math.sqrt(squares / latents.data.length)).toPrecision(4));
 }
 
-async function trainUNet<D>(options: TeacherTrainingOptions<D>, dataset: EmojiDataset, vae: HostParams): Promise<void> {
+async function trainUNet<D>(options: TeacherTrainingOptions<D>, { latents, ids }: LatentCache): Promise<void> {
   const { backend, workFolder, outputFolder, seed } = options;
   const folder = join(workFolder, "teacher");
   const tokenizer = await readTokenizer();
   const textConfig = textEncoderConfig(tokenizer.vocabularySize);
-  const { latents, ids } = await cachedLatents(options, dataset, vae);
   const emptyIds = tokenizer.encodeBatch([""], promptTokens);
   const task = await gradientTask({
     name: "teacher",
@@ -132,9 +191,12 @@ async function trainUNet<D>(options: TeacherTrainingOptions<D>, dataset: EmojiDa
       const stream = random(seed, "teacher", step);
       const rows = stream.at("rows").integers([teacherBatch], 0, cachedSamples).data;
       const captions = takeRows(ids, rows);
-      stream.at("unconditional").uniform([teacherBatch]).data.forEach((value, row) => {
-        if (value < unconditionalRate) captions.data.set(emptyIds.data, row * promptTokens);
-      });
+      stream
+        .at("unconditional")
+        .uniform([teacherBatch])
+        .data.forEach((value, row) => {
+          if (value < unconditionalRate) captions.data.set(emptyIds.data, row * promptTokens);
+        });
       return {
         latents: takeRows(latents, rows),
         noise: stream.at("noise").normal(latentSpec(teacherBatch).shape),
@@ -168,7 +230,11 @@ async function trainUNet<D>(options: TeacherTrainingOptions<D>, dataset: EmojiDa
 async function saveTeacher(folder: string, weights: HostParams, vocabularySize: number): Promise<void> {
   const parts = {
     unet: { _class_name: "UNet2DConditionModel", ...teacherConfig },
-    text_encoder: { architectures: ["CLIPTextModel"], model_type: "clip_text_model", ...textEncoderConfig(vocabularySize) },
+    text_encoder: {
+      architectures: ["CLIPTextModel"],
+      model_type: "clip_text_model",
+      ...textEncoderConfig(vocabularySize),
+    },
   };
   for (const [part, config] of Object.entries(parts)) {
     await mkdir(join(folder, part), { recursive: true });
@@ -182,13 +248,21 @@ async function saveTeacher(folder: string, weights: HostParams, vocabularySize: 
   }
 }
 
+interface LatentCache {
+  /** Scaled [cachedSamples, 4, 16, 16]. */
+  readonly latents: HostTensor;
+  /** Token ids of the captions [cachedSamples, promptTokens]. */
+  readonly ids: HostTensor;
+}
+
 /** Latents and token ids of `cachedSamples` pictures, computed once and kept in the work folder. */
 async function cachedLatents<D>(
   options: TeacherTrainingOptions<D>,
   dataset: EmojiDataset,
-  vae: HostParams,
-): Promise<{ readonly latents: HostTensor; readonly ids: HostTensor }> {
-  const { backend, workFolder, outputFolder, seed } = options;
+  config: AutoencoderKlConfig,
+  weights: HostParams,
+): Promise<LatentCache> {
+  const { backend, workFolder, seed } = options;
   const file = join(workFolder, "latents.safetensors");
   try {
     const { tensors } = await readSafetensorsFile(file);
@@ -198,17 +272,16 @@ async function cachedLatents<D>(
     if (!(error instanceof Error && "code" in error && error.code === "MISSING_FILE")) throw error;
   }
   const tokenizer = await readTokenizer();
-  const scale = await latentScale(backend, dataset, seed, vae);
-  const program = imageEncoder({ ...autoencoderConfig, scaling_factor: scale });
+  const program = imageEncoder(config);
   const pieceSize = 1000; // chosen: the pictures of a piece take 49 MB
   const latents = new Float32Array(cachedSamples * 4 * 16 * 16);
   const captions: string[] = [];
   for (let first = 0; first < cachedSamples; first += pieceSize) {
     const piece = dataset.batch(seed, first, pieceSize);
     captions.push(...piece.captions);
-    const encoded = await mapBatches(backend, program, vae, { images: piece.images }, 20);
+    const encoded = await mapBatches(backend, program, weights, { images: piece.images }, 20);
     latents.set(encoded.latents.data, captions.length * 1024 - encoded.latents.data.length);
-    console.log(`latents ${first + pieceSize}/${cachedSamples}`);
+    options.onProgress?.("latents", { step: captions.length, steps: cachedSamples, metrics: {} });
   }
   const result = {
     latents: new HostTensor([cachedSamples, 4, 16, 16], latents),

@@ -182,8 +182,13 @@ function graphOps(builder: GraphBuilder): GraphOps {
     floor: unary("floor"),
 
     // Gradient rules multiply by one and add zero often enough to drop it here.
-    add: (a, b) =>
-      isScalar(a, 0) && typeof b !== "number" ? b : isScalar(b, 0) && typeof a !== "number" ? a : addBinary(a, b),
+    add(a, b) {
+      if (isScalar(a, 0) && typeof b !== "number") return b;
+      if (isScalar(b, 0) && typeof a !== "number") return a;
+      const joined = typeof a === "number" || typeof b === "number" ? undefined : (complement(a, b) ?? complement(b, a));
+      // The gradients of two slices of one tensor, each padded to its size: side by side instead of added up.
+      return joined ? ops.concat(joined.parts, joined.axis) : addBinary(a, b);
+    },
     sub: binary("sub", "float32"),
     mul: (a, b) =>
       isScalar(a, 1) && typeof b !== "number" ? b : isScalar(b, 1) && typeof a !== "number" ? a : mulBinary(a, b),
@@ -379,6 +384,15 @@ function fusedOps(builder: GraphBuilder, ops: GraphOps): Partial<FusedOps<Node>>
       return builder.withGradient(y, [x], (g) => [ops.mul(g, ops.add(gate, ops.mul(y, ops.sub(1, gate))))]);
     },
 
+    gelu(x) {
+      const share = ops.mul(ops.add(ops.erf(ops.mul(x, Math.SQRT1_2)), 1), 0.5); // Phi(x)
+      // d/dx x Phi(x) = Phi(x) + x phi(x)
+      return builder.withGradient(ops.mul(x, share), [x], (g) => {
+        const density = ops.mul(ops.exp(ops.mul(ops.mul(x, x), -0.5)), 1 / Math.sqrt(2 * Math.PI));
+        return [ops.mul(g, ops.add(share, ops.mul(x, density)))];
+      });
+    },
+
     groupNorm(x, groups, weight, bias, epsilon) {
       const [batch = 1, channels = 1] = x.shape;
       if (channels % groups !== 0 || !sameShape(weight.shape, [channels]) || !sameShape(bias.shape, [channels])) {
@@ -444,6 +458,21 @@ function fusedOps(builder: GraphBuilder, ops: GraphOps): Partial<FusedOps<Node>>
       return ops.reshape(shifted, [...x.shape.slice(0, -1), weight.shape[0] ?? 0]);
     },
   };
+}
+
+/** The unpadded operands of a sum of two paddings along one axis, of which the first ends where the second begins. */
+function complement(a: Node, b: Node): { parts: [Node, Node]; axis: number } | undefined {
+  const [left, right] = [a.inputs[0], b.inputs[0]];
+  if (a.op !== "pad" || b.op !== "pad" || !left || !right || !sameShape(a.shape, b.shape)) return undefined;
+  const [widthsA, widthsB] = [a.attributes.widths ?? [], b.attributes.widths ?? []];
+  const axis = widthsA.findIndex(([, after]) => after > 0);
+  const fits = a.shape.every((_, i) => {
+    const [beforeA = 0, afterA = 0] = widthsA[i] ?? [];
+    const [beforeB = 0, afterB = 0] = widthsB[i] ?? [];
+    if (i !== axis) return beforeA + afterA + beforeB + afterB === 0;
+    return beforeA === 0 && afterB === 0 && left.shape[i] === beforeB && right.shape[i] === afterA;
+  });
+  return axis >= 0 && fits ? { parts: [left, right], axis } : undefined;
 }
 
 function requireFloat(op: string, x: Node): Node {
