@@ -15,6 +15,7 @@ export function publishedPackage(entry: string[]): Options {
     splitting: true,
     sourcemap: true,
     clean: true,
+    silent: true,
     target: "es2022",
   };
 }

@@ -89,7 +89,7 @@ describe.each(testBackends)("U-Net distillation on $name", (backend) => {
 
   it("names a feature that a network lacks", async () => {
     const wrong = { ...plan, features: [{ teacher: "down_blocks.9", student: "down_blocks.0" }] };
-    await expect(run(unetDistillation({ teacher, plan: wrong }), paramsFor(plan), inputs)).rejects.toThrowError(
+    await expect(run(unetDistillation({ teacher, plan: wrong }), paramsFor(plan), inputs)).rejects.toThrow(
       /the teacher has no feature "down_blocks.9"/,
     );
   });
