@@ -1,0 +1,112 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import * as ort from "onnxruntime-node";
+import { parseTextEncoderConfig, textEncoderParameters } from "@sdxs/runtime";
+import { initialize, type HostParams } from "@sdxs/tensor";
+import { onnxBackend } from "@sdxs/tensor/onnx";
+import { parseUNetConfig, unetParameters } from "@sdxs/tiny-unet";
+import { autoencoderKlParameters, parseAutoencoderKlConfig } from "@sdxs/tiny-vae";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { loadEmojiDataset, type EmojiDataset } from "./dataset.js";
+import { distil, type Student } from "./distil.js";
+import { promptTokens } from "./models.js";
+import type { Teacher } from "./teacher.js";
+import { readTokenizer } from "./tokenizer.js";
+
+const backend = onnxBackend({ ort, threads: 1 });
+const budget = { pairs: 32, decoderSteps: 2, unetSteps: 2, warmupSteps: 2 };
+
+/** A teacher of the real one's kind with random weights and few channels. */
+async function randomTeacher(): Promise<Teacher> {
+  const tokenizer = await readTokenizer();
+  const text = parseTextEncoderConfig({
+    vocab_size: tokenizer.vocabularySize,
+    hidden_size: 16,
+    intermediate_size: 32,
+    num_hidden_layers: 1,
+    num_attention_heads: 1,
+    max_position_embeddings: promptTokens,
+  });
+  const unet = parseUNetConfig({
+    sample_size: 16,
+    block_out_channels: [8, 8, 8],
+    layers_per_block: 1,
+    norm_num_groups: 4,
+    down_block_types: ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+    up_block_types: ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
+    cross_attention_dim: 16,
+    attention_head_dim: 1,
+  });
+  const autoencoder = parseAutoencoderKlConfig({
+    block_out_channels: [4, 4, 4],
+    norm_num_groups: 2,
+    down_block_types: ["DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D"],
+    up_block_types: ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"],
+    mid_block_add_attention: false,
+  });
+  return {
+    tokenizer,
+    textEncoder: { config: text, params: initialize(textEncoderParameters(text), 1) },
+    unet: { config: unet, params: initialize(unetParameters(unet), 2) },
+    autoencoder: { config: autoencoder, params: initialize(autoencoderKlParameters(autoencoder), 3) },
+  };
+}
+
+describe("distil", () => {
+  let dataset: EmojiDataset;
+  let teacher: Teacher;
+  let whole: Student;
+  const folders: string[] = [];
+
+  async function run(folder: string, options: { seed?: number; abortAt?: [stage: string, step: number] } = {}) {
+    const abort = new AbortController();
+    return distil({
+      backend,
+      teacher,
+      dataset,
+      seed: options.seed ?? 1,
+      budget,
+      workFolder: folder,
+      signal: abort.signal,
+      onProgress: (stage, { step }) => {
+        if (stage === options.abortAt?.[0] && step === options.abortAt[1]) abort.abort();
+      },
+    });
+  }
+
+  async function newFolder(): Promise<string> {
+    const folder = await mkdtemp(join(tmpdir(), "sdxs-distil-"));
+    folders.push(folder);
+    return folder;
+  }
+
+  const numbers = (params: HostParams) => Object.entries(params).map(([name, { data }]) => [name, data]);
+
+  beforeAll(async () => {
+    dataset = await loadEmojiDataset({ concepts: ["banana"] });
+    teacher = await randomTeacher();
+    whole = await run(await newFolder());
+  });
+  afterAll(() => Promise.all(folders.map((folder) => rm(folder, { recursive: true }))));
+
+  it("gives the same student for the same seed, bit for bit, and another for another", async () => {
+    const again = await run(await newFolder());
+    expect(numbers(again.unet.params)).toEqual(numbers(whole.unet.params));
+    expect(numbers(again.decoder)).toEqual(numbers(whole.decoder));
+    const other = await run(await newFolder(), { seed: 2 });
+    expect(numbers(other.decoder)).not.toEqual(numbers(whole.decoder));
+  });
+
+  it.each([
+    ["tiny decoder", 1],
+    ["tiny U-Net", 2],
+    ["one-step student", 1],
+  ] as const)("goes on where it was interrupted: in %s after step %i", async (...abortAt) => {
+    const folder = await newFolder();
+    await expect(run(folder, { abortAt })).rejects.toThrow();
+    const resumed = await run(folder);
+    expect(numbers(resumed.unet.params)).toEqual(numbers(whole.unet.params));
+    expect(numbers(resumed.decoder)).toEqual(numbers(whole.decoder));
+  });
+});
