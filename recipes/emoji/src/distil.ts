@@ -13,6 +13,7 @@ import {
   type Backend,
   type HostParams,
   type Program,
+  type Schedule,
 } from "@sdxs/tensor";
 import { readSafetensorsFile, writeSafetensorsFile } from "@sdxs/tensor/node";
 import { copyParameters, planBlockRemoval, unet, unetDistillation, unetEncoder, unetParameters } from "@sdxs/tiny-unet";
@@ -212,7 +213,7 @@ async function distilDecoder<D>(options: DistillationOptions<D>, pairs: Pairs): 
     },
     batchSize: decoderBatch,
     optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.99 },
-    learningRate: cosineSchedule({ rate: 2e-3, warmupSteps: 20, totalSteps: budget.decoderSteps, finalRate: 1e-4 }),
+    learningRate: annealed(2e-3, budget.decoderSteps, 1e-4),
     steps: budget.decoderSteps,
   });
 }
@@ -255,7 +256,7 @@ async function distilUNet<D>(options: DistillationOptions<D>, pairs: Pairs): Pro
     },
     batchSize: unetBatch,
     optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.99 },
-    learningRate: cosineSchedule({ rate: 5e-4, warmupSteps: 20, totalSteps: budget.unetSteps, finalRate: 2e-4 }),
+    learningRate: annealed(5e-4, budget.unetSteps, 2e-4),
     steps: budget.unetSteps,
   });
   return select(trained, "student.");
@@ -299,10 +300,15 @@ async function warmUp<D>(options: DistillationOptions<D>, pairs: Pairs, tiny: Ho
     },
     batchSize: warmupBatch,
     optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.99 },
-    learningRate: cosineSchedule({ rate: 5e-4, warmupSteps: 20, totalSteps: budget.warmupSteps, finalRate: 2e-5 }),
+    learningRate: annealed(5e-4, budget.warmupSteps, 2e-5),
     steps: budget.warmupSteps,
   });
   return select(trained, "student.");
+}
+
+/** A learning rate that rises for a twentieth of the steps and falls along a cosine. Chosen: short trainings, no long plateau. */
+function annealed(rate: number, totalSteps: number, finalRate: number): Schedule {
+  return cosineSchedule({ rate, warmupSteps: Math.floor(totalSteps / 20), totalSteps, finalRate });
 }
 
 /** Runs one training with checkpoints and a log in the work folder; gives its averaged weights. */

@@ -83,7 +83,7 @@ async function trainAutoencoder<D>(options: TeacherTrainingOptions<D>, dataset: 
       noise: random(seed, "autoencoder noise", step).normal(latentSpec(autoencoderBatch).shape),
     }),
     batchSize: autoencoderBatch,
-    optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.998 },
+    optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.99 },
     learningRate: cosineSchedule({
       rate: 6e-4,
       warmupSteps: 50,
@@ -127,7 +127,7 @@ async function finishDecoder<D>(
       return { latents: takeRows(latents, rows), images: dataset.batch(seed, first, autoencoderBatch).images };
     },
     batchSize: autoencoderBatch,
-    optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.998 },
+    optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.99 },
     learningRate: cosineSchedule({ rate: 6e-4, warmupSteps: 50, totalSteps: decoderSteps, finalRate: 2e-5 }),
     steps: decoderSteps,
   });
@@ -205,7 +205,7 @@ async function trainUNet<D>(options: TeacherTrainingOptions<D>, { latents, ids }
       };
     },
     batchSize: teacherBatch,
-    optimizer: { weightDecay: 0.01, clipNorm: 1, emaDecay: 0.999 },
+    optimizer: { weightDecay: 0.01, clipNorm: 1, emaDecay: 0.995 },
     learningRate: cosineSchedule({ rate: 7e-4, warmupSteps: 200, totalSteps: options.teacherSteps, finalRate: 2e-5 }),
     steps: options.teacherSteps,
   });
@@ -217,7 +217,7 @@ async function trainUNet<D>(options: TeacherTrainingOptions<D>, { latents, ids }
     onProgress: (progress) => options.onProgress?.("teacher", progress),
     // A look at the teacher on its way costs little: the averaged weights replace those saved before.
     validate: {
-      everySteps: 500,
+      everySteps: 250,
       run: async () => {
         await saveTeacher(outputFolder, await task.weights({ averaged: true }), tokenizer.vocabularySize);
         return {};
