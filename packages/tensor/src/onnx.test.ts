@@ -1,6 +1,7 @@
 import * as ort from "onnxruntime-node";
-import { describe, expect, it, test } from "vitest";
+import { describe, expect, it, test, vi } from "vitest";
 import { conformanceCases, fromBackend, runCase } from "./conformance.js";
+import type { SdxsError } from "./errors.js";
 import { HostTensor } from "./host-tensor.js";
 import { exportOnnx, onnxBackend } from "./onnx.js";
 import type { Program } from "./program.js";
@@ -63,11 +64,40 @@ describe("onnxBackend", () => {
     const run = (x: HostTensor) => compiled.run({ bias }, { x });
     await expect(run(HostTensor.filled([3, 1], 0))).rejects.toMatchObject({ code: "SHAPE_MISMATCH" });
     await expect(run(new HostTensor([2, 1], new Int32Array(2)))).rejects.toMatchObject({ code: "DTYPE_MISMATCH" });
+    await expect(compiled.run({ bias }, {} as { x: HostTensor })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
     await expect(compiled.run({}, { x: HostTensor.filled([2, 1], 0) })).rejects.toMatchObject({
-      code: "INVALID_ARGUMENT",
+      code: "MISSING_PARAMETER",
     });
     await compiled.dispose();
     await expect(run(HostTensor.filled([2, 1], 0))).rejects.toMatchObject({ code: "DISPOSED" });
+  });
+
+  it("takes host tensors of another copy of the package", async () => {
+    vi.resetModules();
+    const x = (await import("./host-tensor.js")).HostTensor.from([2, 1], [3, 5]);
+    expect(x).not.toBeInstanceOf(HostTensor);
+    const frozen = { bias: HostTensor.scalar(1) };
+    const compiled = await backend.compile(doubled, { inputs: { x: { shape: [2, 1] } }, frozen });
+    const { twice } = await compiled.run({}, { x });
+    expect((await backend.download(twice)).data).toEqual(Float32Array.of(7, 11));
+    await compiled.dispose();
+  });
+
+  it("refuses optimiser options out of range, and gradients of other names and sizes", () => {
+    expect(() => backend.trainable({ w: HostTensor.scalar(0) }, { emaDecay: 1 })).toThrow(
+      expect.objectContaining({ code: "INVALID_ARGUMENT" }),
+    );
+    const trainable = backend.trainable({ w: HostTensor.scalar(0) }, {});
+    const gradient = backend.upload(HostTensor.scalar(1));
+    const codes = [{}, { w: gradient, v: gradient }, { w: backend.upload(HostTensor.filled([2], 1)) }].map((given) => {
+      try {
+        trainable.accumulate(given);
+        return "none";
+      } catch (error) {
+        return (error as SdxsError).code;
+      }
+    });
+    expect(codes).toEqual(["MISSING_PARAMETER", "UNEXPECTED_PARAMETER", "SHAPE_MISMATCH"]);
   });
 
   it("refuses a program whose input and parameter have one name", async () => {

@@ -40,7 +40,8 @@ export interface CompiledProgram<D, In extends string = string, Out extends stri
   readonly compileMs: number;
   /**
    * Runs the program. Host tensors are uploaded; results stay on the device until downloaded or disposed.
-   * Throws `SdxsError` with code SHAPE_MISMATCH or DTYPE_MISMATCH where a tensor does not fit the spec.
+   * Throws `SdxsError` with code SHAPE_MISMATCH or DTYPE_MISMATCH where a tensor does not fit the spec, and with
+   * MISSING_PARAMETER or INVALID_ARGUMENT where a parameter or an input is missing.
    */
   run(
     params: TensorMap<D | HostTensor>,
@@ -62,7 +63,7 @@ export interface Backend<D> {
     program: Program<In, Out>,
     spec: CompileSpec<In>,
   ): Promise<CompiledProgram<D, In, Out>>;
-  /** Parameters in training with their optimiser's state. */
+  /** Parameters in training with their optimiser's state. Throws `InvalidArgumentError` where an option is out of range. */
   trainable(initial: TensorMap<HostTensor>, optimizer: AdamWOptions): Trainable<D>;
 }
 
@@ -74,7 +75,10 @@ export interface Trainable<D> {
   readonly averaged: TensorMap<D> | undefined;
   /** Number of completed `step`s. */
   readonly steps: number;
-  /** Adds gradients (one per parameter, same names). Takes ownership of the tensors. */
+  /**
+   * Adds gradients (one per parameter, same names). Takes ownership of the tensors.
+   * Throws `SdxsError` with code MISSING_PARAMETER, UNEXPECTED_PARAMETER or SHAPE_MISMATCH where they do not fit.
+   */
   accumulate(gradients: TensorMap<D>): void;
   /**
    * One optimiser update by the mean of what was accumulated since the last one.

@@ -4,7 +4,7 @@ import { GraphBuilder } from "../graph/builder.js";
 import type { Node } from "../graph/node.js";
 import { sameShape, show } from "../graph/shapes.js";
 import { InvalidArgumentError, SdxsError, ShapeError } from "../errors.js";
-import { HostTensor, type DType, type HostData } from "../host-tensor.js";
+import { HostTensor, type HostData } from "../host-tensor.js";
 import type { TensorMap } from "../ops.js";
 import type { Backend, CompiledProgram, CompileSpec, Program, TensorSpec, Trainable } from "../program.js";
 import { lower, type LoweredGraph } from "./lower.js";
@@ -153,8 +153,17 @@ async function compile<In extends string, Out extends string>(
       if (disposed) throw new SdxsError("DISPOSED", "run: this compiled program was disposed. Compile it again.");
       const feeds: Record<string, Tensor> = {};
       for (const name of inputs) {
-        const tensor = name in given ? given[name as In] : params[name];
-        feeds[name] = checked(name, specs[name], tensor instanceof HostTensor ? upload(tensor) : tensor);
+        const isInput = name in spec.inputs;
+        const tensor = isInput ? given[name as In] : params[name];
+        const expected = specs[name];
+        if (!tensor || !expected) {
+          throw new SdxsError(
+            isInput ? "INVALID_ARGUMENT" : "MISSING_PARAMETER",
+            `run: the program was compiled with the ${isInput ? "input" : "parameter"} "${name}", which is missing.`,
+          );
+        }
+        // Not instanceof: a HostTensor may come from the other of the package's ESM and CJS copies.
+        feeds[name] = checked(name, expected, "dims" in tensor ? tensor : upload(tensor));
       }
       const results = await session.run(feeds, fetches).catch((cause: unknown) => {
         throw new SdxsError("BACKEND_FAILURE", `onnxruntime failed to run the program: ${String(cause)}`, { cause });
@@ -178,13 +187,9 @@ async function compile<In extends string, Out extends string>(
   };
 }
 
-function checked(name: string, spec: TensorSpec | undefined, tensor: Tensor | undefined): Tensor {
-  if (!tensor || !spec) {
-    throw new InvalidArgumentError(`run: the program needs "${name}", which was not given.`);
-  }
-  const dtype: DType = spec.dtype ?? "float32";
-  if (!sameShape(tensor.dims, spec.shape)) {
-    throw new ShapeError(`run: "${name}" was compiled for shape ${show(spec.shape)}, got ${show(tensor.dims)}.`);
+function checked(name: string, { shape, dtype = "float32" }: TensorSpec, tensor: Tensor): Tensor {
+  if (!sameShape(tensor.dims, shape)) {
+    throw new ShapeError(`run: "${name}" was compiled for shape ${show(shape)}, got ${show(tensor.dims)}.`);
   }
   if (tensor.type !== dtype) {
     throw new SdxsError("DTYPE_MISMATCH", `run: "${name}" was compiled for ${dtype}, got ${tensor.type}.`);

@@ -1,4 +1,4 @@
-import type { AdamWOptions } from "../adamw.js";
+import { adamW, type AdamWOptions, type ResolvedAdamWOptions } from "../adamw.js";
 import { InvalidArgumentError, ParameterError, SdxsError } from "../errors.js";
 import { HostTensor, sizeOf } from "../host-tensor.js";
 import type { TensorMap } from "../ops.js";
@@ -58,6 +58,7 @@ const PARTS = ["params", "m", "v", "averaged"] as const;
 export class WasmTrainable<D> implements Trainable<D> {
   readonly params: TensorMap<D>;
   readonly averaged: TensorMap<D> | undefined;
+  private readonly options: ResolvedAdamWOptions;
   private readonly slots: ReadonlyMap<string, Slot>;
   private readonly shapes: ReadonlyMap<string, readonly number[]>;
   private pending: Record<string, Float32Array<ArrayBuffer>> | undefined;
@@ -66,11 +67,12 @@ export class WasmTrainable<D> implements Trainable<D> {
 
   constructor(
     initial: TensorMap<HostTensor>,
-    private readonly options: AdamWOptions,
+    options: AdamWOptions,
     wrap: (tensor: HostTensor) => D,
     private readonly dataOf: (tensor: D) => Float32Array<ArrayBuffer>,
   ) {
     const names = Object.keys(initial);
+    this.options = adamW(options).options;
     const parts = options.emaDecay === undefined ? 3 : 4;
     this.slots = allocate(initial, parts);
     this.shapes = new Map(Object.entries(initial).map(([name, { shape }]) => [name, shape]));
@@ -91,6 +93,10 @@ export class WasmTrainable<D> implements Trainable<D> {
   }
 
   accumulate(gradients: TensorMap<D>): void {
+    const extra = Object.keys(gradients).find((name) => !this.slots.has(name));
+    if (extra !== undefined) {
+      throw new ParameterError("UNEXPECTED_PARAMETER", `accumulate: "${extra}" is not a parameter in training.`);
+    }
     const given: Record<string, Float32Array<ArrayBuffer>> = {};
     const taken = new Set<Float32Array>();
     for (const [name, slot] of this.slots) {
@@ -136,7 +142,7 @@ export class WasmTrainable<D> implements Trainable<D> {
     const gradientNorm = Math.sqrt(squares) / count;
     if (!Number.isFinite(gradientNorm)) return Promise.resolve({ gradientNorm, finite: false });
 
-    const { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0.01, clipNorm, emaDecay } = this.options;
+    const { beta1, beta2, epsilon, weightDecay, clipNorm, emaDecay } = this.options;
     this.completed++;
     const clip = clipNorm === undefined ? 1 : Math.min(1, clipNorm / (gradientNorm + CLIP_EPSILON));
     const keep = 1 - learningRate * weightDecay;
