@@ -14,7 +14,10 @@ export interface AdamWOptions {
   readonly weightDecay?: number;
   /** Clip the gradient to this global L2 norm. Default: no clipping. */
   readonly clipNorm?: number;
-  /** Keep an exponential moving average of the parameters with this decay in [0, 1). Default: none. */
+  /**
+   * Keep an exponential moving average of the parameters with this decay in [0, 1). Default: none.
+   * The average begins at the initial parameters and remembers about 1 / (1 - decay) steps: train for several times as many.
+   */
   readonly emaDecay?: number;
 }
 

@@ -16,8 +16,8 @@ Commands:
 
 Options:
   --autoencoder-steps N   default 1400
-  --teacher-steps N       default 2800
-  --decoder-steps N       default 1500
+  --teacher-steps N       default 3300
+  --decoder-steps N       default 1100
   --seed N                default 1
   --work FOLDER           checkpoints and logs (default recipes/emoji/work); the same command goes on from there
   --output FOLDER         the models (default recipes/emoji/teacher)`;
@@ -27,8 +27,8 @@ await runProgram(async (signal) => {
     allowPositionals: true,
     options: {
       "autoencoder-steps": { type: "string", default: "1400" },
-      "teacher-steps": { type: "string", default: "2800" },
-      "decoder-steps": { type: "string", default: "1500" },
+      "teacher-steps": { type: "string", default: "3300" },
+      "decoder-steps": { type: "string", default: "1100" },
       seed: { type: "string", default: "1" },
       work: { type: "string", default: fileURLToPath(new URL("../work", import.meta.url)) },
       output: { type: "string", default: teacherFolder },

@@ -185,7 +185,8 @@ function graphOps(builder: GraphBuilder): GraphOps {
     add(a, b) {
       if (isScalar(a, 0) && typeof b !== "number") return b;
       if (isScalar(b, 0) && typeof a !== "number") return a;
-      const joined = typeof a === "number" || typeof b === "number" ? undefined : (complement(a, b) ?? complement(b, a));
+      const joined =
+        typeof a === "number" || typeof b === "number" ? undefined : (complement(a, b) ?? complement(b, a));
       // The gradients of two slices of one tensor, each padded to its size: side by side instead of added up.
       return joined ? ops.concat(joined.parts, joined.axis) : addBinary(a, b);
     },

@@ -1,25 +1,25 @@
 ;; AdamW over float32 arrays in this module's memory, four elements at a time.
-;; All byte counts are multiples of 16. Names follow torch.optim.AdamW.
+;; All byte counts are multiples of 32. Names follow torch.optim.AdamW.
 (module
   (import "env" "memory" (memory 1 65536))
 
-  ;; Sum of squares of `bytes` bytes at `x`, added up in float64.
+  ;; Sum of squares of `bytes` bytes at `x`, a multiple of 32, in eight float32 sums: the caller adds pieces up in float64.
   (func (export "sumOfSquares") (param $x i32) (param $bytes i32) (result f64)
-    (local $end i32) (local $low v128) (local $high v128) (local $value v128)
+    (local $end i32) (local $even v128) (local $odd v128) (local $value v128)
     (local.set $end (i32.add (local.get $x) (local.get $bytes)))
     (block $done
       (loop $next
         (br_if $done (i32.ge_u (local.get $x) (local.get $end)))
         (local.set $value (v128.load (local.get $x)))
-        (local.set $low (f64x2.add (local.get $low)
-          (f64x2.mul (f64x2.promote_low_f32x4 (local.get $value)) (f64x2.promote_low_f32x4 (local.get $value)))))
-        (local.set $value (i8x16.shuffle 8 9 10 11 12 13 14 15 0 1 2 3 4 5 6 7 (local.get $value) (local.get $value)))
-        (local.set $high (f64x2.add (local.get $high)
-          (f64x2.mul (f64x2.promote_low_f32x4 (local.get $value)) (f64x2.promote_low_f32x4 (local.get $value)))))
-        (local.set $x (i32.add (local.get $x) (i32.const 16)))
+        (local.set $even (f32x4.add (local.get $even) (f32x4.mul (local.get $value) (local.get $value))))
+        (local.set $value (v128.load offset=16 (local.get $x)))
+        (local.set $odd (f32x4.add (local.get $odd) (f32x4.mul (local.get $value) (local.get $value))))
+        (local.set $x (i32.add (local.get $x) (i32.const 32)))
         (br $next)))
-    (local.set $low (f64x2.add (local.get $low) (local.get $high)))
-    (f64.add (f64x2.extract_lane 0 (local.get $low)) (f64x2.extract_lane 1 (local.get $low))))
+    (local.set $even (f32x4.add (local.get $even) (local.get $odd)))
+    (f64.add
+      (f64.add (f64.promote_f32 (f32x4.extract_lane 0 (local.get $even))) (f64.promote_f32 (f32x4.extract_lane 1 (local.get $even))))
+      (f64.add (f64.promote_f32 (f32x4.extract_lane 2 (local.get $even))) (f64.promote_f32 (f32x4.extract_lane 3 (local.get $even))))))
 
   ;; g = scale * g
   ;; m = beta1 * m + (1 - beta1) * g

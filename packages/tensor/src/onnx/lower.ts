@@ -421,8 +421,7 @@ function weightGradient(l: Lowering, node: Node): string {
   const taps: string[] = [];
   const addTap = (g: string, image: string, pixels: number): void => {
     const operands = [l.reshape(g, [pixels, outChannels]), l.reshape(image, [pixels, inChannels])];
-    const tap = l.part("Gemm", operands, { transA: 1 }); // [outChannels, inChannels]
-    taps.push(l.reshape(tap, [1, outChannels * inChannels]));
+    taps.push(l.part("Gemm", operands, { transA: 1 })); // [outChannels, inChannels]
   };
 
   const [image, g] = [pixelMajor(x, l.value(x)), pixelMajor(gradient, l.value(gradient))];
@@ -452,7 +451,7 @@ function weightGradient(l: Lowering, node: Node): string {
       }
     }
   }
-  const stacked = l.part("Concat", taps, { axis: 0 }); // [area, outChannels * inChannels]
+  const stacked = l.reshape(l.part("Concat", taps, { axis: 0 }), [area, outChannels * inChannels]);
   const identity = l.graph.shared(`identity${area}`, [area, area], () =>
     Float32Array.from({ length: area * area }, (_, i) => (Math.floor(i / area) === i % area ? 1 : 0)),
   );

@@ -31,8 +31,8 @@ const PAGE_BYTES = 65_536;
 const STAGE_BYTES = PAGE_BYTES;
 /** A WebAssembly memory addresses 4 GB: parameters spread over several of this size. */
 const ARENA_BYTES = 2 ** 30;
-/** SIMD vectors of four float32. */
-const ALIGN_BYTES = 16;
+/** The kernels read two SIMD vectors of four float32 at a time. */
+const ALIGN_BYTES = 32;
 /** torch.nn.utils.clip_grad_norm_ adds this to the norm. */
 const CLIP_EPSILON = 1e-6;
 
