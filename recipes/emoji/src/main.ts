@@ -35,7 +35,10 @@ await runProgram(async (signal) => {
       help: { type: "boolean", default: false },
     },
   });
-  if (values.help) return console.log(usage);
+  if (values.help) {
+    console.log(usage);
+    return;
+  }
   if (positionals.join() !== "teacher") {
     throw new InvalidArgumentError(`Expected the command "teacher", got "${positionals.join(" ")}".\n\n${usage}`);
   }

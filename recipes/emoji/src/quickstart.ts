@@ -36,7 +36,10 @@ await runProgram(async (signal) => {
       help: { type: "boolean", default: false },
     },
   });
-  if (values.help) return console.log(usage);
+  if (values.help) {
+    console.log(usage);
+    return;
+  }
   const seed = wholeNumber("--seed", values.seed);
   const output = resolve(values.output);
   // One folder for each seed: a run goes on only where the same one was interrupted.
