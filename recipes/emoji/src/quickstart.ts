@@ -24,7 +24,7 @@ Distils the emoji teacher into a one-step student and shows what both make of te
   --help           this text`;
 
 /** Chosen so that all of it takes about six minutes on two cores. */
-const budget: DistillationBudget = { pairs: 1536, decoderSteps: 300, unetSteps: 250, warmupSteps: 700 };
+const budget: DistillationBudget = { pairs: 1024, decoderSteps: 300, unetSteps: 150, warmupSteps: 600 };
 
 await runProgram(async (signal) => {
   const { values } = parseArgs({
