@@ -30,8 +30,9 @@ export default defineConfig({
           include: ["e2e/*.test.ts"],
           // Packs every package; they must have been built.
           globalSetup: "e2e/pack.ts",
-          testTimeout: 180_000,
-          hookTimeout: 180_000,
+          // They start compilers and npm, which a busy machine slows down tenfold.
+          testTimeout: 600_000,
+          hookTimeout: 600_000,
         },
       },
     ],
