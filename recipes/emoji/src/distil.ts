@@ -65,7 +65,7 @@ export const guidanceScale: number = 2;
 const pairSteps = 6;
 /** Pairs sampled at once; with guidance the network sees twice as many. */
 const pairBatch = 32;
-const decoderBatch = 16;
+const decoderBatch = 8;
 const unetBatch = 16;
 const warmupBatch = 16;
 
