@@ -4,16 +4,22 @@ import type { FusedOps, Operand, Ops, TensorMap } from "../ops.js";
 import type { Attributes, CustomGradient, Node, OpName } from "./node.js";
 import {
   broadcastShapes,
+  concatShape,
   conv2dShape,
   fourSides,
+  gatherShape,
   matmulShape,
   normalizeAxes,
   normalizeAxis,
+  padShape,
   pooledShape,
   reducedShape,
+  resizeShape,
   resolveReshape,
   sameShape,
   show,
+  sliceShape,
+  transposeAxes,
 } from "./shapes.js";
 import { vjp } from "./vjp.js";
 
@@ -247,13 +253,9 @@ function graphOps(builder: GraphBuilder): GraphOps {
       k === 1 ? x : builder.add("avgPool2d", [x], { k }, pooledShape("avgPool2d", x.shape, k), "float32"),
     maxPool2d: (x, k) =>
       k === 1 ? x : builder.add("maxPool2d", [x], { k }, pooledShape("maxPool2d", x.shape, k), "float32"),
-    resizeNearest(x, [height, width]) {
-      const [batch = 0, channels = 0, oldHeight, oldWidth] = x.shape;
-      if (x.shape.length !== 4) throw new ShapeError(`resizeNearest: expected [N, C, H, W], got ${show(x.shape)}.`);
-      if (!(height >= 1 && width >= 1))
-        throw new ShapeError(`resizeNearest: expected sizes of at least 1, got [${height}, ${width}].`);
-      if (oldHeight === height && oldWidth === width) return x;
-      return builder.add("resizeNearest", [x], {}, [batch, channels, height, width], "float32");
+    resizeNearest(x, size) {
+      const shape = resizeShape(x.shape, size);
+      return sameShape(shape, x.shape) ? x : builder.add("resizeNearest", [x], {}, shape, "float32");
     },
 
     reshape(x, requested) {
@@ -264,12 +266,7 @@ function graphOps(builder: GraphBuilder): GraphOps {
       return builder.add("reshape", [x], {}, shape, x.dtype);
     },
     transpose(x, permutation) {
-      const axes = permutation.map((axis) => normalizeAxis("transpose", axis, x.shape.length));
-      if (new Set(axes).size !== x.shape.length || axes.length !== x.shape.length) {
-        throw new ShapeError(
-          `transpose: [${permutation.join(", ")}] is no permutation of the axes of ${show(x.shape)}.`,
-        );
-      }
+      const axes = transposeAxes(x.shape, permutation);
       const shape = axes.map((axis) => x.shape[axis] ?? 0);
       if (axes.every((axis, i) => axis === i)) return x;
       // Where only axes of size 1 move past others, memory stays as it is.
@@ -288,55 +285,27 @@ function graphOps(builder: GraphBuilder): GraphOps {
       const [first] = xs;
       if (!first) throw new InvalidArgumentError("concat: expected at least one tensor, got none.");
       const at = normalizeAxis("concat", axis, first.shape.length);
-      for (const x of xs) {
-        if (x.shape.length !== first.shape.length || x.shape.some((size, i) => i !== at && size !== first.shape[i])) {
-          throw new ShapeError(
-            `concat: shapes differ off axis ${axis}: ${xs.map(({ shape }) => show(shape)).join(", ")}.`,
-          );
-        }
-        if (x.dtype !== first.dtype)
-          throw dtypeError("concat", `tensors of one type, got ${first.dtype} and ${x.dtype}`);
-      }
-      if (xs.length === 1) return first;
-      const total = xs.reduce((sum, x) => sum + (x.shape[at] ?? 0), 0);
-      return builder.add(
-        "concat",
-        xs,
-        { axis: at },
-        first.shape.map((size, i) => (i === at ? total : size)),
-        first.dtype,
+      const shape = concatShape(
+        xs.map((x) => x.shape),
+        at,
       );
+      const other = xs.find(({ dtype }) => dtype !== first.dtype);
+      if (other) throw dtypeError("concat", `tensors of one type, got ${first.dtype} and ${other.dtype}`);
+      return xs.length === 1 ? first : builder.add("concat", xs, { axis: at }, shape, first.dtype);
     },
     slice(x, axis, begin, size) {
       const at = normalizeAxis("slice", axis, x.shape.length);
-      const available = x.shape[at] ?? 0;
-      if (!(begin >= 0 && size >= 0 && begin + size <= available)) {
-        throw new ShapeError(`slice: [${begin}, ${begin + size}) lies outside axis ${axis} of ${show(x.shape)}.`);
-      }
-      if (size === available) return x;
-      return builder.add(
-        "slice",
-        [x],
-        { axis: at, begin },
-        x.shape.map((s, i) => (i === at ? size : s)),
-        x.dtype,
-      );
+      const shape = sliceShape(x.shape, at, begin, size);
+      return sameShape(shape, x.shape) ? x : builder.add("slice", [x], { axis: at, begin }, shape, x.dtype);
     },
     pad(x, widths) {
-      if (widths.length !== x.shape.length || widths.some(([before, after]) => before < 0 || after < 0)) {
-        throw new ShapeError(
-          `pad: expected ${x.shape.length} pairs of widths of at least 0, got ${JSON.stringify(widths)}.`,
-        );
-      }
-      if (widths.every(([before, after]) => before === 0 && after === 0)) return x;
-      const shape = x.shape.map((size, i) => size + (widths[i]?.[0] ?? 0) + (widths[i]?.[1] ?? 0));
-      return builder.add("pad", [x], { widths }, shape, x.dtype);
+      const shape = padShape(x.shape, widths);
+      return sameShape(shape, x.shape) ? x : builder.add("pad", [x], { widths }, shape, x.dtype);
     },
     gather(x, indices, axis) {
       if (indices.dtype !== "int32") throw dtypeError("gather", `int32 indices, got ${indices.dtype}`);
       const at = normalizeAxis("gather", axis, x.shape.length);
-      const shape = [...x.shape.slice(0, at), ...indices.shape, ...x.shape.slice(at + 1)];
-      return builder.add("gather", [x, indices], { axis: at }, shape, x.dtype);
+      return builder.add("gather", [x, indices], { axis: at }, gatherShape(x.shape, indices.shape, at), x.dtype);
     },
     cast: (x, dtype) => (x.dtype === dtype ? x : builder.add("cast", [x], {}, x.shape, dtype)),
 
