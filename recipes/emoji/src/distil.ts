@@ -109,22 +109,22 @@ export async function teacherSampler<D>(
   teacher: Teacher,
   options: { readonly steps: number; readonly batch: number; readonly seed: number | string },
 ) {
-  const [, tokens = 0, features = 0] = (await encodePrompts(backend, teacher, [""])).shape;
-  const unconditional = (await encodePrompts(backend, teacher, [""])).data;
+  const { shape, data } = await encodePrompts(backend, teacher, [""]);
+  const contextShape = shape.slice(1); // [tokens, features]
   const seen = 2 * options.batch;
   const compiled = await backend.compile(noisePredictor(teacher.unet.config), {
     frozen: teacher.unet.params,
     inputs: {
       sample: latentSpec(seen),
       timestep: { shape: [seen] },
-      context: { shape: [seen, tokens, features] },
+      context: { shape: [seen, ...contextShape] },
     },
   });
   const sample = noiseImagePairs({
     seed: options.seed,
     sampleShape: latentSpec(1).shape.slice(1),
     plan: dpmSolver(schedule, { steps: options.steps, prediction: predictionType, spacing: "trailing" }),
-    guidance: { scale: guidanceScale, unconditional: new HostTensor([tokens, features], unconditional) },
+    guidance: { scale: guidanceScale, unconditional: new HostTensor(contextShape, data) },
     async predict(noisy, timestep, context) {
       const timesteps = HostTensor.filled([seen], timestep);
       const { output } = await compiled.run({}, { sample: noisy, timestep: timesteps, context });

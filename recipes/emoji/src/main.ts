@@ -1,4 +1,4 @@
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { InvalidArgumentError } from "@sdxs/tensor";
@@ -54,5 +54,5 @@ await runProgram(async (signal) => {
     signal,
     onProgress: bars.update,
   }).finally(bars.stop);
-  console.log(`The teacher is in ${join(resolve(values.output))}.`);
+  console.log(`The teacher is in ${resolve(values.output)}.`);
 });
