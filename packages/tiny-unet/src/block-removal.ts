@@ -135,10 +135,13 @@ export function planBlockRemoval(teacher: UNetConfig, removal: BlockRemovalPrese
 }
 
 /**
- * The student's copied parameters under their own names. The values themselves are shared, not cloned.
+ * A plan's copied parameters under their new names. The values themselves are shared, not cloned.
  * Throws `ParameterError` (MISSING_PARAMETER) that lists what the teacher lacks.
  */
-export function copyParameters<V>(plan: BlockRemovalPlan, teacher: Readonly<Record<string, V>>): Record<string, V> {
+export function copyParameters<V>(
+  plan: Pick<BlockRemovalPlan, "copies">,
+  teacher: Readonly<Record<string, V>>,
+): Record<string, V> {
   const missing = Object.values(plan.copies).filter((source) => !(source in teacher));
   if (missing.length > 0) {
     throw new ParameterError(

@@ -17,12 +17,9 @@ const teacher = parseUNetConfig({
 });
 const plan = planBlockRemoval(teacher, "sdxs");
 const teacherParams = initialize(unetParameters(teacher), 1);
-const paramsFor = ({ config, ...rest }: BlockRemovalPlan) => ({
+const paramsFor = (plan: BlockRemovalPlan) => ({
   ...prefixed(teacherParams, "teacher."),
-  ...prefixed(
-    { ...initialize(unetParameters(config), 2), ...copyParameters({ config, ...rest }, teacherParams) },
-    "student.",
-  ),
+  ...prefixed({ ...initialize(unetParameters(plan.config), 2), ...copyParameters(plan, teacherParams) }, "student."),
 });
 const inputs = {
   sample: random(3).normal([2, teacher.in_channels, 16, 16]),

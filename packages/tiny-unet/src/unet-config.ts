@@ -10,6 +10,7 @@ import {
   positiveInteger,
 } from "@sdxs/tensor";
 
+const MODEL = "UNet2DConditionModel";
 const DOWN_BLOCK_TYPES = ["CrossAttnDownBlock2D", "DownBlock2D"] as const;
 const UP_BLOCK_TYPES = ["CrossAttnUpBlock2D", "UpBlock2D"] as const;
 const MID_BLOCK_TYPES = ["UNetMidBlock2DCrossAttn", "UNetMidBlock2D", null] as const;
@@ -69,6 +70,19 @@ export interface UNetConfig {
   readonly upcast_attention: boolean;
 }
 
+/** The fields of the encoder half, which a ControlNet shares. */
+export type UNetEncoderConfig = Omit<
+  UNetConfig,
+  | "sample_size"
+  | "out_channels"
+  | "center_input_sample"
+  | "up_block_types"
+  | "reverse_transformer_layers_per_block"
+  | "time_embedding_dim"
+  | "conv_in_kernel"
+  | "conv_out_kernel"
+>;
+
 /**
  * Reads diffusers' config.json of a `UNet2DConditionModel`. Absent fields take diffusers' defaults.
  * Throws `UnsupportedConfigError`, naming the field, its value and what is supported.
@@ -77,8 +91,8 @@ export interface UNetConfig {
  * const config = parseUNetConfig(JSON.parse(await readFile("unet/config.json", "utf8")));
  */
 export function parseUNetConfig(json: unknown): UNetConfig {
-  const read = configReader("UNet2DConditionModel", json);
-  read("_class_name", oneOf(["UNet2DConditionModel"]), "UNet2DConditionModel");
+  const read = configReader(MODEL, json);
+  read("_class_name", oneOf([MODEL]), MODEL);
   read("act_fn", oneOf(["silu", "swish"]), "silu");
   read("attention_type", oneOf(["default"]), "default");
   read("class_embed_type", oneOf([null]), null);
@@ -147,7 +161,7 @@ export function parseUNetConfig(json: unknown): UNetConfig {
     typeof contextFeatures !== "number" &&
     contextFeatures.some((features) => features !== config.cross_attention_dim)
   ) {
-    unsupported("cross_attention_dim", contextFeatures, "the same number on all levels");
+    unsupported(MODEL, "cross_attention_dim", contextFeatures, "the same number on all levels");
   }
   if (config.addition_embed_type === "text_time") {
     read("addition_time_embed_dim", positiveInteger, 1);
@@ -168,96 +182,124 @@ export interface UNetStage {
   readonly resamples: boolean;
 }
 
-export interface UNetStages {
+export interface UNetEncoderStages {
   /** Highest resolution first. */
   readonly down: readonly UNetStage[];
   /** The lowest resolution's; its transformer blocks, 0 without attention. undefined: no mid stage. */
   readonly mid: { readonly channels: number; readonly heads: number; readonly transformerLayers: number } | undefined;
+}
+
+export interface UNetStages extends UNetEncoderStages {
   /** Lowest resolution first. */
   readonly up: readonly UNetStage[];
 }
 
 /** Resolves a configuration's per-level fields. Throws `UnsupportedConfigError` where their lengths do not agree. */
 export function unetStages(config: UNetConfig): UNetStages {
+  const levels = resolveLevels(config, MODEL);
+  const { up_block_types: types, reverse_transformer_layers_per_block: reversed } = config;
+  if (types.length !== levels.length) unsupported(MODEL, "up_block_types", types, onePerLevel("stages", levels.length));
+  if (reversed === null && levels.some(({ depth }) => typeof depth !== "number")) {
+    const supported = "a list, where transformer_layers_per_block is nested";
+    unsupported(MODEL, "reverse_transformer_layers_per_block", null, supported);
+  }
+  if (reversed !== null && reversed.length !== levels.length) {
+    unsupported(MODEL, "reverse_transformer_layers_per_block", reversed, onePerLevel("values", levels.length));
+  }
+  const up = [...levels].reverse().map((level, index) => {
+    const attends = types[index] === "CrossAttnUpBlock2D";
+    const [field, depth] =
+      reversed === null
+        ? (["transformer_layers_per_block", level.depth] as const)
+        : (["reverse_transformer_layers_per_block", at(reversed, index)] as const);
+    const transformerLayers = layerDepths(MODEL, field, attends ? depth : 0, level.layers + 1);
+    return stage(level, transformerLayers, index < levels.length - 1);
+  });
+  return { ...unetEncoderStages(config), up };
+}
+
+/** The stages of an encoder alone. Errors begin with `model`, the class that the configuration is of. */
+export function unetEncoderStages(config: UNetEncoderConfig, model: string = MODEL): UNetEncoderStages {
+  const levels = resolveLevels(config, model);
+  const field = "transformer_layers_per_block";
+  const down = levels.map((level, index) => {
+    const attends = config.down_block_types[index] === "CrossAttnDownBlock2D";
+    const transformerLayers = layerDepths(model, field, attends ? level.depth : 0, level.layers);
+    return stage(level, transformerLayers, index < levels.length - 1);
+  });
+  if (config.mid_block_type === null) return { down, mid: undefined };
+  const { channels, heads, depth } = at(levels, levels.length - 1);
+  const attends = config.mid_block_type === "UNetMidBlock2DCrossAttn";
+  const [transformerLayers = 0] = layerDepths(model, field, attends ? depth : 0, 1);
+  return { down, mid: { channels, heads, transformerLayers } };
+}
+
+/** The fields of one level, highest resolution first. */
+interface Level {
+  readonly channels: number;
+  readonly heads: number;
+  readonly onlyCrossAttention: boolean;
+  /** Residual blocks of the down stage. */
+  readonly layers: number;
+  /** Transformer blocks behind each residual block: one number for all, or a list. */
+  readonly depth: number | readonly number[];
+}
+
+function resolveLevels(config: UNetEncoderConfig, model: string): Level[] {
   const channels = config.block_out_channels;
-  const levels = channels.length;
   const perLevel = <V>(field: keyof UNetConfig, value: PerLevel<V>): readonly V[] => {
     if (!isList(value)) return channels.map(() => value);
-    if (value.length !== levels)
-      unsupported(field, value, `one value, or ${levels}, one per level of block_out_channels`);
-    return value;
+    if (value.length === channels.length) return value;
+    return unsupported(model, field, value, `one value, or ${onePerLevel("values", channels.length)}`);
   };
-  for (const field of ["down_block_types", "up_block_types"] as const) {
-    if (config[field].length !== levels)
-      unsupported(field, config[field], `${levels} stages, one per level of block_out_channels`);
+  const { down_block_types: types } = config;
+  if (types.length !== channels.length) {
+    unsupported(model, "down_block_types", types, onePerLevel("stages", channels.length));
   }
   const heads = perLevel("attention_head_dim", config.attention_head_dim);
   const layers = perLevel("layers_per_block", config.layers_per_block);
   const onlyCross = perLevel("only_cross_attention", config.only_cross_attention);
-  const downDepths = perLevel("transformer_layers_per_block", config.transformer_layers_per_block);
-  if (config.reverse_transformer_layers_per_block === null && downDepths.some((depth) => typeof depth !== "number")) {
-    unsupported("reverse_transformer_layers_per_block", null, "a list, where transformer_layers_per_block is nested");
+  const depths = perLevel("transformer_layers_per_block", config.transformer_layers_per_block);
+  if (at(channels, 0) % 2 !== 0) {
+    unsupported(model, "block_out_channels", channels, "an even number of channels on the first level");
   }
-  const upDepthField =
-    config.reverse_transformer_layers_per_block === null
-      ? "transformer_layers_per_block"
-      : "reverse_transformer_layers_per_block";
-  const upDepths = perLevel(upDepthField, config.reverse_transformer_layers_per_block ?? [...downDepths].reverse());
-  channels.forEach((count, level) => {
+  return channels.map((count, level) => {
     if (count % at(heads, level) !== 0) {
-      unsupported(
-        "attention_head_dim",
-        config.attention_head_dim,
-        `numbers of heads that divide the channels ${count}`,
-      );
+      const supported = `numbers of heads that divide the channels ${count}`;
+      unsupported(model, "attention_head_dim", config.attention_head_dim, supported);
     }
     if (count % config.norm_num_groups !== 0) {
-      unsupported("norm_num_groups", config.norm_num_groups, `a number that divides the channels ${count}`);
+      unsupported(model, "norm_num_groups", config.norm_num_groups, `a number that divides the channels ${count}`);
     }
+    return {
+      channels: count,
+      heads: at(heads, level),
+      onlyCrossAttention: at(onlyCross, level),
+      layers: at(layers, level),
+      depth: at(depths, level),
+    };
   });
-  if (at(channels, 0) % 2 !== 0)
-    unsupported("block_out_channels", channels, "an even number of channels on the first level");
-
-  const depthsOf = (field: keyof UNetConfig, depth: number | readonly number[], blocks: number): number[] =>
-    Array.from({ length: blocks }, (_, index) => {
-      const count = typeof depth === "object" ? depth[index] : depth;
-      return count ?? unsupported(field, config[field], `a number for each of a level's ${blocks} residual blocks`);
-    });
-  const noAttention = (blocks: number): number[] => Array.from({ length: blocks }, () => 0);
-  const stage = (level: number, transformerLayers: readonly number[], resamples: boolean): UNetStage => ({
-    channels: at(channels, level),
-    heads: at(heads, level),
-    onlyCrossAttention: at(onlyCross, level),
-    transformerLayers,
-    resamples,
-  });
-
-  const down = channels.map((_, level) => {
-    const blocks = at(layers, level);
-    const attends = config.down_block_types[level] === "CrossAttnDownBlock2D";
-    const depths = attends
-      ? depthsOf("transformer_layers_per_block", at(downDepths, level), blocks)
-      : noAttention(blocks);
-    return stage(level, depths, level < levels - 1);
-  });
-  const up = channels.map((_, index) => {
-    const level = levels - 1 - index;
-    const blocks = at(layers, level) + 1;
-    const attends = config.up_block_types[index] === "CrossAttnUpBlock2D";
-    const depths = attends ? depthsOf(upDepthField, at(upDepths, index), blocks) : noAttention(blocks);
-    return stage(level, depths, index < levels - 1);
-  });
-  const [midDepth = 1] = depthsOf("transformer_layers_per_block", at(downDepths, levels - 1), 1);
-  const mid =
-    config.mid_block_type === null
-      ? undefined
-      : {
-          channels: at(channels, levels - 1),
-          heads: at(heads, levels - 1),
-          transformerLayers: config.mid_block_type === "UNetMidBlock2DCrossAttn" ? midDepth : 0,
-        };
-  return { down, mid, up };
 }
+
+function stage(level: Level, transformerLayers: readonly number[], resamples: boolean): UNetStage {
+  const { channels, heads, onlyCrossAttention } = level;
+  return { channels, heads, onlyCrossAttention, transformerLayers, resamples };
+}
+
+/** The number of transformer blocks behind each of a level's residual blocks. */
+function layerDepths(
+  model: string,
+  field: keyof UNetConfig,
+  depth: number | readonly number[],
+  layers: number,
+): number[] {
+  return Array.from({ length: layers }, (_, index) => {
+    const count = typeof depth === "number" ? depth : depth[index];
+    return count ?? unsupported(model, field, depth, `a number for each of a level's ${layers} residual blocks`);
+  });
+}
+
+const onePerLevel = (what: string, levels: number): string => `${levels} ${what}, one per level of block_out_channels`;
 
 /** Array.isArray does not narrow read-only arrays. */
 function isList<V>(value: PerLevel<V>): value is readonly V[] {
@@ -269,9 +311,9 @@ function at<V>(values: readonly V[], index: number): V {
   return values[index] as V;
 }
 
-function unsupported(field: keyof UNetConfig, value: unknown, supported: string): never {
+function unsupported(model: string, field: keyof UNetConfig, value: unknown, supported: string): never {
   throw new UnsupportedConfigError(
-    `UNet2DConditionModel: "${field}" is ${JSON.stringify(value)}; supported: ${supported}. ` +
+    `${model}: "${field}" is ${JSON.stringify(value)}; supported: ${supported}. ` +
       `Use a model of a supported configuration.`,
   );
 }

@@ -14,7 +14,14 @@ import {
   type Scope,
   type Shape,
 } from "@sdxs/tensor";
-import { unetStages, type UNetConfig, type UNetStage } from "./unet-config.js";
+import {
+  unetEncoderStages,
+  unetStages,
+  type UNetConfig,
+  type UNetEncoderConfig,
+  type UNetEncoderStages,
+  type UNetStage,
+} from "./unet-config.js";
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Blocks
@@ -48,16 +55,20 @@ function embeddingMlp<T>(ops: Ops<T>, p: Scope<T>, x: T, features: number): T {
 }
 
 /** What all blocks of one call share. */
-interface Conditioning<T> {
-  readonly config: UNetConfig;
-  /** SiLU of the timestep's embedding: each residual block projects the same. [batch or 1, features] */
+export interface UNetConditioning<T> {
+  readonly config: UNetEncoderConfig;
+  /** [batch or 1, features] */
+  readonly timeEmbedding: T;
+  /** Of text_time; [batch, features]. */
+  readonly addEmbedding: T | undefined;
+  /** SiLU of the embeddings' sum: each residual block projects the same. [batch or 1, features] */
   readonly activatedEmbedding: T;
   /** Text embeddings [batch, tokens, cross_attention_dim]. */
   readonly context: T;
 }
 
 /** ResnetBlock2D. x [batch, in, height, width] gives [batch, channels, height, width]. */
-function residualBlock<T>(ops: Ops<T>, p: Scope<T>, x: T, channels: number, conditioning: Conditioning<T>): T {
+function residualBlock<T>(ops: Ops<T>, p: Scope<T>, x: T, channels: number, conditioning: UNetConditioning<T>): T {
   const { config, activatedEmbedding } = conditioning;
   const normalized = (name: string, h: T): T =>
     silu(ops, groupNormLayer(ops, p.at(name), h, config.norm_num_groups, config.norm_eps));
@@ -121,7 +132,7 @@ function imageTransformer<T>(
   x: T,
   depth: number,
   options: AttentionOptions,
-  { config, context }: Conditioning<T>,
+  { config, context }: UNetConditioning<T>,
 ): T {
   const [, channels = 1, height = 1, width = 1] = ops.shape(x);
   const toTokens = (image: T): T => ops.transpose(ops.reshape(image, [-1, channels, height * width]), [0, 2, 1]); // [batch, pixels, channels]
@@ -148,7 +159,7 @@ function stageLayer<T>(
   x: T,
   stage: UNetStage,
   index: number,
-  conditioning: Conditioning<T>,
+  conditioning: UNetConditioning<T>,
 ): T {
   const h = residualBlock(ops, p.at(`resnets.${index}`), x, stage.channels, conditioning);
   const depth = stage.transformerLayers[index] ?? 0;
@@ -156,7 +167,7 @@ function stageLayer<T>(
 }
 
 /** DownBlock2D or CrossAttnDownBlock2D: the outputs of its layers and, last, of its downsampler. */
-function downStage<T>(ops: Ops<T>, p: Scope<T>, x: T, stage: UNetStage, conditioning: Conditioning<T>): T[] {
+function downStage<T>(ops: Ops<T>, p: Scope<T>, x: T, stage: UNetStage, conditioning: UNetConditioning<T>): T[] {
   const residuals: T[] = [];
   let h = x;
   for (const index of stage.transformerLayers.keys()) {
@@ -172,8 +183,8 @@ function midStage<T>(
   ops: Ops<T>,
   p: Scope<T>,
   x: T,
-  stage: { readonly channels: number; readonly heads: number; readonly transformerLayers: number },
-  conditioning: Conditioning<T>,
+  stage: NonNullable<UNetEncoderStages["mid"]>,
+  conditioning: UNetConditioning<T>,
 ): T {
   const h = residualBlock(ops, p.at("resnets.0"), x, stage.channels, conditioning);
   if (stage.transformerLayers === 0) return h;
@@ -183,7 +194,14 @@ function midStage<T>(
 }
 
 /** UpBlock2D or CrossAttnUpBlock2D. Takes its skip connections from the end of `skips`. */
-function upStage<T>(ops: Ops<T>, p: Scope<T>, x: T, stage: UNetStage, skips: T[], conditioning: Conditioning<T>): T {
+function upStage<T>(
+  ops: Ops<T>,
+  p: Scope<T>,
+  x: T,
+  stage: UNetStage,
+  skips: T[],
+  conditioning: UNetConditioning<T>,
+): T {
   let h = x;
   for (const index of stage.transformerLayers.keys()) {
     const skip = skips.pop() as T; // every down layer left one: see unetStages
@@ -213,14 +231,20 @@ export interface UNetInputs<T> {
     /** Original height and width, crop top and left, target height and width: [batch, 6], pixels. */
     readonly timeIds: T;
   };
-  /** A ControlNet's outputs, already scaled. */
-  readonly controlResiduals?: {
-    /** One for `convIn` and for each of `downResiduals`, in that order, of their shapes. */
-    readonly down: readonly T[];
-    /** Joins the lowest resolution's result, mid stage or not. */
-    readonly mid: T;
-  };
+  /** What `controlNet` of `@sdxs/controlnet` gives. */
+  readonly controlResiduals?: ControlResiduals<T>;
 }
+
+/** A ControlNet's outputs, already scaled. Their shapes are those of what they are added to, or [batch, channels, 1, 1]. */
+export interface ControlResiduals<T> {
+  /** One for `convIn` and for each of `downResiduals`, in that order. */
+  readonly down: readonly T[];
+  /** Joins the lowest resolution's result, mid stage or not. */
+  readonly mid: T;
+}
+
+/** What the encoder half needs. */
+export type UNetEncoderInputs<T> = Omit<UNetInputs<T>, "controlResiduals">;
 
 /** Feature maps of the U-Net's encoder half, for feature matching and distillation. */
 export interface UNetEncoderFeatures<T> {
@@ -246,6 +270,59 @@ export interface UNetFeatures<T> extends UNetEncoderFeatures<T> {
 }
 
 /**
+ * Embeds the timestep, and SDXL's added conditions where the configuration has them, into `features` numbers.
+ * The first part of `unet`, for networks made of its blocks: its inputs must have passed `checkUNetInputs`.
+ */
+export function unetConditioning<T>(
+  ops: Ops<T>,
+  p: Scope<T>,
+  config: UNetEncoderConfig,
+  inputs: UNetEncoderInputs<T>,
+  features: number,
+): UNetConditioning<T> {
+  const sinusoids = { cosineFirst: config.flip_sin_to_cos, frequencyShift: config.freq_shift };
+  const timestep = ops.cast(inputs.timestep, "float32");
+  const timeFeatures = sinusoidalEmbedding(ops, timestep, config.block_out_channels[0] ?? 1, sinusoids);
+  const timeEmbedding = embeddingMlp(ops, p.at("time_embedding"), timeFeatures, features);
+  let addEmbedding: T | undefined;
+  if (config.addition_embed_type === "text_time" && inputs.addedConditions) {
+    const { textEmbeds, timeIds } = inputs.addedConditions;
+    const perSize = config.addition_time_embed_dim ?? 1;
+    const sizes = sinusoidalEmbedding(ops, ops.cast(timeIds, "float32"), perSize, sinusoids); // [batch * 6, perSize]
+    const sizeFeatures = ops.reshape(sizes, [-1, sizeAt(ops, timeIds, 1) * perSize]); // [batch, 6 * perSize]
+    const added = ops.concat([textEmbeds, sizeFeatures], 1);
+    addEmbedding = embeddingMlp(ops, p.at("add_embedding"), added, features);
+  }
+  const embedding = addEmbedding === undefined ? timeEmbedding : ops.add(timeEmbedding, addEmbedding);
+  const activatedEmbedding = silu(ops, embedding);
+  return { config, timeEmbedding, addEmbedding, activatedEmbedding, context: inputs.encoderHiddenStates };
+}
+
+/**
+ * The down stages and the mid stage of `unet` on x [batch, channels of the first level, height, width], for networks
+ * made of its blocks.
+ */
+export function unetEncoderBlocks<T>(
+  ops: Ops<T>,
+  p: Scope<T>,
+  x: T,
+  conditioning: UNetConditioning<T>,
+): Pick<UNetEncoderFeatures<T>, "downBlocks" | "downResiduals" | "midBlock"> {
+  const stages = unetEncoderStages(conditioning.config);
+  const downBlocks: T[] = [];
+  const downResiduals: T[][] = [];
+  let h = x;
+  for (const [index, stage] of stages.down.entries()) {
+    const residuals = downStage(ops, p.at(`down_blocks.${index}`), h, stage, conditioning);
+    h = residuals.at(-1) ?? h;
+    downBlocks.push(h);
+    downResiduals.push(residuals);
+  }
+  const midBlock = stages.mid && midStage(ops, p.at("mid_block"), h, stages.mid, conditioning);
+  return { downBlocks, downResiduals, midBlock };
+}
+
+/**
  * The encoder half of diffusers' `UNet2DConditionModel`: embeddings, down stages and mid stage.
  * As a feature extractor it needs none of the up stages' parameters.
  *
@@ -256,7 +333,7 @@ export function unetEncoder<T>(
   ops: Ops<T>,
   p: Scope<T>,
   config: UNetConfig,
-  inputs: Omit<UNetInputs<T>, "controlResiduals">,
+  inputs: UNetEncoderInputs<T>,
 ): UNetEncoderFeatures<T> {
   return encode(ops, p, config, inputs).features;
 }
@@ -265,45 +342,21 @@ interface Encoded<T> {
   readonly features: UNetEncoderFeatures<T>;
   /** The last result at the lowest resolution, which the up stages begin with. */
   readonly lowest: T;
-  readonly conditioning: Conditioning<T>;
+  readonly conditioning: UNetConditioning<T>;
 }
 
 function encode<T>(ops: Ops<T>, p: Scope<T>, config: UNetConfig, inputs: UNetInputs<T>): Encoded<T> {
-  checkInputs(ops, config, inputs);
-  const stages = unetStages(config);
+  checkUNetInputs("unet", ops, config, inputs);
   const firstChannels = config.block_out_channels[0] ?? 1;
-  const embeddingFeatures = config.time_embedding_dim ?? 4 * firstChannels;
-
-  const sinusoids = { cosineFirst: config.flip_sin_to_cos, frequencyShift: config.freq_shift };
-  const timestep = ops.cast(inputs.timestep, "float32");
-  const timeFeatures = sinusoidalEmbedding(ops, timestep, firstChannels, sinusoids);
-  const timeEmbedding = embeddingMlp(ops, p.at("time_embedding"), timeFeatures, embeddingFeatures);
-  let addEmbedding: T | undefined;
-  if (config.addition_embed_type === "text_time" && inputs.addedConditions) {
-    const { textEmbeds, timeIds } = inputs.addedConditions;
-    const perSize = config.addition_time_embed_dim ?? 1;
-    const sizes = sinusoidalEmbedding(ops, ops.cast(timeIds, "float32"), perSize, sinusoids); // [batch * 6, perSize]
-    const sizeFeatures = ops.reshape(sizes, [-1, sizeAt(ops, timeIds, 1) * perSize]); // [batch, 6 * perSize]
-    const added = ops.concat([textEmbeds, sizeFeatures], 1);
-    addEmbedding = embeddingMlp(ops, p.at("add_embedding"), added, embeddingFeatures);
-  }
-  const embedding = addEmbedding === undefined ? timeEmbedding : ops.add(timeEmbedding, addEmbedding);
-  const conditioning = { config, activatedEmbedding: silu(ops, embedding), context: inputs.encoderHiddenStates };
+  const conditioning = unetConditioning(ops, p, config, inputs, config.time_embedding_dim ?? 4 * firstChannels);
 
   const sample = config.center_input_sample ? ops.sub(ops.mul(inputs.sample, 2), 1) : inputs.sample;
   const convIn = convLayer(ops, p.at("conv_in"), sample, firstChannels, { kernel: config.conv_in_kernel });
-  const downBlocks: T[] = [];
-  const downResiduals: T[][] = [];
-  let h = convIn;
-  for (const [index, stage] of stages.down.entries()) {
-    const residuals = downStage(ops, p.at(`down_blocks.${index}`), h, stage, conditioning);
-    h = residuals.at(-1) ?? h;
-    downBlocks.push(h);
-    downResiduals.push(residuals);
-  }
-  const midBlock = stages.mid && midStage(ops, p.at("mid_block"), h, stages.mid, conditioning);
-  const features = { timeEmbedding, addEmbedding, convIn, downBlocks, downResiduals, midBlock };
-  return { features, lowest: midBlock ?? h, conditioning };
+  const blocks = unetEncoderBlocks(ops, p, convIn, conditioning);
+
+  const { timeEmbedding, addEmbedding } = conditioning;
+  const lowest = blocks.midBlock ?? blocks.downBlocks.at(-1) ?? convIn;
+  return { features: { timeEmbedding, addEmbedding, convIn, ...blocks }, lowest, conditioning };
 }
 
 /**
@@ -385,8 +438,8 @@ export function unetEncoderParameters(config: UNetConfig): Record<string, Parame
   );
 }
 
-/** The smallest inputs that halve evenly on every level. */
-function unetInputSpecs(config: UNetConfig) {
+/** The smallest inputs that halve evenly on every level, to declare parameters with. */
+export function unetInputSpecs(config: UNetEncoderConfig) {
   const side = 2 ** (config.block_out_channels.length - 1);
   const sizes = 6; // SDXL's time ids, see UNetInputs
   const textFeatures =
@@ -400,16 +453,23 @@ function unetInputSpecs(config: UNetConfig) {
   };
 }
 
-function unetInputs<T>(
-  config: UNetConfig,
-  inputs: Readonly<Record<"sample" | "timestep" | "encoderHiddenStates" | "textEmbeds" | "timeIds", T>>,
-): UNetInputs<T> {
+/** Inputs under the names of `unetInputSpecs`, as `unet` takes them. */
+export function unetInputs<T>(
+  config: UNetEncoderConfig,
+  inputs: Readonly<Record<keyof ReturnType<typeof unetInputSpecs>, T>>,
+): UNetEncoderInputs<T> {
   const { sample, timestep, encoderHiddenStates, textEmbeds, timeIds } = inputs;
   if (config.addition_embed_type === null) return { sample, timestep, encoderHiddenStates };
   return { sample, timestep, encoderHiddenStates, addedConditions: { textEmbeds, timeIds } };
 }
 
-function checkInputs<T>(ops: Ops<T>, config: UNetConfig, inputs: UNetInputs<T>): void {
+/** Throws where inputs do not fit the configuration or each other; `caller` begins the message. */
+export function checkUNetInputs<T>(
+  caller: string,
+  ops: Ops<T>,
+  config: UNetEncoderConfig,
+  inputs: UNetEncoderInputs<T>,
+): void {
   const batch = sizeAt(ops, inputs.sample, 0);
   const expectShape = (
     name: string,
@@ -419,7 +479,7 @@ function checkInputs<T>(ops: Ops<T>, config: UNetConfig, inputs: UNetInputs<T>):
   ): void => {
     const shape = ops.shape(tensor);
     if (shape.length === expected.length && fits(shape)) return;
-    throw new ShapeError(`unet: ${name} must be [${expected.join(", ")}], got [${shape.join(", ")}].`);
+    throw new ShapeError(`${caller}: ${name} must be [${expected.join(", ")}], got [${shape.join(", ")}].`);
   };
   expectShape("sample", inputs.sample, ["batch", config.in_channels, "height", "width"], ([, channels]) => {
     return channels === config.in_channels;
@@ -431,7 +491,7 @@ function checkInputs<T>(ops: Ops<T>, config: UNetConfig, inputs: UNetInputs<T>):
   });
   if ((config.addition_embed_type === "text_time") !== (inputs.addedConditions !== undefined)) {
     throw new InvalidArgumentError(
-      `unet: addition_embed_type is ${JSON.stringify(config.addition_embed_type)}, so addedConditions (textEmbeds, timeIds) ` +
+      `${caller}: addition_embed_type is ${JSON.stringify(config.addition_embed_type)}, so addedConditions (textEmbeds, timeIds) ` +
         `must${inputs.addedConditions ? " not" : ""} be given.`,
     );
   }
