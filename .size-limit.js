@@ -10,6 +10,7 @@ const ceilings = {
   losses: "8 kB",
   "tiny-vae": "5 kB",
   "tiny-unet": "9 kB",
+  lora: "7 kB",
   "one-step-trainer": "4 kB",
   runtime: "5 kB",
 };
