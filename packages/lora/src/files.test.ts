@@ -312,7 +312,7 @@ describe("readLora", () => {
       "unet.a.to_k.lora.up.weight matches no layer of unet",
       "unet.a.to_q.bias is no part of a LoRA of unet",
       "lora_unet_a_to_q.lora_up.weight repeats a.to_q.lora_B.weight of unet",
-      "lora_unet_a_to_q.alpha must be one number, has shape [1, 2]",
+      "lora_unet_a_to_q.alpha must be one finite number, has shape [1, 2]",
       "unet: a.to_q has lora_A [1, 5] and lora_B [3, 1], its weight [3, 2]",
       "unet: b.to_out.0 lacks lora_B (up)",
     ];

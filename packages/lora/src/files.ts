@@ -152,11 +152,11 @@ export function readLora<C extends LoraComponent>(file: LoraFile, models: LoraMo
     const { layer, part } = entry;
     const key = `${layer}.${part}.weight`;
     if (part === "alpha") {
-      if (tensor.data.length === 1) alphas[layer] = tensor.item();
+      if (tensor.data.length === 1 && Number.isFinite(tensor.item())) alphas[layer] = tensor.item();
       else
         problems.push({
           code: "SHAPE_MISMATCH",
-          text: `${name} must be one number, has shape [${tensor.shape.join(", ")}]`,
+          text: `${name} must be one finite number, has shape [${tensor.shape.join(", ")}]`,
         });
     } else if (Object.hasOwn(params, key)) {
       problems.push({ code: "UNEXPECTED_PARAMETER", text: `${name} repeats ${key} of ${component}` });

@@ -24,7 +24,7 @@ export interface Lora<V> {
    * [rank, in, k, k]) and "LAYER.lora_B.weight" (up, [out, rank] or [out, rank, 1, 1]). Ranks may differ.
    */
   readonly params: Readonly<Record<string, V>>;
-  /** alpha by layer. A layer that stands here not has alpha = rank, so that B A is added as it is. */
+  /** alpha by layer. For a layer not listed it is the rank: B A is added as it is. */
   readonly alphas: Readonly<Record<string, number>>;
 }
 
@@ -116,20 +116,21 @@ export function loraParameters(
 /**
  * The network's parameters with adapters added: W + sum of weight (alpha / rank) B A for each adapted layer; all others
  * are the given tensors. A pure function, differentiable by W, A, B and a weight given as tensor, so it stands in the
- * program that trains, or that runs with weights to be changed:
- *
- *     const adapted = applyLora(ops, network, [{ params: select(params, "lora."), alphas: lora.alphas }]);
- *     unet(ops, scope(ops, adapted), config, inputs);
+ * program that trains, or that runs with weights to be changed.
  *
  * Cost, in multiply-adds, for a layer of I inputs (times k k) and O outputs at N positions, where the layer itself takes
  * N I O: the sum takes r I O, so 1 / 900 of the forward pass of SDXS-512 at rank 4 and the default targets. In training, the
  * gradients of A and B come from that of W, which takes N I O more: a step on a frozen network grows by 5 % with the
  * default targets (12 % in SDXL) and by 51 % with all layers, as much as training these layers in full. What a LoRA saves
- * is their optimiser state. Running, merge instead: see `mergeLora`.
+ * is their optimiser state. To run with fixed weights, merge instead: see `mergeLora`.
  *
  * @param params The network's parameters.
  * @param adapters Added in this order; several may adapt the same layer.
  * @throws ParameterError that lists every entry of an adapter which does not fit the network.
+ *
+ * @example
+ * const adapted = applyLora(ops, network, [{ params: select(params, "lora."), alphas: lora.alphas }]);
+ * const { sample } = unet(ops, scope(ops, adapted), config, inputs);
  */
 export function applyLora<T>(
   ops: Ops<T>,
