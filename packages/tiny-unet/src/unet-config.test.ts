@@ -76,6 +76,15 @@ describe("parseUNetConfig", () => {
     }
   });
 
+  it("refuses text_time without the numbers of its features", () => {
+    expect(() => parseUNetConfig({ addition_embed_type: "text_time", addition_time_embed_dim: 256 })).toThrow(
+      expect.objectContaining({
+        code: "UNSUPPORTED_CONFIG",
+        message: expect.stringContaining('"projection_class_embeddings_input_dim" is null'),
+      }),
+    );
+  });
+
   it("refuses what is no object", () => {
     expect(() => parseUNetConfig("unet")).toThrow(expect.objectContaining({ code: "UNSUPPORTED_CONFIG" }));
   });

@@ -8,6 +8,7 @@ import {
   nullable,
   oneOf,
   positiveInteger,
+  type FieldType,
 } from "@sdxs/tensor";
 
 const MODEL = "UNet2DConditionModel";
@@ -115,6 +116,9 @@ export function parseUNetConfig(json: unknown): UNetConfig {
 
   const contextFeatures = read("cross_attention_dim", either(positiveInteger, listOf(positiveInteger)), 1280);
   const depth = either(positiveInteger, listOf(positiveInteger));
+  const addedEmbedding = read("addition_embed_type", oneOf(["text_time", null]), null);
+  const addedFeatures: FieldType<number | null> =
+    addedEmbedding === "text_time" ? positiveInteger : nullable(positiveInteger);
   const config: UNetConfig = {
     sample_size: read("sample_size", nullable(either(positiveInteger, listOf(positiveInteger))), null),
     in_channels: read("in_channels", positiveInteger, 4),
@@ -145,13 +149,9 @@ export function parseUNetConfig(json: unknown): UNetConfig {
     reverse_transformer_layers_per_block: read("reverse_transformer_layers_per_block", nullable(listOf(depth)), null),
     attention_head_dim: read("attention_head_dim", either(positiveInteger, listOf(positiveInteger)), 8),
     use_linear_projection: read("use_linear_projection", flag, false),
-    addition_embed_type: read("addition_embed_type", oneOf(["text_time", null]), null),
-    addition_time_embed_dim: read("addition_time_embed_dim", nullable(positiveInteger), null),
-    projection_class_embeddings_input_dim: read(
-      "projection_class_embeddings_input_dim",
-      nullable(positiveInteger),
-      null,
-    ),
+    addition_embed_type: addedEmbedding,
+    addition_time_embed_dim: read("addition_time_embed_dim", addedFeatures, null),
+    projection_class_embeddings_input_dim: read("projection_class_embeddings_input_dim", addedFeatures, null),
     time_embedding_dim: read("time_embedding_dim", nullable(positiveInteger), null),
     conv_in_kernel: read("conv_in_kernel", oneOf([1, 3, 5, 7]), 3),
     conv_out_kernel: read("conv_out_kernel", oneOf([1, 3, 5, 7]), 3),
@@ -162,10 +162,6 @@ export function parseUNetConfig(json: unknown): UNetConfig {
     contextFeatures.some((features) => features !== config.cross_attention_dim)
   ) {
     unsupported(MODEL, "cross_attention_dim", contextFeatures, "the same number on all levels");
-  }
-  if (config.addition_embed_type === "text_time") {
-    read("addition_time_embed_dim", positiveInteger, 1);
-    read("projection_class_embeddings_input_dim", positiveInteger, 1);
   }
   unetStages(config);
   return config;
