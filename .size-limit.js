@@ -11,6 +11,7 @@ const ceilings = {
   "tiny-vae": "5 kB",
   "tiny-unet": "9 kB",
   lora: "7 kB",
+  controlnet: "5 kB",
   "one-step-trainer": "4 kB",
   runtime: "5 kB",
 };

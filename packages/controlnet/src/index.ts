@@ -1,0 +1,10 @@
+export { parseControlNetConfig, type ControlNetConfig } from "./controlnet-config.js";
+export {
+  combineResiduals,
+  conditionalHalfOnly,
+  controlNet,
+  controlNetParameters,
+  type ControlNetInputs,
+  type ControlNetOptions,
+} from "./controlnet.js";
+export { controlNetFromUNet, type ControlNetFromUNetOptions, type ControlNetPlan } from "./from-unet.js";
