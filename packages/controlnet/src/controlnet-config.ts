@@ -20,7 +20,7 @@ const MID_BLOCK_TYPES = ["UNetMidBlock2DCrossAttn", "UNetMidBlock2D"] as const;
  * default alone.
  */
 export interface ControlNetConfig extends UNetEncoderConfig {
-  /** UNetMidBlock2D: one residual block, as for SDXS. Unlike a U-Net, a ControlNet is not without. */
+  /** UNetMidBlock2D: one residual block, as for SDXS. A ControlNet always has a mid stage, even if its U-Net has none. */
   readonly mid_block_type: (typeof MID_BLOCK_TYPES)[number];
   readonly layers_per_block: number;
   /** Channels of the condition: 3 for an image. */
