@@ -42,10 +42,14 @@ export interface CompiledProgram<D, In extends string = string, Out extends stri
    * Runs the program. Host tensors are uploaded; results stay on the device until downloaded or disposed.
    * Throws `SdxsError` with code SHAPE_MISMATCH or DTYPE_MISMATCH where a tensor does not fit the spec, and with
    * MISSING_PARAMETER or INVALID_ARGUMENT where a parameter or an input is missing.
+   *
+   * `space` names tensors that outputs may be written into, as `Trainable.gradientSpace`: a backend that can returns
+   * views of their memory instead of new tensors.
    */
   run(
     params: TensorMap<D | HostTensor>,
     inputs: Readonly<Record<In, D | HostTensor>>,
+    space?: TensorMap<D>,
   ): Promise<Readonly<Record<Out, D>>>;
   dispose(): Promise<void>;
 }
@@ -76,6 +80,11 @@ export interface Trainable<D> {
   /** Number of completed `step`s. */
   readonly steps: number;
   /**
+   * Where the next gradients may be written, one tensor per parameter: `accumulate` then copies nothing. Undefined
+   * while it holds accumulated ones, and always where device tensors cannot be written to.
+   */
+  readonly gradientSpace: TensorMap<D> | undefined;
+  /**
    * Adds gradients (one per parameter, same names). Takes ownership of the tensors.
    * Throws `SdxsError` with code MISSING_PARAMETER, UNEXPECTED_PARAMETER or SHAPE_MISMATCH where they do not fit.
    */
@@ -85,6 +94,8 @@ export interface Trainable<D> {
    * A gradient that is not finite leaves everything unchanged, is reported by `finite: false`, and is dropped.
    */
   step(options: { readonly learningRate: number }): Promise<StepReport>;
+  /** Forgets what was accumulated since the last step. */
+  discard(): void;
   /** A copy of everything that the next step depends on, under "params.", "m.", "v.", "averaged." and "steps". */
   state(): Promise<TensorMap<HostTensor>>;
   /** Restores what `state` gave; the next step is then the same, bit for bit. */

@@ -3,6 +3,7 @@ import {
   InvalidArgumentError,
   SdxsError,
   mapTensors,
+  prefixed,
   select,
   withGradients,
   type AdamWOptions,
@@ -115,7 +116,7 @@ class BackendGradientTask<D, In extends string> implements GradientTask {
     const learningRate = this.options.learningRate(step);
     const metrics = await this.accumulate(step, signal);
     const lossIsFinite = Number.isFinite(metrics["loss"]);
-    if (!lossIsFinite) await this.discardGradients();
+    if (!lossIsFinite) this.trainable.discard();
     const report = lossIsFinite ? await this.trainable.step({ learningRate }) : { finite: false, gradientNorm: NaN };
     if (report.finite) this.consecutiveSkips = 0;
     else await this.skip(step, lossIsFinite);
@@ -168,7 +169,7 @@ class BackendGradientTask<D, In extends string> implements GradientTask {
           means[name] = (means[name] ?? 0) + value / this.microBatches;
         }
       } catch (error) {
-        if (index > 0) await this.discardGradients();
+        this.trainable.discard();
         throw error;
       }
     }
@@ -178,7 +179,8 @@ class BackendGradientTask<D, In extends string> implements GradientTask {
   /** Scalar outputs, and gradients by parameter name on the device, of one micro-batch. */
   private async run(step: number, microBatch: number) {
     const inputs = await this.options.batch(step, microBatch);
-    const outputs = await this.compiled.run(this.trainable.params, inputs);
+    const { params, gradientSpace = {} } = this.trainable;
+    const outputs = await this.compiled.run(params, inputs, prefixed(gradientSpace, "grad."));
     const gradients = select(outputs, "grad.");
     const others = Object.entries(outputs).filter(([name]) => !name.startsWith("grad."));
     const scalars = mapTensors(await this.download(Object.fromEntries(others)), (scalar) => scalar.item());
@@ -212,13 +214,6 @@ class BackendGradientTask<D, In extends string> implements GradientTask {
       if (names.length > 0) return names.map((name) => `grad.${name}`);
     }
     return ["the sum of the gradients' squares"]; // each is finite: together they exceed float32
-  }
-
-  /** Forgets accumulated gradients: `Trainable.step` drops them together with one that is not finite. */
-  private async discardGradients(): Promise<void> {
-    const { backend, params } = this.options;
-    this.trainable.accumulate(mapTensors(params, ({ shape }) => backend.upload(HostTensor.filled(shape, NaN))));
-    await this.trainable.step({ learningRate: 0 });
   }
 
   private async download(tensors: TensorMap<D>): Promise<TensorMap<HostTensor>> {

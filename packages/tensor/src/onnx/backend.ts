@@ -144,12 +144,11 @@ async function compile<In extends string, Out extends string>(
   });
   const compileMs = performance.now() - begin;
   const specs: Readonly<Record<string, TensorSpec>> = { ...spec.params, ...spec.inputs };
-  const fetches = [...new Set(Object.values(outputs).map(({ value }) => value))];
   let disposed = false;
 
   return {
     compileMs,
-    async run(params, given) {
+    async run(params, given, space = {}) {
       if (disposed) throw new SdxsError("DISPOSED", "run: this compiled program was disposed. Compile it again.");
       const feeds: Record<string, Tensor> = {};
       for (const name of inputs) {
@@ -164,6 +163,11 @@ async function compile<In extends string, Out extends string>(
         }
         // Not instanceof: a HostTensor may come from the other of the package's ESM and CJS copies.
         feeds[name] = checked(name, expected, "dims" in tensor ? tensor : upload(tensor));
+      }
+      // What an output may be written into; null lets the runtime allocate.
+      const fetches: Record<string, Tensor | null> = {};
+      for (const [name, { value, rawShape }] of Object.entries(outputs)) {
+        fetches[value] ??= space[name]?.reshape(rawShape) ?? null;
       }
       const results = await session.run(feeds, fetches).catch((cause: unknown) => {
         throw new SdxsError("BACKEND_FAILURE", `onnxruntime failed to run the program: ${String(cause)}`, { cause });

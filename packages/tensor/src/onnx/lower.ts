@@ -6,8 +6,10 @@ import { ELEMENT_TYPE, OnnxGraph, type AttributeValue } from "./model.js";
 export interface LoweredOutput {
   /** The ONNX value that holds the output. */
   readonly value: string;
-  /** Its shape as the program sees it; the ONNX value may have another one of as many elements. */
+  /** Its shape as the program sees it. */
   readonly shape: Shape;
+  /** The ONNX value's shape, of as many elements. */
+  readonly rawShape: Shape;
 }
 
 export interface LoweredGraph {
@@ -39,7 +41,7 @@ export function lower(outputs: Readonly<Record<string, Node>>, named = false): L
       const shape = lowering.graph.integers(node.shape);
       lowering.graph.node("Reshape", [lowering.value(node), shape], {}, [true], false, name);
       lowering.graph.output(name, node.dtype, node.shape);
-      lowered[name] = { value: name, shape: node.shape };
+      lowered[name] = { value: name, shape: node.shape, rawShape: node.shape };
       continue;
     }
     // A Reshape before a graph output would cost a copy: the caller relabels instead.
@@ -48,10 +50,10 @@ export function lower(outputs: Readonly<Record<string, Node>>, named = false): L
     const value = isComputed
       ? lowering.value(source)
       : (lowering.graph.node("Identity", [lowering.value(source)])[0] ?? "");
-    if (!declared.has(value))
-      lowering.graph.output(value, source.dtype, lowering.rawShapes.get(source) ?? source.shape);
+    const rawShape = lowering.rawShapes.get(source) ?? source.shape;
+    if (!declared.has(value)) lowering.graph.output(value, source.dtype, rawShape);
     declared.add(value);
-    lowered[name] = { value, shape: node.shape };
+    lowered[name] = { value, shape: node.shape, rawShape };
   }
   return { graph: lowering.graph, inputs, outputs: lowered };
 }

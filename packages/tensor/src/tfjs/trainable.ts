@@ -56,6 +56,8 @@ export function tfjsTrainable(
     get steps() {
       return steps;
     },
+    gradientSpace: undefined,
+    discard: drop,
 
     accumulate(gradients) {
       requireLive();
