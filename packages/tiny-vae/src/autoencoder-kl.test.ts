@@ -10,12 +10,17 @@ import {
 } from "@sdxs/tensor/testing";
 import {
   autoencoderKlParameters,
+  autoencoderKlPresets,
   decodeKl,
-  encodeKl,
+  fromDiffusionLatents,
+  fromFormerKlNames,
   klDecoderParameters,
+  klMoments,
   parseAutoencoderKlConfig,
+  posteriorFromMoments,
   posteriorKl,
   samplePosterior,
+  toDiffusionLatents,
   type AutoencoderKlConfig,
 } from "./index.js";
 
@@ -29,6 +34,32 @@ describe("published AutoencoderKL at full size", () => {
     expect(listShapes(autoencoderKlParameters(parseAutoencoderKlConfig(config)))).toEqual(
       Object.fromEntries(parameters),
     );
+    // SDXL's differs by its scaling factor alone: https://huggingface.co/stabilityai/sdxl-vae, config.json.
+    expect(autoencoderKlPresets.sd).toEqual(parseAutoencoderKlConfig(config));
+    expect(autoencoderKlPresets.sdxl).toEqual(
+      parseAutoencoderKlConfig({ ...(config as object), scaling_factor: 0.13025 }),
+    );
+  });
+});
+
+describe("fromFormerKlNames", () => {
+  it("renames the attention's projections of the VAEs of SD 1, and nothing else", async () => {
+    const file = new URL("../fixtures/full-models/autoencoder_kl.json.gz", import.meta.url);
+    const present = Object.fromEntries((await readModelListing(file)).parameters);
+    // The names in https://huggingface.co/stabilityai/sd-vae-ft-mse, diffusion_pytorch_model.safetensors.
+    const former = Object.fromEntries(
+      Object.entries(present).map(([name, shape]) => [
+        name
+          .replace(".to_q.", ".query.")
+          .replace(".to_k.", ".key.")
+          .replace(".to_v.", ".value.")
+          .replace(".to_out.0.", ".proj_attn."),
+        shape,
+      ]),
+    );
+    expect(former).toHaveProperty(["decoder.mid_block.attentions.0.proj_attn.bias"]);
+    expect(fromFormerKlNames(former)).toEqual(present);
+    expect(fromFormerKlNames(present)).toEqual(present);
   });
 });
 
@@ -57,9 +88,12 @@ const compute =
     { image, latents, noise }: Readonly<Record<"image" | "latents" | "noise", T>>,
   ) => {
     const p = scope(ops, params);
-    const posterior = encodeKl(ops, p, config, image);
+    const moments = klMoments(ops, p, config, image);
+    const posterior = posteriorFromMoments(ops, moments);
     return {
+      moments,
       mean: posterior.mean,
+      mode: posterior.mean,
       logvar: posterior.logVariance,
       sample: samplePosterior(ops, posterior, noise),
       kl: posteriorKl(ops, posterior),
@@ -121,6 +155,24 @@ describe.each(testBackends)("AutoencoderKL on $name", (backend) => {
       );
       expect([...results.logvar.data]).toEqual([expected, expected, expected, expected]);
     }
+  });
+
+  it("shifts and scales latents for the diffusion model, and back", async () => {
+    // SD 3's: https://huggingface.co/stabilityai/stable-diffusion-3-medium-diffusers, vae/config.json.
+    const sd3 = parseAutoencoderKlConfig({ scaling_factor: 1.5305, shift_factor: 0.0609 });
+    const program = <T>(ops: Ops<T>, _: TensorMap<T>, { latents }: Readonly<Record<"latents", T>>) => {
+      const scaled = toDiffusionLatents(ops, sd3, latents);
+      return {
+        scaled,
+        back: fromDiffusionLatents(ops, sd3, scaled),
+        unshifted: toDiffusionLatents(ops, sdxl, latents),
+      };
+    };
+    const { sdxl } = autoencoderKlPresets;
+    const { scaled, back, unshifted } = await run(program, {}, { latents: HostTensor.from([2], [1, -2]) });
+    expectOutput("scaled", scaled, HostTensor.from([2], [(1 - 0.0609) * 1.5305, (-2 - 0.0609) * 1.5305]));
+    expectOutput("back", back, HostTensor.from([2], [1, -2]));
+    expectOutput("unshifted", unshifted, HostTensor.from([2], [0.13025, -0.2605]));
   });
 
   it("works without attention and without the 1x1 convolutions around the latents", async () => {

@@ -42,6 +42,28 @@ export interface AutoencoderKlConfig {
   readonly shift_factor: number | null;
 }
 
+const stableDiffusion: AutoencoderKlConfig = {
+  in_channels: 3,
+  out_channels: 3,
+  latent_channels: 4,
+  block_out_channels: [128, 256, 512, 512],
+  layers_per_block: 2,
+  norm_num_groups: 32,
+  mid_block_add_attention: true,
+  use_quant_conv: true,
+  use_post_quant_conv: true,
+  scaling_factor: 0.18215,
+  shift_factor: null,
+};
+
+/** Published large autoencoders. */
+export const autoencoderKlPresets = {
+  /** Of SD 1 and SD 2: https://huggingface.co/stabilityai/sd-vae-ft-mse, config.json; the scaling factor is diffusers' default. */
+  sd: stableDiffusion,
+  /** Of SDXL: https://huggingface.co/stabilityai/sdxl-vae, config.json. */
+  sdxl: { ...stableDiffusion, scaling_factor: 0.13025 },
+} as const satisfies Record<string, AutoencoderKlConfig>;
+
 /**
  * Reads diffusers' config.json of an `AutoencoderKL`. Absent fields take diffusers' defaults.
  * Throws `UnsupportedConfigError`, naming the field, its value and what is supported.
@@ -145,13 +167,18 @@ export interface Posterior<T> {
 
 /**
  * Images [batch, in_channels, height, width] in [-1, 1] to the posterior over latents, smaller by f = 2 ** (levels - 1).
- * The latents of a diffusion model are (latents - shift_factor) * scaling_factor. Parameters lie under "encoder" and "quant_conv".
+ * The posterior's mode is its mean. Parameters lie under "encoder" and "quant_conv".
  *
  * @example
- * const latents = ops.mul(encodeKl(ops, scope(ops, params), config, images).mean, config.scaling_factor);
+ * const latents = toDiffusionLatents(ops, config, encodeKl(ops, scope(ops, params), config, images).mean);
  */
 export function encodeKl<T>(ops: Ops<T>, p: Scope<T>, config: AutoencoderKlConfig, images: T): Posterior<T> {
-  expectChannels(ops, "encodeKl: images", images, config.in_channels);
+  return posteriorFromMoments(ops, klMoments(ops, p, config, images));
+}
+
+/** The posterior of `encodeKl` as one tensor [batch, 2 * latent_channels, height / f, width / f], as tiles blend it. */
+export function klMoments<T>(ops: Ops<T>, p: Scope<T>, config: AutoencoderKlConfig, images: T): T {
+  expectChannels(ops, "klMoments: images", images, config.in_channels);
   const encoder = p.at("encoder");
   const levels = config.block_out_channels;
   let h = convLayer(ops, encoder.at("conv_in"), images, levels[0] ?? 1);
@@ -166,13 +193,17 @@ export function encodeKl<T>(ops: Ops<T>, p: Scope<T>, config: AutoencoderKlConfi
     }
   }
   h = midStage(ops, encoder.at("mid_block"), h, config);
-  let moments = outputLayers(ops, encoder, h, 2 * config.latent_channels, config);
-  if (config.use_quant_conv) {
-    moments = convLayer(ops, p.at("quant_conv"), moments, 2 * config.latent_channels, { kernel: 1 });
-  }
-  const logVariance = ops.slice(moments, 1, config.latent_channels, config.latent_channels);
+  const moments = outputLayers(ops, encoder, h, 2 * config.latent_channels, config);
+  if (!config.use_quant_conv) return moments;
+  return convLayer(ops, p.at("quant_conv"), moments, 2 * config.latent_channels, { kernel: 1 });
+}
+
+/** Moments [batch, 2 * latent_channels, height, width]: the means, then the logarithms of the variances. */
+export function posteriorFromMoments<T>(ops: Ops<T>, moments: T): Posterior<T> {
+  const channels = (ops.shape(moments)[1] ?? 2) / 2;
+  const logVariance = ops.slice(moments, 1, channels, channels);
   return {
-    mean: ops.slice(moments, 1, 0, config.latent_channels),
+    mean: ops.slice(moments, 1, 0, channels),
     logVariance: ops.minimum(ops.maximum(logVariance, -30), 20), // diffusers' DiagonalGaussianDistribution
   };
 }
@@ -182,7 +213,7 @@ export function encodeKl<T>(ops: Ops<T>, p: Scope<T>, config: AutoencoderKlConfi
  * width * f] around [-1, 1], not clipped. Parameters lie under "decoder" and "post_quant_conv".
  *
  * @example
- * const images = decodeKl(ops, scope(ops, params), config, ops.mul(latents, 1 / config.scaling_factor));
+ * const images = decodeKl(ops, scope(ops, params), config, fromDiffusionLatents(ops, config, latents));
  */
 export function decodeKl<T>(ops: Ops<T>, p: Scope<T>, config: AutoencoderKlConfig, latents: T): T {
   expectChannels(ops, "decodeKl: latents", latents, config.latent_channels);
@@ -205,6 +236,18 @@ export function decodeKl<T>(ops: Ops<T>, p: Scope<T>, config: AutoencoderKlConfi
     }
   }
   return outputLayers(ops, decoder, h, config.out_channels, config);
+}
+
+type LatentScale = Pick<AutoencoderKlConfig, "scaling_factor"> & Partial<Pick<AutoencoderKlConfig, "shift_factor">>;
+
+/** An autoencoder's latents to those that its diffusion model works on, (latents - shift_factor) * scaling_factor. Any shape. */
+export function toDiffusionLatents<T>(ops: Ops<T>, config: LatentScale, latents: T): T {
+  return ops.mul(ops.sub(latents, config.shift_factor ?? 0), config.scaling_factor);
+}
+
+/** The inverse of `toDiffusionLatents`: what a decoder takes. Any shape. */
+export function fromDiffusionLatents<T>(ops: Ops<T>, config: LatentScale, latents: T): T {
+  return ops.add(ops.mul(latents, 1 / config.scaling_factor), config.shift_factor ?? 0);
 }
 
 /** mean + standard deviation * noise, with standard normal noise of the mean's shape. */
@@ -240,6 +283,26 @@ export function klDecoderParameters(config: AutoencoderKlConfig): Record<string,
 /** Those of the whole autoencoder, as in a diffusers checkpoint. */
 export function autoencoderKlParameters(config: AutoencoderKlConfig): Record<string, ParameterSpec> {
   return { ...klEncoderParameters(config), ...klDecoderParameters(config) };
+}
+
+/** Former and present names of the attention's projections in diffusers. */
+const attentionNames = { query: "to_q", key: "to_k", value: "to_v", proj_attn: "to_out.0" } as const;
+
+/**
+ * Weights with the attention's projections under their present names. SD 1's VAEs are stored under the former ones, as
+ * "encoder.mid_block.attentions.0.query.weight", and diffusers renames them when it loads them. Other names stay as they are.
+ *
+ * @example
+ * const { tensors } = await readSafetensorsFile("vae/diffusion_pytorch_model.safetensors");
+ * const weights = fromFormerKlNames(tensors);
+ */
+export function fromFormerKlNames<V>(weights: Readonly<Record<string, V>>): Record<string, V> {
+  const renamed = (name: string): string =>
+    name.replace(
+      /(?<=\.attentions\.\d+\.)(query|key|value|proj_attn)(?=\.)/,
+      (former) => attentionNames[former as keyof typeof attentionNames],
+    );
+  return Object.fromEntries(Object.entries(weights).map(([name, value]) => [renamed(name), value]));
 }
 
 function expectChannels<T>(ops: Ops<T>, what: string, x: T, channels: number): void {

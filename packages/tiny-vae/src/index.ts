@@ -11,13 +11,19 @@ export {
 } from "./autoencoder-tiny.js";
 export {
   autoencoderKlParameters,
+  autoencoderKlPresets,
   decodeKl,
   encodeKl,
+  fromDiffusionLatents,
+  fromFormerKlNames,
   klDecoderParameters,
   klEncoderParameters,
+  klMoments,
   parseAutoencoderKlConfig,
+  posteriorFromMoments,
   posteriorKl,
   samplePosterior,
+  toDiffusionLatents,
   type AutoencoderKlConfig,
   type Posterior,
 } from "./autoencoder-kl.js";
