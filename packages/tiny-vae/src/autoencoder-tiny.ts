@@ -5,6 +5,8 @@ import {
   convLayer,
   declareParameters,
   finiteNumber,
+  flag,
+  groupNormLayer,
   listOf,
   oneOf,
   positiveInteger,
@@ -41,7 +43,42 @@ export interface AutoencoderTinyConfig {
   readonly latent_shift: number;
   /** Latents of the diffusion model are the encoder's times this. 1: TAESD's already have unit scale. */
   readonly scaling_factor: number;
+  /**
+   * A branch with a group norm over the whole image in each block of the lowest resolution, as in TAEF2. TAESD's name of
+   * it: diffusers' `AutoencoderTiny` has no such field, so the published TAEF2 comes without a config.json.
+   */
+  readonly use_midblock_gn: boolean;
 }
+
+/** TAESD's, which is also all of diffusers' defaults: https://huggingface.co/madebyollin/taesd, config.json. */
+const taesd: AutoencoderTinyConfig = {
+  in_channels: 3,
+  out_channels: 3,
+  latent_channels: 4,
+  encoder_block_out_channels: [64, 64, 64, 64],
+  decoder_block_out_channels: [64, 64, 64, 64],
+  num_encoder_blocks: [1, 3, 3, 3],
+  num_decoder_blocks: [3, 3, 3, 1],
+  upsampling_scaling_factor: 2,
+  latent_magnitude: 3,
+  latent_shift: 0.5,
+  scaling_factor: 1,
+  use_midblock_gn: false,
+};
+
+/** Published tiny autoencoders. Latent channels and the group norm are as in https://github.com/madebyollin/taesd, taesd.py. */
+export const autoencoderTinyPresets = {
+  /** For SD 1 and SD 2. */
+  taesd,
+  /** For SDXL: TAESD's architecture with other weights. */
+  taesdxl: taesd,
+  /** For SD 3. */
+  taesd3: { ...taesd, latent_channels: 16 },
+  /** For FLUX.1. */
+  taef1: { ...taesd, latent_channels: 16 },
+  /** For FLUX.2. */
+  taef2: { ...taesd, latent_channels: 32, use_midblock_gn: true },
+} as const satisfies Record<string, AutoencoderTinyConfig>;
 
 /**
  * Reads diffusers' config.json of an `AutoencoderTiny`. Absent fields take diffusers' defaults.
@@ -53,17 +90,26 @@ export function parseAutoencoderTinyConfig(json: unknown): AutoencoderTinyConfig
   read("act_fn", oneOf(["relu"]), "relu");
   read("upsample_fn", oneOf(["nearest"]), "nearest");
   const config: AutoencoderTinyConfig = {
-    in_channels: read("in_channels", positiveInteger, 3),
-    out_channels: read("out_channels", positiveInteger, 3),
-    latent_channels: read("latent_channels", positiveInteger, 4),
-    encoder_block_out_channels: read("encoder_block_out_channels", listOf(positiveInteger), [64, 64, 64, 64]),
-    decoder_block_out_channels: read("decoder_block_out_channels", listOf(positiveInteger), [64, 64, 64, 64]),
-    num_encoder_blocks: read("num_encoder_blocks", listOf(positiveInteger), [1, 3, 3, 3]),
-    num_decoder_blocks: read("num_decoder_blocks", listOf(positiveInteger), [3, 3, 3, 1]),
-    upsampling_scaling_factor: read("upsampling_scaling_factor", positiveInteger, 2),
-    latent_magnitude: read("latent_magnitude", finiteNumber, 3),
-    latent_shift: read("latent_shift", finiteNumber, 0.5),
-    scaling_factor: read("scaling_factor", finiteNumber, 1),
+    in_channels: read("in_channels", positiveInteger, taesd.in_channels),
+    out_channels: read("out_channels", positiveInteger, taesd.out_channels),
+    latent_channels: read("latent_channels", positiveInteger, taesd.latent_channels),
+    encoder_block_out_channels: read(
+      "encoder_block_out_channels",
+      listOf(positiveInteger),
+      taesd.encoder_block_out_channels,
+    ),
+    decoder_block_out_channels: read(
+      "decoder_block_out_channels",
+      listOf(positiveInteger),
+      taesd.decoder_block_out_channels,
+    ),
+    num_encoder_blocks: read("num_encoder_blocks", listOf(positiveInteger), taesd.num_encoder_blocks),
+    num_decoder_blocks: read("num_decoder_blocks", listOf(positiveInteger), taesd.num_decoder_blocks),
+    upsampling_scaling_factor: read("upsampling_scaling_factor", positiveInteger, taesd.upsampling_scaling_factor),
+    latent_magnitude: read("latent_magnitude", finiteNumber, taesd.latent_magnitude),
+    latent_shift: read("latent_shift", finiteNumber, taesd.latent_shift),
+    scaling_factor: read("scaling_factor", finiteNumber, taesd.scaling_factor),
+    use_midblock_gn: read("use_midblock_gn", flag, taesd.use_midblock_gn),
   };
   for (const half of ["encoder", "decoder"] as const) {
     const channels = config[`${half}_block_out_channels`];
@@ -78,8 +124,21 @@ export function parseAutoencoderTinyConfig(json: unknown): AutoencoderTinyConfig
   return config;
 }
 
+/** TAESD's taesd.py: the branch has 4 times the block's channels, normalised in 4 groups. The epsilon is PyTorch's default. */
+const NORM_BRANCH = { expansion: 4, groups: 4, epsilon: 1e-5 };
+
+/** TAEF2's branch, around a residual: the only part that sees the whole image. x [batch, channels, height, width] keeps its shape. */
+function normBranch<T>(ops: Ops<T>, p: Scope<T>, x: T): T {
+  const [, channels = 1] = ops.shape(x);
+  const { expansion, groups, epsilon } = NORM_BRANCH;
+  const wide = convLayer(ops, p.at(0), x, expansion * channels, { kernel: 1, bias: false });
+  const normalized = ops.relu(groupNormLayer(ops, p.at(1), wide, groups, epsilon));
+  return ops.add(x, convLayer(ops, p.at(3), normalized, channels, { kernel: 1, bias: false }));
+}
+
 /** AutoencoderTinyBlock: three convolutions around a residual. x [batch, in, height, width] gives [batch, channels, ...]. */
-function tinyBlock<T>(ops: Ops<T>, p: Scope<T>, x: T, channels: number): T {
+function tinyBlock<T>(ops: Ops<T>, p: Scope<T>, input: T, channels: number, withNorm: boolean): T {
+  const x = withNorm ? normBranch(ops, p.at("pool"), input) : input;
   let h = ops.relu(convLayer(ops, p.at("conv.0"), x, channels));
   h = ops.relu(convLayer(ops, p.at("conv.2"), h, channels));
   h = convLayer(ops, p.at("conv.4"), h, channels);
@@ -101,11 +160,13 @@ export function encodeTiny<T>(ops: Ops<T>, p: Scope<T>, config: AutoencoderTinyC
   const layers = p.at("encoder.layers");
   let layer = 0;
   let h = ops.mul(ops.add(images, 1), 0.5); // TAESD was trained on [0, 1]
-  for (const [stage, channels] of config.encoder_block_out_channels.entries()) {
+  const stages = config.encoder_block_out_channels;
+  for (const [stage, channels] of stages.entries()) {
+    const withNorm = config.use_midblock_gn && stage === stages.length - 1;
     const options = stage === 0 ? {} : { stride: 2, bias: false };
     h = convLayer(ops, layers.at(layer++), h, channels, options);
     for (let block = 0; block < (config.num_encoder_blocks[stage] ?? 0); block++) {
-      h = tinyBlock(ops, layers.at(layer++), h, channels);
+      h = tinyBlock(ops, layers.at(layer++), h, channels, withNorm);
     }
   }
   return convLayer(ops, layers.at(layer), h, config.latent_channels);
@@ -128,8 +189,9 @@ export function decodeTiny<T>(ops: Ops<T>, p: Scope<T>, config: AutoencoderTinyC
   const bounded = ops.mul(ops.tanh(ops.mul(latents, 1 / 3)), 3); // 3: fixed in TAESD
   let h = ops.relu(convLayer(ops, layers.at(0), bounded, stages[0] ?? 1));
   for (const [stage, channels] of stages.entries()) {
+    const withNorm = config.use_midblock_gn && stage === 0;
     for (let block = 0; block < (config.num_decoder_blocks[stage] ?? 0); block++) {
-      h = tinyBlock(ops, layers.at(layer++), h, channels);
+      h = tinyBlock(ops, layers.at(layer++), h, channels, withNorm);
     }
     const next = stages[stage + 1];
     if (next === undefined) {
@@ -154,6 +216,34 @@ export function scaleLatents<T>(ops: Ops<T>, config: AutoencoderTinyConfig, late
 /** The inverse of `scaleLatents`, within its range. */
 export function unscaleLatents<T>(ops: Ops<T>, config: AutoencoderTinyConfig, scaled: T): T {
   return ops.mul(ops.sub(scaled, config.latent_shift), 2 * config.latent_magnitude);
+}
+
+/**
+ * How many image pixels to each side a latent of `encodeTiny` depends on: 145 for TAESD. Infinity where a group norm sees
+ * the whole image. Tiles whose margin is at least that (and a multiple of f) give the exact latents: see `computeInTiles`.
+ */
+export function tinyEncoderReach(config: AutoencoderTinyConfig): number {
+  if (config.use_midblock_gn) return Infinity;
+  let reach = 1; // the last convolution, in latents; each 3x3 convolution adds one pixel of its own resolution
+  for (const [stage, blocks] of [...config.num_encoder_blocks.entries()].reverse()) {
+    reach += 3 * blocks;
+    reach = stage === 0 ? reach + 1 : 2 * reach + 1; // stride 2: twice as many pixels
+  }
+  return reach;
+}
+
+/**
+ * How many latents to each side a pixel of `decodeTiny` depends on: 19 for TAESD. Infinity where a group norm sees the
+ * whole image. Tiles whose margin is at least that give the exact image: see `computeInTiles`.
+ */
+export function tinyDecoderReach(config: AutoencoderTinyConfig): number {
+  if (config.use_midblock_gn) return Infinity;
+  let reach = 1; // the last convolution, in pixels
+  for (const [stage, blocks] of [...config.num_decoder_blocks.entries()].reverse()) {
+    reach += 3 * blocks + 1; // and the convolution before the blocks
+    if (stage > 0) reach = Math.ceil(reach / config.upsampling_scaling_factor);
+  }
+  return reach;
 }
 
 /** Names, shapes and initialisations of the encoder's parameters; nothing is computed. */

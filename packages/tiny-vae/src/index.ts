@@ -1,14 +1,18 @@
 export {
   autoencoderTinyParameters,
+  autoencoderTinyPresets,
   decodeTiny,
   encodeTiny,
   parseAutoencoderTinyConfig,
   scaleLatents,
   tinyDecoderParameters,
+  tinyDecoderReach,
   tinyEncoderParameters,
+  tinyEncoderReach,
   unscaleLatents,
   type AutoencoderTinyConfig,
 } from "./autoencoder-tiny.js";
+export { fromTaesdNames, toTaesdNames, type TaesdFiles } from "./taesd-names.js";
 export {
   autoencoderKlParameters,
   autoencoderKlPresets,
