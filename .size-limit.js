@@ -8,7 +8,7 @@ const ceilings = {
   training: "8 kB",
   // The promise to those who install the losses alone.
   losses: "8 kB",
-  "tiny-vae": "5 kB",
+  "tiny-vae": "7 kB",
   "tiny-unet": "9 kB",
   lora: "7 kB",
   controlnet: "5 kB",

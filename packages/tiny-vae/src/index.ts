@@ -31,4 +31,5 @@ export {
   type AutoencoderKlConfig,
   type Posterior,
 } from "./autoencoder-kl.js";
+export { computeInTiles, type TilingOptions } from "./tiling.js";
 export { tinyDecoderDistillation, type TinyDecoderDistillationOptions } from "./distillation.js";
