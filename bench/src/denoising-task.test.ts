@@ -1,8 +1,7 @@
 import { readFileSync } from "node:fs";
-import { sizeOf } from "@sdxs/tensor";
+import { countArithmetic, sizeOf } from "@sdxs/tensor";
 import { parseUNetConfig, unetParameters } from "@sdxs/tiny-unet";
 import { describe, expect, it } from "vitest";
-import { arithmetic } from "./arithmetic.js";
 import { CASES, selectCases } from "./cases.js";
 import { denoisingTask, learningInputs, randomInputs } from "./denoising-task.js";
 
@@ -41,8 +40,8 @@ describe("denoisingTask", () => {
 
   it("needs three forward passes per step, except where a layer's input is data and needs no gradient", () => {
     const specs = unetParameters(config);
-    const forward = arithmetic(task.predict, specs, task.inputs).multiplyAdds;
-    const step = arithmetic(task.learn(Object.keys(specs)), specs, learningInputs(config, task)).multiplyAdds;
+    const forward = countArithmetic(task.predict, specs, task.inputs).multiplyAdds;
+    const step = countArithmetic(task.learn(Object.keys(specs)), specs, learningInputs(config, task)).multiplyAdds;
     const firstConvolution = 2 * (8 * 16) * 64 * (4 * 3 * 3);
     const firstTimeLayer = 2 * 64 * 256;
     // Keys and values of 77 text tokens in one transformer per layer: one down and two up at 128 and at 256 channels.

@@ -3,9 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { InvalidArgumentError, SdxsError, sizeOf } from "@sdxs/tensor";
+import { InvalidArgumentError, SdxsError, countArithmetic, sizeOf } from "@sdxs/tensor";
 import { parseUNetConfig, unetParameters } from "@sdxs/tiny-unet";
-import { adamWBytes, arithmetic } from "./arithmetic.js";
+import { adamWBytes } from "./adamw-bytes.js";
 import { withBackend, type BackendName } from "./backends.js";
 import { CASES, selectCases, type BenchmarkCase } from "./cases.js";
 import { denoisingTask, learningInputs } from "./denoising-task.js";
@@ -104,14 +104,14 @@ async function floorOf(benchmark: BenchmarkCase, comparisons: readonly Compariso
   const [height = 1, width = 1] = benchmark.size.split("x").map(Number);
   const task = denoisingTask(config, { batch: benchmark.batch, height, width });
   const specs = unetParameters(config);
-  const step = arithmetic(task.learn(Object.keys(specs)), specs, learningInputs(config, task));
+  const step = countArithmetic(task.learn(Object.keys(specs)), specs, learningInputs(config, task));
   const parameters = Object.values(specs).reduce((total, { shape }) => total + sizeOf(shape), 0);
   const own = comparisons.filter(({ title }) => title === benchmark.title);
   const stepMedian = (reports: readonly StepTimes[]): number => median(reports.map(({ stepMs }) => stepMs));
   return {
     title: benchmark.title,
     parameters,
-    forwardMultiplyAdds: arithmetic(task.predict, specs, task.inputs).multiplyAdds,
+    forwardMultiplyAdds: countArithmetic(task.predict, specs, task.inputs).multiplyAdds,
     stepMultiplyAdds: step.multiplyAdds,
     stepBytes: step.bytes + adamWBytes(parameters),
     stepMs: {

@@ -99,3 +99,4 @@ export {
   type FieldType,
 } from "./model-config.js";
 export { withGradients } from "./gradients.js";
+export { countArithmetic, type Arithmetic } from "./arithmetic.js";
