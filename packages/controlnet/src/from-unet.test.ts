@@ -35,7 +35,7 @@ describe("controlNetFromUNet", () => {
   });
 
   it("gives a U-Net without a mid stage one residual block there, as SDXS's sketch ControlNet has", () => {
-    const student = planBlockRemoval(unetConfig, "sdxs").config;
+    const student = planBlockRemoval(unetConfig, "sdxs-512").config;
     const { config, copies, initialized } = controlNetFromUNet(student);
     expect(config.mid_block_type).toBe("UNetMidBlock2D");
     expect(initialized).toContain("mid_block.resnets.0.conv1.weight");

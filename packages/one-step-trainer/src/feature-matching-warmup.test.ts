@@ -155,7 +155,7 @@ describe.each(testBackends)("feature-matching warm-up on $name", (backend) => {
       cross_attention_dim: 8,
       layers_per_block: 1,
     });
-    const plan = planBlockRemoval(teacher, "sdxs");
+    const plan = planBlockRemoval(teacher, "sdxs-512");
     const teacherParams = initialize(unetParameters(teacher), 1);
     const both = {
       ...prefixed(teacherParams, "teacher."),

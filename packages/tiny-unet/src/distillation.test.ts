@@ -15,7 +15,7 @@ import {
 const teacher = parseUNetConfig({
   ...((await referenceCase(new URL("../fixtures/unet_sd21_mini/", import.meta.url)).json("config.json")) as object),
 });
-const plan = planBlockRemoval(teacher, "sdxs");
+const plan = planBlockRemoval(teacher, "sdxs-512");
 const teacherParams = initialize(unetParameters(teacher), 1);
 const paramsFor = (plan: BlockRemovalPlan) => ({
   ...prefixed(teacherParams, "teacher."),

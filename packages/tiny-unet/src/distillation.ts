@@ -27,7 +27,7 @@ export interface UNetDistillationOptions {
  * Throws `InvalidArgumentError` for pairs that one of the networks lacks, `ShapeError` for pairs of different shapes.
  *
  * @example
- * const plan = planBlockRemoval(teacher, "sdxs");
+ * const plan = planBlockRemoval(teacher, "sdxs-512");
  * const program = unetDistillation({ teacher, plan });
  */
 export function unetDistillation(

@@ -36,4 +36,5 @@ export {
   type BlockRemovalPlan,
   type BlockRemovalPreset,
 } from "./block-removal.js";
+export { publishedUNets, type PublishedUNet } from "./published-configs.js";
 export { unetDistillation, type UNetDistillationOptions } from "./distillation.js";

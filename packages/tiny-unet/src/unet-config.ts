@@ -85,7 +85,8 @@ export type UNetEncoderConfig = Omit<
 >;
 
 /**
- * Reads diffusers' config.json of a `UNet2DConditionModel`. Absent fields take diffusers' defaults.
+ * Reads diffusers' config.json of a `UNet2DConditionModel`. Absent fields take diffusers' defaults; fields that are not
+ * the model's are ignored, as diffusers ignores them.
  * Throws `UnsupportedConfigError`, naming the field, its value and what is supported.
  *
  * @example
@@ -97,6 +98,7 @@ export function parseUNetConfig(json: unknown): UNetConfig {
   read("act_fn", oneOf(["silu", "swish"]), "silu");
   read("attention_type", oneOf(["default"]), "default");
   read("class_embed_type", oneOf([null]), null);
+  read("class_embeddings_concat", oneOf([false]), false);
   read("cross_attention_norm", oneOf([null]), null);
   read("downsample_padding", oneOf([1]), 1);
   read("dropout", oneOf([0]), 0);
@@ -298,7 +300,7 @@ function layerDepths(
 const onePerLevel = (what: string, levels: number): string => `${levels} ${what}, one per level of block_out_channels`;
 
 /** Array.isArray does not narrow read-only arrays. */
-function isList<V>(value: PerLevel<V>): value is readonly V[] {
+export function isList<V>(value: PerLevel<V>): value is readonly V[] {
   return Array.isArray(value);
 }
 

@@ -71,7 +71,7 @@ const warmupBatch = 16;
 
 /** The tiny U-Net of the paper's Section 3.1: no mid stage, no lowest level, no transformers at the highest resolution. */
 export function studentPlan(teacher: Teacher) {
-  return planBlockRemoval(teacher.unet.config, "sdxs");
+  return planBlockRemoval(teacher.unet.config, "sdxs-512");
 }
 
 /** The whole method up to the warm-up: tiny decoder, tiny U-Net, one-step student. */
