@@ -150,6 +150,15 @@ describe("planBlockRemoval", () => {
     expect(downOnly.up_block_types).toEqual(sd21.up_block_types);
   });
 
+  // Parameters in millions from the models' cards.
+  it.each<[string, BlockRemoval, number]>([
+    ["KOALA-1B", { layersPerBlock: 1, transformerLayers: [1, 2, 6] }, 1161],
+    ["KOALA-700M", { layersPerBlock: 1, midStage: "remove", transformerLayers: [1, 2, 5] }, 782],
+  ])("makes SDXL as small as %s by a removal of one's own", (_, removal, millions) => {
+    const specs = unetParameters(planBlockRemoval(sdxl, removal).config);
+    expect(Math.floor(Object.values(specs).reduce((sum, { shape }) => sum + sizeOf(shape), 0) / 1e6)).toBe(millions);
+  });
+
   it("removes every transformer, the mid stage's with those of the lowest level", () => {
     const { config, copies } = planBlockRemoval(sd21, { transformerLayers: 0 });
     expect(config.mid_block_type).toBe("UNetMidBlock2D");

@@ -36,5 +36,6 @@ export {
   type BlockRemovalPlan,
   type BlockRemovalPreset,
 } from "./block-removal.js";
+export { costTable, studentCosts, totalCost, unetCosts, type BlockCost, type UNetSize } from "./costs.js";
 export { publishedUNets, type PublishedUNet } from "./published-configs.js";
 export { unetDistillation, type UNetDistillationOptions } from "./distillation.js";
