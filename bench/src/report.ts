@@ -72,7 +72,7 @@ export function floorTable(floors: readonly Floor[], peaks: MachinePeaks): strin
   return markdownTable(header, rows);
 }
 
-function markdownTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
+export function markdownTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
   return [header, header.map(() => "---"), ...rows].map((cells) => `| ${cells.join(" | ")} |`).join("\n");
 }
 

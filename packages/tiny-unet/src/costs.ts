@@ -23,8 +23,8 @@ export interface UNetSize {
 
 /**
  * Parameters and multiply-adds of each block, in the order of their use, from the traced network; nothing is computed.
- * One multiply-add is two floating-point operations. Attention's products with itself are counted, which many published
- * figures leave out.
+ * One multiply-add is two floating-point operations. Attention's products of queries, keys and values are counted,
+ * which many published figures leave out.
  *
  * @example
  * const costs = unetCosts(publishedUNets["sdxs-512"], { height: 64, width: 64 });
