@@ -46,11 +46,7 @@ async function train<D>(backend: Backend<D>, config: UNetConfig, args: TrainArgu
   const stepTimes: number[] = [];
   for (let step = 0; step < args.warmup + args.steps; step++) {
     const begin = performance.now();
-    const { loss, ...gradients } = await learning.run(
-      trainable.params,
-      inputs,
-      prefixed(trainable.gradientSpace ?? {}, "grad."),
-    );
+    const { loss, ...gradients } = await learning.run(trainable.params, inputs);
     if (loss === undefined) throw new Error("unreachable: the program has a loss");
     losses.push((await backend.download(loss)).item());
     backend.dispose(loss);

@@ -42,14 +42,10 @@ export interface CompiledProgram<D, In extends string = string, Out extends stri
    * Runs the program. Host tensors are uploaded; results stay on the device until downloaded or disposed.
    * Throws `SdxsError` with code SHAPE_MISMATCH or DTYPE_MISMATCH where a tensor does not fit the spec, and with
    * MISSING_PARAMETER or INVALID_ARGUMENT where a parameter or an input is missing.
-   *
-   * `space` names tensors that outputs may be written into, as `Trainable.gradientSpace`: a backend that can returns
-   * views of their memory instead of new tensors.
    */
   run(
     params: TensorMap<D | HostTensor>,
     inputs: Readonly<Record<In, D | HostTensor>>,
-    space?: TensorMap<D>,
   ): Promise<Readonly<Record<Out, D>>>;
   dispose(): Promise<void>;
 }
@@ -79,11 +75,6 @@ export interface Trainable<D> {
   readonly averaged: TensorMap<D> | undefined;
   /** Number of completed `step`s. */
   readonly steps: number;
-  /**
-   * Where the next gradients may be written, one tensor per parameter: `accumulate` then copies nothing. Undefined
-   * while it holds accumulated ones, and always where device tensors cannot be written to.
-   */
-  readonly gradientSpace: TensorMap<D> | undefined;
   /**
    * Adds gradients (one per parameter, same names). Takes ownership of the tensors.
    * Throws `SdxsError` with code MISSING_PARAMETER, UNEXPECTED_PARAMETER or SHAPE_MISMATCH where they do not fit.

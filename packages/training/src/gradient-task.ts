@@ -3,7 +3,6 @@ import {
   InvalidArgumentError,
   SdxsError,
   mapTensors,
-  prefixed,
   select,
   withGradients,
   type AdamWOptions,
@@ -179,8 +178,7 @@ class BackendGradientTask<D, In extends string> implements GradientTask {
   /** Scalar outputs, and gradients by parameter name on the device, of one micro-batch. */
   private async run(step: number, microBatch: number) {
     const inputs = await this.options.batch(step, microBatch);
-    const { params, gradientSpace = {} } = this.trainable;
-    const outputs = await this.compiled.run(params, inputs, prefixed(gradientSpace, "grad."));
+    const outputs = await this.compiled.run(this.trainable.params, inputs);
     const gradients = select(outputs, "grad.");
     const others = Object.entries(outputs).filter(([name]) => !name.startsWith("grad."));
     const scalars = mapTensors(await this.download(Object.fromEntries(others)), (scalar) => scalar.item());

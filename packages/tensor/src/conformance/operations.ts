@@ -303,6 +303,8 @@ function imageCases(): ConformanceCase[] {
     ...convolution("a long kernel", [1, 2, 5, 4], [2, 2, 1, 3], { padding: [0, 0, 1, 1] }),
     ...convolution("four paddings", [1, 1, 3, 3], [1, 1, 2, 3], { padding: [2, 0, 1, 3] }, false),
     ...convolution("blocks of channels", [2, 8, 6, 6], [9, 8, 3, 3], { padding: 1 }),
+    ...convolution("blocks of channels and many pixels", [2, 16, 16, 16], [32, 16, 3, 3], { padding: 1 }),
+    ...convolution("the same with stride 2", [2, 16, 32, 32], [16, 16, 3, 3], { stride: 2, padding: 1 }, false),
     ...pools,
     ...resizes,
   ];

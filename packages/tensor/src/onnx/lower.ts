@@ -6,10 +6,8 @@ import { ELEMENT_TYPE, OnnxGraph, type AttributeValue } from "./model.js";
 export interface LoweredOutput {
   /** The ONNX value that holds the output. */
   readonly value: string;
-  /** Its shape as the program sees it. */
+  /** Its shape as the program sees it; the ONNX value may have another one of as many elements. */
   readonly shape: Shape;
-  /** The ONNX value's shape, of as many elements. */
-  readonly rawShape: Shape;
 }
 
 export interface LoweredGraph {
@@ -19,12 +17,19 @@ export interface LoweredGraph {
   readonly outputs: Readonly<Record<string, LoweredOutput>>;
 }
 
-/**
- * Writes what the outputs depend on as standard ONNX operators. With `named`, the graph's outputs bear the program's
- * names and shapes, as readers of the file expect; without, a run saves the copies that this costs.
- */
-export function lower(outputs: Readonly<Record<string, Node>>, named = false): LoweredGraph {
-  const lowering = new Lowering(Object.values(outputs));
+export interface LoweringOptions {
+  /** The graph's outputs bear the program's names and shapes, as readers of a file expect, which costs copies. */
+  readonly named?: boolean;
+  /** Channels per block where onnxruntime's blocked convolution may be used, see `channelBlock`. Default 0: not. */
+  readonly channelBlock?: number;
+}
+
+/** Writes what the outputs depend on as ONNX operators: standard ones only, unless `channelBlock` is given. */
+export function lower(
+  outputs: Readonly<Record<string, Node>>,
+  { named = false, channelBlock = 0 }: LoweringOptions = {},
+): LoweredGraph {
+  const lowering = new Lowering(Object.values(outputs), channelBlock);
   const inputs: string[] = [];
   for (const node of lowering.order) {
     if (node.op === "input") {
@@ -41,7 +46,7 @@ export function lower(outputs: Readonly<Record<string, Node>>, named = false): L
       const shape = lowering.graph.integers(node.shape);
       lowering.graph.node("Reshape", [lowering.value(node), shape], {}, [true], false, name);
       lowering.graph.output(name, node.dtype, node.shape);
-      lowered[name] = { value: name, shape: node.shape, rawShape: node.shape };
+      lowered[name] = { value: name, shape: node.shape };
       continue;
     }
     // A Reshape before a graph output would cost a copy: the caller relabels instead.
@@ -50,10 +55,10 @@ export function lower(outputs: Readonly<Record<string, Node>>, named = false): L
     const value = isComputed
       ? lowering.value(source)
       : (lowering.graph.node("Identity", [lowering.value(source)])[0] ?? "");
-    const rawShape = lowering.rawShapes.get(source) ?? source.shape;
-    if (!declared.has(value)) lowering.graph.output(value, source.dtype, rawShape);
+    if (!declared.has(value))
+      lowering.graph.output(value, source.dtype, lowering.rawShapes.get(source) ?? source.shape);
     declared.add(value);
-    lowered[name] = { value, shape: node.shape, rawShape };
+    lowered[name] = { value, shape: node.shape };
   }
   return { graph: lowering.graph, inputs, outputs: lowered };
 }
@@ -80,7 +85,10 @@ class Lowering {
   /** Products that are written together with the addition that follows them. */
   private readonly absorbed = new Set<Node>();
 
-  constructor(outputs: readonly Node[]) {
+  constructor(
+    outputs: readonly Node[],
+    readonly channelBlock: number,
+  ) {
     const roots = outputs.map(withoutReshape);
     this.order = reachable(roots);
     for (const node of this.order) for (const input of node.inputs) this.uses.set(input, this.useCount(input) + 1);
@@ -268,13 +276,21 @@ const rules: Readonly<Record<OpName, Rule>> = {
     };
     return l.emit(node, "MatMul", [exchanged(0, node.attributes.transposeA), exchanged(1, node.attributes.transposeB)]);
   },
-  conv2d: (l, node) =>
-    l.emit(
-      node,
-      "Conv",
-      node.inputs.map((input) => l.value(input)),
-      convAttributes(node, operand(node, 1)),
-    ),
+  conv2d(l, node) {
+    const weight = operand(node, 1);
+    const [image, weights, ...bias] = node.inputs.map((input) => l.value(input)) as [string, string, ...string[]];
+    const attributes = convAttributes(node, weight);
+    if (!blocksPay(l, node, weight)) return l.emit(node, "Conv", [image, weights, ...bias], attributes);
+    const [outChannels = 1, inChannels = 1, kernelHeight = 1, kernelWidth = 1] = weight.shape;
+    const { channelBlock: block } = l;
+    const area = kernelHeight * kernelWidth;
+    const rows = l.reshape(weights, [outChannels / block, block, inChannels * area]);
+    // A product with the identity: onnxruntime transposes operands of products faster than it transposes.
+    const turned = l.part("MatMul", [l.part("Transpose", [rows], { perm: [0, 2, 1] }), identity(l, block)]);
+    const blocks = l.reshape(turned, [outChannels / block, inChannels / block, block, area, block]);
+    const ordered = l.part("Transpose", [blocks], { perm: [0, 1, 3, 2, 4] });
+    return blockedConvolution(l, node, image, [l.reshape(ordered, weight.shape), ...bias], attributes);
+  },
   conv2dInputGrad: inputGradient,
   conv2dWeightGrad: weightGradient,
   avgPool2d: pool("AveragePool"),
@@ -353,6 +369,64 @@ function convAttributes(node: Node, weight: Node): Record<string, AttributeValue
   return { kernel_shape: weight.shape.slice(2), strides: [stride, stride], pads: [top, left, bottom, right] };
 }
 
+/** The domain of the convolution into which onnxruntime turns those of constant weights on CPUs. */
+const BLOCKED = "com.microsoft.nchwc";
+
+/**
+ * From this many pixels of results on, the blocked convolution saves more than arranging weights and images for it
+ * costs: measured, at 256 to 4,096 pixels and 64 to 1,280 channels.
+ */
+const BLOCKED_FROM_PIXELS = 512;
+
+/** Constant weights are left to onnxruntime, which arranges them once. */
+function blocksPay(l: Lowering, node: Node, weight: Node): boolean {
+  const { channelBlock: block } = l;
+  const [outChannels = 1, inChannels = 1, ...kernel] = weight.shape;
+  const [batch = 1, , height = 1, width = 1] = node.shape;
+  return (
+    block > 0 &&
+    outChannels % block === 0 &&
+    inChannels % block === 0 &&
+    sizeOf(kernel) > 1 &&
+    batch * height * width >= BLOCKED_FROM_PIXELS &&
+    weight.op !== "constant"
+  );
+}
+
+/**
+ * A convolution over images whose channels lie in blocks, [batch, channels / block, height, width, block], by weights
+ * in the order [out / block, in / block, height, width, in block, out block].
+ */
+function blockedConvolution(
+  l: Lowering,
+  node: Node,
+  image: string,
+  weightAndBias: readonly string[],
+  attributes: Readonly<Record<string, AttributeValue>>,
+): string {
+  const blocks = l.part(`${BLOCKED}::ReorderInput`, [image]);
+  const result = l.part(`${BLOCKED}::Conv`, [blocks, ...weightAndBias], attributes);
+  return l.emit(node, `${BLOCKED}::ReorderOutput`, [result], { channels: node.shape[1] ?? 1 });
+}
+
+/**
+ * A graph that shows how many channels a block has: the second pixel of the first channel of `image` [1, 32, 1, 2]
+ * comes out behind all of the block's channels of the first pixel.
+ */
+export function channelBlockProbe(): Uint8Array<ArrayBuffer> {
+  const graph = new OnnxGraph();
+  graph.input("image", "float32", [1, 32, 1, 2]);
+  const [blocks = ""] = graph.node(`${BLOCKED}::ReorderInput`, ["image"]);
+  graph.output(blocks, "float32", [1, 32, 1, 2]);
+  return graph.serialize().model;
+}
+
+function identity(l: Lowering, size: number): string {
+  return l.graph.shared(`identity${size}`, [size, size], () =>
+    Float32Array.from({ length: size * size }, (_, i) => (Math.floor(i / size) === i % size ? 1 : 0)),
+  );
+}
+
 /** Stride 1: convolution with weights flipped and exchanged; else ConvTranspose. */
 function inputGradient(l: Lowering, node: Node): string {
   const weight = operand(node, 1);
@@ -362,20 +436,27 @@ function inputGradient(l: Lowering, node: Node): string {
   const fits = Math.max(top, bottom) < kernelHeight && Math.max(left, right) < kernelWidth;
   if (stride === 1 && fits) {
     const area = kernelHeight * kernelWidth;
-    let flipped = l.value(weight);
-    if (area > 1) {
-      // Reversing the taps as a product with a permutation matrix: faster than Slice with negative steps.
-      const reversal = l.graph.shared(`reversal${area}`, [area, area], () =>
-        Float32Array.from({ length: area * area }, (_, i) => (Math.floor(i / area) + (i % area) === area - 1 ? 1 : 0)),
-      );
-      const taps = l.reshape(flipped, [outChannels * inChannels, area]);
-      flipped = l.reshape(l.part("Gemm", [taps, reversal]), weight.shape);
-    }
-    const exchanged = l.part("Transpose", [flipped], { perm: [1, 0, 2, 3] });
-    return l.emit(node, "Conv", [l.in(node, 0), exchanged], {
+    const taps = l.reshape(l.value(weight), [outChannels * inChannels, area]);
+    // Reversing the taps as a product with a permutation matrix: faster than Slice with negative steps.
+    const reversal = l.graph.shared(`reversal${area}`, [area, area], () =>
+      Float32Array.from({ length: area * area }, (_, i) => (Math.floor(i / area) + (i % area) === area - 1 ? 1 : 0)),
+    );
+    const attributes = {
       kernel_shape: [kernelHeight, kernelWidth],
+      strides: [1, 1],
       pads: [kernelHeight - 1 - top, kernelWidth - 1 - left, kernelHeight - 1 - bottom, kernelWidth - 1 - right],
-    });
+    };
+    if (blocksPay(l, node, weight)) {
+      const { channelBlock: block } = l;
+      const turned = l.part("Gemm", [reversal, taps], { transB: 1 }); // [area, outChannels * inChannels]
+      const blocks = l.reshape(turned, [area, outChannels / block, block, inChannels / block, block]);
+      const ordered = l.part("Transpose", [blocks], { perm: [3, 1, 0, 2, 4] });
+      const weights = l.reshape(ordered, [inChannels, outChannels, kernelHeight, kernelWidth]);
+      return blockedConvolution(l, node, l.in(node, 0), [weights], attributes);
+    }
+    const flipped = area > 1 ? l.reshape(l.part("Gemm", [taps, reversal]), weight.shape) : l.value(weight);
+    const exchanged = l.part("Transpose", [flipped], { perm: [1, 0, 2, 3] });
+    return l.emit(node, "Conv", [l.in(node, 0), exchanged], attributes);
   }
   const [, , height = 1, width = 1] = node.shape;
   const [, , outHeight = 1, outWidth = 1] = operand(node, 0).shape;
@@ -454,9 +535,6 @@ function weightGradient(l: Lowering, node: Node): string {
     }
   }
   const stacked = l.reshape(l.part("Concat", taps, { axis: 0 }), [area, outChannels * inChannels]);
-  const identity = l.graph.shared(`identity${area}`, [area, area], () =>
-    Float32Array.from({ length: area * area }, (_, i) => (Math.floor(i / area) === i % area ? 1 : 0)),
-  );
   // The transposition to [outChannels * inChannels, area] as a product: faster than Transpose on long, thin matrices.
-  return l.emitRaw(node, "Gemm", [stacked, identity], { transA: 1 }, [outChannels * inChannels, area]);
+  return l.emitRaw(node, "Gemm", [stacked, identity(l, area)], { transA: 1 }, [outChannels * inChannels, area]);
 }

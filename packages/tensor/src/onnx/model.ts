@@ -25,9 +25,13 @@ export class OnnxGraph {
   private readonly inputs: MessageWriter[] = [];
   private readonly outputs: MessageWriter[] = [];
   private readonly constants = new Map<string, string>();
+  private readonly domains = new Set<string>();
   private count = 0;
 
-  /** Adds an operator and gives the names of its outputs ("" where `wanted` is false; `name` names the only one). */
+  /**
+   * Adds an operator and gives the names of its outputs ("" where `wanted` is false; `name` names the only one).
+   * Operators that are not ONNX's own are named "domain::Operator".
+   */
   node(
     op: string,
     inputs: readonly string[],
@@ -41,8 +45,13 @@ export class OnnxGraph {
     const message = new MessageWriter();
     for (const input of inputs) message.text(1, input);
     for (const output of outputs) message.text(2, output);
-    message.text(3, `${op}_${id}`).text(4, op);
+    const [type = op, domain] = op.split("::").reverse();
+    message.text(3, `${type}_${id}`).text(4, type);
     for (const [name, value] of Object.entries(attributes)) message.message(5, attribute(name, value));
+    if (domain !== undefined) {
+      message.text(7, domain);
+      this.domains.add(domain);
+    }
     this.nodes.push({ message, leaf });
     return outputs;
   }
@@ -127,9 +136,9 @@ export class OnnxGraph {
       .int(1, IR_VERSION)
       .text(2, "sdxs")
       .message(7, graph)
-      .message(8, new MessageWriter().text(1, "").int(2, OPSET))
-      .finish();
-    return { model, external };
+      .message(8, new MessageWriter().text(1, "").int(2, OPSET));
+    for (const domain of this.domains) model.message(8, new MessageWriter().text(1, domain).int(2, 1));
+    return { model: model.finish(), external };
   }
 
   /** Bytes of all initializers. */

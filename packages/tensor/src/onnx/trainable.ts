@@ -3,7 +3,6 @@ import { InvalidArgumentError, ParameterError, SdxsError } from "../errors.js";
 import { HostTensor, sizeOf } from "../host-tensor.js";
 import type { TensorMap } from "../ops.js";
 import type { StepReport, Trainable } from "../program.js";
-import { mapTensors } from "../scope.js";
 import { ADAMW_WASM_BASE64 } from "./adamw-wasm.js";
 
 interface Kernels {
@@ -28,8 +27,8 @@ interface Kernels {
 }
 
 const PAGE_BYTES = 65_536;
-/** Squares are added up in float32 over pieces of this size, then in float64. */
-const PIECE_BYTES = PAGE_BYTES;
+/** Gradients pass through the first page of an arena in pieces of this size: they fit the processor's caches. */
+const STAGE_BYTES = PAGE_BYTES;
 /** A WebAssembly memory addresses 4 GB: parameters spread over several of this size. */
 const ARENA_BYTES = 2 ** 30;
 /** The kernels read two SIMD vectors of four float32 at a time. */
@@ -42,110 +41,137 @@ const aligned = (bytes: number): number => Math.ceil(bytes / ALIGN_BYTES) * ALIG
 /** One parameter's place in an arena. */
 interface Slot {
   readonly kernels: Kernels;
+  readonly stage: Float32Array<ArrayBuffer>;
   readonly bytes: number;
   readonly p: number;
-  readonly g: number;
   readonly m: number;
   readonly v: number;
   readonly average: number;
-  readonly views: { readonly [K in Part | "gradients"]: Float32Array<ArrayBuffer> };
+  readonly views: { readonly [K in (typeof PARTS)[number]]: Float32Array<ArrayBuffer> };
 }
-/** What the state consists of. */
 const PARTS = ["params", "m", "v", "averaged"] as const;
-type Part = (typeof PARTS)[number];
+
+/** How an adapter's tensors lie in memory that this process reads. */
+interface CpuTensors<D> {
+  /** A tensor over the same memory. */
+  wrap(tensor: HostTensor): D;
+  dataOf(tensor: D): Float32Array<ArrayBuffer>;
+  dispose(tensors: readonly D[]): void;
+}
 
 /**
- * Parameters, gradients and AdamW state in WebAssembly memory. The tensors are views of it, which onnxruntime reads and
- * writes in place on the CPU, so an update copies nothing.
+ * Parameters and AdamW state in WebAssembly memory. The parameter tensors are views of it, which onnxruntime reads in
+ * place on the CPU, so an update copies nothing but the gradients, piece by piece.
  */
 export class WasmTrainable<D> implements Trainable<D> {
   readonly params: TensorMap<D>;
   readonly averaged: TensorMap<D> | undefined;
-  private readonly gradients: TensorMap<D>;
   private readonly options: ResolvedAdamWOptions;
   private readonly slots: ReadonlyMap<string, Slot>;
   private readonly shapes: ReadonlyMap<string, readonly number[]>;
-  private accumulated = 0;
+  /** Sums of gradients since the last step, and the tensors that hold them. */
+  private pending: Record<string, Float32Array<ArrayBuffer>> | undefined;
+  private pendingTensors: readonly D[] = [];
+  private pendingCount = 0;
   private completed = 0;
   private disposed = false;
 
   constructor(
     initial: TensorMap<HostTensor>,
     options: AdamWOptions,
-    wrap: (tensor: HostTensor) => D,
-    private readonly dataOf: (tensor: D) => Float32Array<ArrayBuffer>,
+    private readonly device: CpuTensors<D>,
   ) {
+    const names = Object.keys(initial);
     this.options = adamW(options).options;
-    const averages = options.emaDecay !== undefined;
-    this.slots = allocate(initial, averages);
+    const parts = options.emaDecay === undefined ? 3 : 4;
+    this.slots = allocate(initial, parts);
     this.shapes = new Map(Object.entries(initial).map(([name, { shape }]) => [name, shape]));
-    const wrapped = (part: Part | "gradients"): TensorMap<D> =>
-      mapTensors(initial, ({ shape }, name) => wrap(new HostTensor(shape, this.slot(name).views[part])));
+    const wrapped = (part: (typeof PARTS)[number]): TensorMap<D> =>
+      Object.fromEntries(
+        names.map((name) => [
+          name,
+          device.wrap(new HostTensor(initial[name]?.shape ?? [], this.slot(name).views[part])),
+        ]),
+      );
     for (const [name, { data }] of Object.entries(initial)) {
       this.slot(name).views.params.set(data);
-      if (averages) this.slot(name).views.averaged.set(data);
+      if (parts === 4) this.slot(name).views.averaged.set(data);
     }
     this.params = wrapped("params");
-    this.gradients = wrapped("gradients");
-    this.averaged = averages ? wrapped("averaged") : undefined;
+    this.averaged = parts === 4 ? wrapped("averaged") : undefined;
   }
 
   get steps(): number {
     return this.completed;
   }
 
-  get gradientSpace(): TensorMap<D> | undefined {
-    return this.accumulated === 0 ? this.gradients : undefined;
-  }
-
   accumulate(gradients: TensorMap<D>): void {
-    this.live("accumulate");
+    this.requireLive("accumulate");
     const extra = Object.keys(gradients).find((name) => !this.slots.has(name));
     if (extra !== undefined) {
       throw new ParameterError("UNEXPECTED_PARAMETER", `accumulate: "${extra}" is not a parameter in training.`);
     }
-    const given = [...this.slots].map(([name, slot]) => {
+    const given: Record<string, Float32Array<ArrayBuffer>> = {};
+    const taken = new Set<Float32Array>();
+    for (const [name, slot] of this.slots) {
       const gradient = gradients[name];
       if (gradient === undefined) {
         throw new ParameterError("MISSING_PARAMETER", `accumulate: there is no gradient for the parameter "${name}".`);
       }
-      const data = this.dataOf(gradient);
-      const sum = slot.views.gradients;
-      if (data.length !== sum.length) {
+      const data = this.device.dataOf(gradient);
+      if (data.length !== slot.views.params.length) {
         throw new ParameterError(
           "SHAPE_MISMATCH",
-          `accumulate: the gradient of "${name}" has ${data.length} elements, the parameter ${sum.length}.`,
+          `accumulate: the gradient of "${name}" has ${data.length} elements, the parameter ${slot.views.params.length}.`,
         );
       }
-      return [sum, data] as const;
-    });
-    for (const [sum, data] of given) {
-      if (this.accumulated > 0) for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] ?? 0) + (data[i] ?? 0);
-      else if (!isSameMemory(sum, data)) sum.set(data);
+      // Parameters with equal gradients may be given one array, which must not be added to twice.
+      given[name] = taken.has(data) ? data.slice() : data;
+      taken.add(data);
     }
-    this.accumulated++;
+    const tensors = Object.values(gradients);
+    if (this.pending) {
+      for (const [name, sum] of Object.entries(this.pending)) {
+        const more = given[name];
+        if (more) for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] ?? 0) + (more[i] ?? 0);
+      }
+      this.device.dispose(tensors);
+    } else {
+      this.pending = given;
+      this.pendingTensors = tensors;
+    }
+    this.pendingCount++;
   }
 
   discard(): void {
-    this.accumulated = 0;
+    this.device.dispose(this.pendingTensors);
+    this.pending = undefined;
+    this.pendingTensors = [];
+    this.pendingCount = 0;
   }
 
   step({ learningRate }: { readonly learningRate: number }): Promise<StepReport> {
-    this.live("step");
-    const count = this.accumulated;
-    if (count === 0) {
-      return Promise.reject(new InvalidArgumentError("step: no gradients were accumulated since the last step."));
+    try {
+      return Promise.resolve(this.update(learningRate));
+    } catch (error) {
+      return Promise.reject(error);
+    } finally {
+      this.discard();
     }
-    this.accumulated = 0;
+  }
+
+  private update(learningRate: number): StepReport {
+    this.requireLive("step");
+    const gradients = this.pending;
+    if (!gradients) throw new InvalidArgumentError("step: no gradients were accumulated since the last step.");
+    const count = this.pendingCount;
 
     let squares = 0;
-    for (const { kernels, g, bytes } of this.slots.values()) {
-      for (let at = 0; at < bytes; at += PIECE_BYTES) {
-        squares += kernels.sumOfSquares(g + at, Math.min(PIECE_BYTES, bytes - at));
-      }
+    for (const [name, slot] of this.slots) {
+      staged(slot, gradients[name], (_offset, bytes) => (squares += slot.kernels.sumOfSquares(0, bytes)));
     }
     const gradientNorm = Math.sqrt(squares) / count;
-    if (!Number.isFinite(gradientNorm)) return Promise.resolve({ gradientNorm, finite: false });
+    if (!Number.isFinite(gradientNorm)) return { gradientNorm, finite: false };
 
     const { beta1, beta2, epsilon, weightDecay, clipNorm, emaDecay } = this.options;
     this.completed++;
@@ -153,12 +179,15 @@ export class WasmTrainable<D> implements Trainable<D> {
     const keep = 1 - learningRate * weightDecay;
     const stepSize = learningRate / (1 - beta1 ** this.completed);
     const vScale = 1 / Math.sqrt(1 - beta2 ** this.completed);
-    for (const { kernels, p, g, m, v, average, bytes } of this.slots.values()) {
-      // prettier-ignore
-      kernels.adamw(p, g, m, v, bytes, clip / count, beta1, 1 - beta1, beta2, 1 - beta2, keep, stepSize, vScale, epsilon);
-      if (emaDecay !== undefined) kernels.average(average, p, bytes, emaDecay, 1 - emaDecay);
+    for (const [name, slot] of this.slots) {
+      const { kernels, p, m, v, average } = slot;
+      staged(slot, gradients[name], (at, bytes) => {
+        // prettier-ignore
+        kernels.adamw(p + at, 0, m + at, v + at, bytes, clip / count, beta1, 1 - beta1, beta2, 1 - beta2, keep, stepSize, vScale, epsilon);
+        if (emaDecay !== undefined) kernels.average(average + at, p + at, bytes, emaDecay, 1 - emaDecay);
+      });
     }
-    return Promise.resolve({ gradientNorm, finite: true });
+    return { gradientNorm, finite: true };
   }
 
   state(): Promise<TensorMap<HostTensor>> {
@@ -193,15 +222,17 @@ export class WasmTrainable<D> implements Trainable<D> {
       for (const [name, slot] of this.slots) slot.views[part].set(state[`${part}.${name}`]?.data ?? []);
     }
     this.completed = state.steps?.item() ?? 0;
-    this.accumulated = 0;
+    this.discard();
   }
 
   dispose(): void {
+    this.discard();
     this.disposed = true;
   }
 
-  private live(caller: string): void {
-    if (this.disposed) throw new SdxsError("DISPOSED", `${caller}: this trainable was disposed. Make a new one.`);
+  private requireLive(caller: string): void {
+    if (this.disposed)
+      throw new SdxsError("DISPOSED", `${caller}: these parameters were disposed of. Make a new trainable.`);
   }
 
   private parts(): readonly (typeof PARTS)[number][] {
@@ -215,14 +246,27 @@ export class WasmTrainable<D> implements Trainable<D> {
   }
 }
 
-function isSameMemory(a: Float32Array, b: Float32Array): boolean {
-  return a.buffer === b.buffer && a.byteOffset === b.byteOffset;
+/** Calls `use` for pieces of the gradient that lie at address 0; `offset` is the piece's place in the parameter. */
+function staged(
+  slot: Slot,
+  gradient: Float32Array<ArrayBuffer> | undefined,
+  use: (offset: number, bytes: number) => void,
+): void {
+  if (!gradient) return;
+  const step = slot.stage.length;
+  for (let begin = 0; begin < gradient.length; begin += step) {
+    const piece = gradient.subarray(begin, begin + step);
+    slot.stage.set(piece);
+    const bytes = aligned(piece.byteLength);
+    // The kernels read whole vectors: what lies behind the last piece must not be left from another one.
+    slot.stage.fill(0, piece.length, bytes / 4);
+    use(begin * 4, bytes);
+  }
 }
 
 /** Lays parameters out in as many arenas as they need. */
-function allocate(initial: TensorMap<HostTensor>, averages: boolean): ReadonlyMap<string, Slot> {
-  const parts = averages ? 5 : 4;
-  const arenas: { bytes: number; entries: [name: string, length: number, offset: number][] }[] = [];
+function allocate(initial: TensorMap<HostTensor>, parts: number): ReadonlyMap<string, Slot> {
+  const arenas: { bytes: number; entries: [name: string, tensor: HostTensor, offset: number][] }[] = [];
   for (const [name, tensor] of Object.entries(initial)) {
     if (tensor.dtype !== "float32") {
       throw new SdxsError(
@@ -230,38 +274,38 @@ function allocate(initial: TensorMap<HostTensor>, averages: boolean): ReadonlyMa
         `trainable: the parameter "${name}" is ${tensor.dtype}; only float32 can be trained.`,
       );
     }
-    const length = sizeOf(tensor.shape);
-    const bytes = parts * aligned(length * 4);
+    const bytes = parts * aligned(sizeOf(tensor.shape) * 4);
     let arena = arenas.at(-1);
     if (!arena || arena.bytes + bytes > ARENA_BYTES) {
-      arena = { bytes: 0, entries: [] };
+      arena = { bytes: STAGE_BYTES, entries: [] };
       arenas.push(arena);
     }
-    arena.entries.push([name, length, arena.bytes]);
+    arena.entries.push([name, tensor, arena.bytes]);
     arena.bytes += bytes;
   }
   const wasm = new WebAssembly.Module(Uint8Array.from(atob(ADAMW_WASM_BASE64), (character) => character.charCodeAt(0)));
   const slots = new Map<string, Slot>();
-  for (const { bytes: total, entries } of arenas) {
-    const pages = Math.max(1, Math.ceil(total / PAGE_BYTES));
+  for (const { bytes, entries } of arenas) {
+    const pages = Math.ceil(bytes / PAGE_BYTES);
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
     const { exports } = new WebAssembly.Instance(wasm, { env: { memory } });
     // The exports are exactly the functions of adamw.wat.
     const kernels = exports as unknown as Kernels;
-    for (const [name, length, offset] of entries) {
-      const bytes = aligned(length * 4);
-      const [p, g, m, v] = [offset, offset + bytes, offset + 2 * bytes, offset + 3 * bytes] as const;
-      const average = averages ? offset + 4 * bytes : p;
-      const view = (at: number): Float32Array<ArrayBuffer> => new Float32Array(memory.buffer, at, length);
+    const stage = new Float32Array(memory.buffer, 0, STAGE_BYTES / 4);
+    for (const [name, tensor, offset] of entries) {
+      const length = sizeOf(tensor.shape);
+      const size = aligned(length * 4);
+      const at = (part: number): number => offset + Math.min(part, parts - 1) * size;
+      const view = (part: number): Float32Array<ArrayBuffer> => new Float32Array(memory.buffer, at(part), length);
       slots.set(name, {
         kernels,
-        bytes,
-        p,
-        g,
-        m,
-        v,
-        average,
-        views: { params: view(p), gradients: view(g), m: view(m), v: view(v), averaged: view(average) },
+        stage,
+        bytes: size,
+        p: at(0),
+        m: at(1),
+        v: at(2),
+        average: at(3),
+        views: { params: view(0), m: view(1), v: view(2), averaged: view(3) },
       });
     }
   }

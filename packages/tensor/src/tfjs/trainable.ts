@@ -56,8 +56,6 @@ export function tfjsTrainable(
     get steps() {
       return steps;
     },
-    gradientSpace: undefined,
-    discard: drop,
 
     accumulate(gradients) {
       requireLive();
@@ -79,6 +77,8 @@ export function tfjsTrainable(
       if (before) tf.dispose([...Object.values(before), ...Object.values(gradients)]);
       count += 1;
     },
+
+    discard: drop,
 
     async step({ learningRate }) {
       requireLive();
