@@ -151,13 +151,14 @@ export class WasmTrainable<D> implements Trainable<D> {
   }
 
   step({ learningRate }: { readonly learningRate: number }): Promise<StepReport> {
-    try {
-      return Promise.resolve(this.update(learningRate));
-    } catch (error) {
-      return Promise.reject(error);
-    } finally {
-      this.discard();
-    }
+    // What is thrown inside rejects the promise.
+    return new Promise((resolve) => {
+      try {
+        resolve(this.update(learningRate));
+      } finally {
+        this.discard();
+      }
+    });
   }
 
   private update(learningRate: number): StepReport {
