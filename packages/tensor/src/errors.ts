@@ -61,10 +61,10 @@ export class UnsupportedConfigError extends SdxsError {
   }
 }
 
-/** A model needs parameters that the given weights lack, or has others, or of other shapes. */
+/** A model needs parameters that the given weights lack, or has others, or of other shapes or types. */
 export class ParameterError extends SdxsError {
   constructor(
-    code: "MISSING_PARAMETER" | "UNEXPECTED_PARAMETER" | "SHAPE_MISMATCH",
+    code: "MISSING_PARAMETER" | "UNEXPECTED_PARAMETER" | "SHAPE_MISMATCH" | "DTYPE_MISMATCH",
     message: string,
     options?: ErrorOptions,
   ) {

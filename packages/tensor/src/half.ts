@@ -4,10 +4,12 @@
  * become infinite; a NaN stays a (quiet) NaN. Decoding is exact.
  */
 
-/** binary16 bit patterns to float32. */
-export function decodeFloat16(patterns: Uint16Array): Float32Array<ArrayBuffer> {
-  const values = new Float32Array(patterns.length);
-  const bits = new Uint32Array(values.buffer);
+/** binary16 bit patterns to float32, in new memory or in `values`, which has as many elements. */
+export function decodeFloat16(
+  patterns: Uint16Array,
+  values = new Float32Array(patterns.length),
+): Float32Array<ArrayBuffer> {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
   for (let i = 0; i < patterns.length; i++) {
     const pattern = patterns[i]!;
     const sign = (pattern & 0x8000) << 16;
@@ -53,11 +55,14 @@ export function encodeFloat16(values: Float32Array): Uint16Array<ArrayBuffer> {
   return patterns;
 }
 
-/** bfloat16 bit patterns to float32. */
-export function decodeBfloat16(patterns: Uint16Array): Float32Array<ArrayBuffer> {
-  const bits = new Uint32Array(patterns.length);
+/** bfloat16 bit patterns to float32, in new memory or in `values`, which has as many elements. */
+export function decodeBfloat16(
+  patterns: Uint16Array,
+  values = new Float32Array(patterns.length),
+): Float32Array<ArrayBuffer> {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
   for (let i = 0; i < patterns.length; i++) bits[i] = patterns[i]! << 16;
-  return new Float32Array(bits.buffer);
+  return values;
 }
 
 /** float32 to bfloat16 bit patterns. */

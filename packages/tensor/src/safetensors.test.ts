@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { SdxsError } from "./errors.js";
+import { encodeBfloat16, encodeFloat16 } from "./half.js";
 import { HostTensor } from "./host-tensor.js";
 import { random } from "./random.js";
 import {
@@ -110,6 +111,11 @@ describe("parseSafetensorsHeader", () => {
     ["a header length beyond the file", file("{}", 0).fill(99, 0, 1), /claims 99 bytes, the file has 10/],
     ["a header length of 2^63", file("{}", 0).fill(0x80, 7, 8), /limit of 100000000/],
     ["text that is no JSON", file("{,}", 0), /not JSON/],
+    [
+      "a note of Git LFS",
+      new TextEncoder().encode("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"),
+      /Fetch the file itself: git lfs pull/,
+    ],
     ["an empty header", file("", 0), /not JSON/],
     ["bytes that are no UTF-8", file("{}", 0).fill(0xff, 8, 9), /not JSON in UTF-8/],
     ["a byte order mark", file("\ufeff{}", 0), /not JSON/],
@@ -266,6 +272,51 @@ describe("openSafetensors", () => {
     const { offset, length } = reader.info(name);
     expect(length).toBe(16 * 3 * 3 * 3 * 2);
     expect(source.reads).toEqual([[offset, length]]);
+  });
+
+  it.each([
+    ["fills the memory it is given", true],
+    ["gives memory of its own", false],
+  ])("reads tensors larger than a piece, several at once, from a source that %s", async (_, fills) => {
+    // 1.2 MB of each element type that is converted, more than the 1 MiB that are read at once.
+    const count = 600_000;
+    const numbers = Float32Array.from({ length: count }, (_, i) => (i % 251) - 100);
+    const stored = {
+      F16: encodeFloat16(numbers),
+      BF16: encodeBfloat16(numbers),
+      I64: BigInt64Array.from(numbers, (value) => BigInt(value)),
+      U8: Uint8Array.from(numbers, (value) => value + 100),
+    };
+    let position = 0;
+    const header = Object.fromEntries(
+      Object.entries(stored).map(([dtype, { byteLength }]) => {
+        const begin = position;
+        position += byteLength;
+        return [dtype, { dtype, shape: [count], data_offsets: [begin, position] }];
+      }),
+    );
+    const bytes = file(header, position);
+    let at = bytes.length - position;
+    for (const { buffer } of Object.values(stored)) {
+      bytes.set(new Uint8Array(buffer), at);
+      at += buffer.byteLength;
+    }
+    const reader = await openSafetensors({
+      size: bytes.length,
+      read(offset, length, into) {
+        const piece = bytes.subarray(offset, offset + length);
+        if (fills) into.set(piece);
+        return Promise.resolve(fills ? into : piece);
+      },
+    });
+    const [f16, bf16, i64, u8] = await Promise.all(["F16", "BF16", "I64", "U8"].map((name) => reader.read(name)));
+    // All numbers are whole, so that every type holds them exactly. Bytes, since comparing elements takes seconds.
+    const same = (actual: HostTensor | undefined, expected: Float32Array | Int32Array): boolean =>
+      Buffer.from(actual!.data.buffer).equals(Buffer.from(expected.buffer));
+    expect(same(f16, numbers)).toBe(true);
+    expect(same(bf16, numbers)).toBe(true);
+    expect(same(i64, Int32Array.from(numbers))).toBe(true);
+    expect(same(u8, Int32Array.from(stored.U8))).toBe(true);
   });
 
   it("refuses unknown names and sources that give too little", async () => {

@@ -48,8 +48,11 @@ export interface SafetensorsHeader {
 export interface RandomAccessSource {
   /** Length in bytes. */
   readonly size: number;
-  /** Exactly `length` bytes from `offset` on. */
-  read(offset: number, length: number): Promise<Uint8Array>;
+  /**
+   * Exactly `length` bytes from `offset` on. A source that can fills `into`, which has that length, and returns it:
+   * reading a large file then leaves nothing to collect.
+   */
+  read(offset: number, length: number, into: Uint8Array<ArrayBuffer>): Promise<Uint8Array>;
 }
 
 /** An opened file whose tensors are read one at a time. */
@@ -75,6 +78,10 @@ const MAX_HEADER_BYTES = 100_000_000;
 const MAX_AXES = 64;
 /** Chosen: keeps the tensors' bytes aligned for every element type. */
 const ALIGNMENT = 8;
+/** How the text begins that stands in place of a file under Git LFS. */
+const POINTER_START = new TextEncoder().encode("version ");
+/** What is read at once of a tensor that is converted: chosen, a piece stays in the processor's cache. */
+const PIECE_BYTES = 2 ** 20;
 
 /**
  * Length in bytes of the header, checked against the file's size before anything is read or allocated on its word.
@@ -87,6 +94,11 @@ export function safetensorsHeaderLength(prefix: Uint8Array, fileSize: number): n
       `safetensors: a file begins with 8 bytes that give its header's length, this one has ${fileSize} in all.`,
     );
   }
+  if (POINTER_START.every((byte, index) => prefix[index] === byte)) {
+    throw new MalformedFileError(
+      "safetensors: this is no model but Git LFS's note of where it is. Fetch the file itself: git lfs pull",
+    );
+  }
   const view = new DataView(prefix.buffer, prefix.byteOffset, prefix.byteLength);
   const length = view.getUint32(0, true) + view.getUint32(4, true) * 2 ** 32;
   if (length > MAX_HEADER_BYTES) {
@@ -97,7 +109,7 @@ export function safetensorsHeaderLength(prefix: Uint8Array, fileSize: number): n
   }
   if (length > fileSize - 8) {
     throw new MalformedFileError(
-      `safetensors: the header claims ${length} bytes, the file has ${fileSize} in all. The file is cut off, or no safetensors file.`,
+      `safetensors: the header claims ${length} bytes, the file has ${fileSize} in all. The file is cut off (fetch it again), or no safetensors file.`,
     );
   }
   return length;
@@ -169,7 +181,7 @@ export function readSafetensors(bytes: Uint8Array): {
     tensors: Object.fromEntries(
       [...tensors].map(([name, info]) => [
         name,
-        decode(name, info, bytes.subarray(info.offset, info.offset + info.length)),
+        decodeTensor(name, info, bytes.subarray(info.offset, info.offset + info.length)),
       ]),
     ),
     metadata,
@@ -182,9 +194,10 @@ export function readSafetensors(bytes: Uint8Array): {
  * @throws MalformedFileError as `parseSafetensorsHeader`, and where the source gives fewer bytes than it promised.
  */
 export async function openSafetensors(source: RandomAccessSource): Promise<SafetensorsReader> {
-  const first = await readExactly(source, 0, Math.min(8, source.size));
+  const first = await readExactly(source, 0, new Uint8Array(Math.min(8, source.size)));
   const headerLength = safetensorsHeaderLength(first, source.size);
-  const { tensors, metadata } = parseSafetensorsHeader(await readExactly(source, 0, 8 + headerLength), source.size);
+  const header = await readExactly(source, 0, new Uint8Array(8 + headerLength));
+  const { tensors, metadata } = parseSafetensorsHeader(header, source.size);
   const info = (name: string): SafetensorsInfo => {
     const found = tensors.get(name);
     if (found === undefined) {
@@ -194,13 +207,29 @@ export async function openSafetensors(source: RandomAccessSource): Promise<Safet
     }
     return found;
   };
+  let spare: Uint8Array<ArrayBuffer> | undefined; // kept from one tensor to the next
   return {
     names: [...tensors.keys()],
     metadata,
     info,
     async read(name) {
-      const found = info(name);
-      return decode(name, found, await readExactly(source, found.offset, found.length));
+      const { dtype, shape, offset, length } = info(name);
+      const data = allocate(name, dtype, sizeOf(shape));
+      if (isStoredAsIs(dtype)) {
+        const memory = new Uint8Array(data.buffer);
+        const bytes = await readExactly(source, offset, memory);
+        if (bytes.buffer !== memory.buffer) memory.set(bytes);
+        if (dtype === "BOOL") checkBooleans(name, memory);
+      } else {
+        const scratch = spare ?? new Uint8Array(PIECE_BYTES);
+        spare = undefined;
+        for (let start = 0; start < length; start += PIECE_BYTES) {
+          const piece = scratch.subarray(0, Math.min(PIECE_BYTES, length - start));
+          decode(name, dtype, await readExactly(source, offset + start, piece), data, start / BYTES_PER_ELEMENT[dtype]);
+        }
+        spare = scratch;
+      }
+      return new HostTensor(shape, data);
     },
   };
 }
@@ -299,37 +328,37 @@ function encodeFloat16Checked(name: string, data: Float32Array): Uint16Array<Arr
 }
 
 /** `bytes` is read only; the result has memory of its own. */
-function decode(name: string, info: SafetensorsInfo, bytes: Uint8Array): HostTensor {
-  const aligned = (): ArrayBuffer => new Uint8Array(bytes).buffer;
-  const { dtype, shape } = info;
+function decodeTensor(name: string, { dtype, shape }: SafetensorsInfo, bytes: Uint8Array): HostTensor {
+  const data = allocate(name, dtype, sizeOf(shape));
+  if (isStoredAsIs(dtype)) {
+    const memory = new Uint8Array(data.buffer);
+    memory.set(bytes);
+    if (dtype === "BOOL") checkBooleans(name, memory);
+  } else decode(name, dtype, bytes, data, 0);
+  return new HostTensor(shape, data);
+}
+
+/** Element types whose bytes in the file are those in memory. */
+function isStoredAsIs(dtype: SafetensorsDType): dtype is "F32" | "I32" | "BOOL" {
+  return dtype === "F32" || dtype === "I32" || dtype === "BOOL";
+}
+
+function allocate(name: string, dtype: SafetensorsDType, size: number): HostData {
   switch (dtype) {
     case "F32":
-      return new HostTensor(shape, new Float32Array(aligned()));
     case "F16":
-      return new HostTensor(shape, decodeFloat16(new Uint16Array(aligned())));
     case "BF16":
-      return new HostTensor(shape, decodeBfloat16(new Uint16Array(aligned())));
     case "F64":
-      return new HostTensor(shape, new Float32Array(new Float64Array(aligned())));
-    case "I32":
-      return new HostTensor(shape, new Int32Array(aligned()));
+      return new Float32Array(size);
     case "I64":
-      return new HostTensor(shape, narrowInt64(name, new Int32Array(aligned())));
+    case "I32":
     case "I16":
-      return new HostTensor(shape, new Int32Array(new Int16Array(aligned())));
     case "I8":
-      return new HostTensor(shape, new Int32Array(new Int8Array(aligned())));
     case "U16":
-      return new HostTensor(shape, new Int32Array(new Uint16Array(aligned())));
     case "U8":
-      return new HostTensor(shape, new Int32Array(bytes));
-    case "BOOL": {
-      const wrong = bytes.find((byte) => byte > 1);
-      if (wrong !== undefined) {
-        throw new MalformedFileError(`safetensors: the BOOL tensor "${name}" holds the byte ${wrong}, not 0 or 1.`);
-      }
-      return new HostTensor(shape, new Uint8Array(bytes));
-    }
+      return new Int32Array(size);
+    case "BOOL":
+      return new Uint8Array(size);
     default:
       throw new SdxsError(
         "UNSUPPORTED_OPERATION",
@@ -339,28 +368,72 @@ function decode(name: string, info: SafetensorsInfo, bytes: Uint8Array): HostTen
   }
 }
 
+/** Elements of `bytes` into `data`, from its element `at` on. */
+function decode(name: string, dtype: SafetensorsDType, bytes: Uint8Array, data: HostData, at: number): void {
+  const { buffer, byteOffset } = bytes.byteOffset % BYTES_PER_ELEMENT[dtype] === 0 ? bytes : new Uint8Array(bytes);
+  const length = bytes.length / BYTES_PER_ELEMENT[dtype];
+  const floats = (): Float32Array<ArrayBuffer> => data.subarray(at, at + length) as Float32Array<ArrayBuffer>;
+  switch (dtype) {
+    case "F16":
+      decodeFloat16(new Uint16Array(buffer, byteOffset, length), floats());
+      break;
+    case "BF16":
+      decodeBfloat16(new Uint16Array(buffer, byteOffset, length), floats());
+      break;
+    case "F64":
+      data.set(new Float64Array(buffer, byteOffset, length), at);
+      break;
+    case "I64":
+      narrowInt64(name, new Int32Array(buffer, byteOffset, 2 * length), data, at);
+      break;
+    case "I16":
+      data.set(new Int16Array(buffer, byteOffset, length), at);
+      break;
+    case "I8":
+      data.set(new Int8Array(buffer, byteOffset, length), at);
+      break;
+    case "U16":
+      data.set(new Uint16Array(buffer, byteOffset, length), at);
+      break;
+    case "U8":
+      data.set(bytes, at);
+      break;
+    default:
+      throw new Error(`unreachable: ${dtype} is not converted`);
+  }
+}
+
+function checkBooleans(name: string, bytes: Uint8Array): void {
+  const wrong = bytes.find((byte) => byte > 1);
+  if (wrong !== undefined) {
+    throw new MalformedFileError(`safetensors: the BOOL tensor "${name}" holds the byte ${wrong}, not 0 or 1.`);
+  }
+}
+
 /** `halves`: lower and upper 32 bits in turn. */
-function narrowInt64(name: string, halves: Int32Array): Int32Array<ArrayBuffer> {
-  const values = new Int32Array(halves.length / 2);
-  for (let i = 0; i < values.length; i++) {
+function narrowInt64(name: string, halves: Int32Array, values: HostData, at: number): void {
+  for (let i = 0; i < halves.length / 2; i++) {
     const low = halves[2 * i]!;
     if (halves[2 * i + 1] !== low >> 31) {
       const value = BigInt(halves[2 * i + 1]!) * 2n ** 32n + BigInt(low >>> 0);
       throw new SdxsError(
         "UNSUPPORTED_OPERATION",
-        `safetensors: the I64 tensor "${name}" holds ${value} at position ${i}, which does not fit int32.`,
+        `safetensors: the I64 tensor "${name}" holds ${value} at position ${at + i}, which does not fit int32.`,
       );
     }
-    values[i] = low;
+    values[at + i] = low;
   }
-  return values;
 }
 
-async function readExactly(source: RandomAccessSource, offset: number, length: number): Promise<Uint8Array> {
-  const bytes = await source.read(offset, length);
-  if (bytes.length !== length) {
+async function readExactly(
+  source: RandomAccessSource,
+  offset: number,
+  into: Uint8Array<ArrayBuffer>,
+): Promise<Uint8Array> {
+  const bytes = await source.read(offset, into.length, into);
+  if (bytes.length !== into.length) {
     throw new MalformedFileError(
-      `safetensors: expected ${length} bytes from byte ${offset} on, the source gave ${bytes.length}. ` +
+      `safetensors: expected ${into.length} bytes from byte ${offset} on, the source gave ${bytes.length}. ` +
         `The file changed while it was read, or the connection broke.`,
     );
   }
@@ -463,7 +536,9 @@ function checkEntry(name: string, entry: unknown, dataStart: number, fileSize: n
   }
   if (begin > end) return fail(`ends at byte ${end}, before it begins at ${begin}`);
   if (end > fileSize - dataStart) {
-    return fail(`ends at byte ${end}, beyond the file's ${fileSize - dataStart} bytes of data; the file is cut off`);
+    return fail(
+      `ends at byte ${end}, beyond the file's ${fileSize - dataStart} bytes of data; the file is cut off: fetch it again`,
+    );
   }
   let expected: number = BYTES_PER_ELEMENT[dtype as SafetensorsDType];
   for (const size of shape) {

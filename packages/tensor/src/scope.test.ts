@@ -73,18 +73,22 @@ describe("checkParameters", () => {
     expect(() => checkParameters(specs, { bias: { shape: [2] }, weight: { shape: [2, 3] } })).not.toThrow();
   });
 
-  it("lists all that is missing, of another shape or unexpected, at once", () => {
-    const weights = { weight: { shape: [3, 2] }, constructor: { shape: [1] } };
+  it("lists all that is missing, of another shape or type, or unexpected, at once", () => {
+    const weights = { weight: { shape: [3, 2], dtype: "int32" }, constructor: { shape: [1] } };
     expect(() => checkParameters(specs, weights)).toThrow(
       expect.objectContaining({
         code: "MISSING_PARAMETER",
         message: expect.stringContaining(
-          "  missing: bias [2]\n  shape: weight must be [2, 3], got [3, 2]\n  unexpected: constructor [1]",
+          "(1 missing, 1 of another shape, 1 of another type, 1 unexpected):\n  missing: bias [2]\n" +
+            "  shape: weight must be [2, 3], got [3, 2]\n  type: weight must be float32, got int32\n  unexpected: constructor [1]",
         ),
       }),
     );
     expect(() => checkParameters(specs, { ...specs, weight: { shape: [6] } })).toThrow(
       expect.objectContaining({ code: "SHAPE_MISMATCH" }),
+    );
+    expect(() => checkParameters(specs, { ...specs, bias: { shape: [2], dtype: "int32" } })).toThrow(
+      expect.objectContaining({ code: "DTYPE_MISMATCH" }),
     );
     expect(() => checkParameters(specs, { ...specs, extra: { shape: [] } })).toThrow(
       expect.objectContaining({ code: "UNEXPECTED_PARAMETER" }),

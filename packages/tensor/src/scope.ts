@@ -93,26 +93,41 @@ export function declareParameters<In extends string>(
  */
 export function checkParameters(
   specs: Readonly<Record<string, TensorSpec>>,
-  weights: Readonly<Record<string, { readonly shape: Shape }>>,
+  weights: Readonly<Record<string, { readonly shape: Shape; readonly dtype?: string }>>,
 ): void {
   const missing: string[] = [];
   const wrong: string[] = [];
-  for (const [name, { shape }] of Object.entries(specs)) {
+  const ofAnotherType: string[] = [];
+  for (const [name, { shape, dtype = "float32" }] of Object.entries(specs)) {
     const found = weights[name];
-    if (!found) missing.push(`  missing: ${name} [${shape.join(", ")}]`);
-    else if (found.shape.join() !== shape.join()) {
+    if (!found) {
+      missing.push(`  missing: ${name} [${shape.join(", ")}]`);
+      continue;
+    }
+    if (found.shape.join() !== shape.join()) {
       wrong.push(`  shape: ${name} must be [${shape.join(", ")}], got [${found.shape.join(", ")}]`);
+    }
+    if (found.dtype !== undefined && found.dtype !== dtype) {
+      ofAnotherType.push(`  type: ${name} must be ${dtype}, got ${found.dtype}`);
     }
   }
   const extra = Object.keys(weights)
     .filter((name) => !Object.hasOwn(specs, name))
     .map((name) => `  unexpected: ${name} [${weights[name]?.shape.join(", ")}]`);
-  const problems = [...missing, ...wrong, ...extra];
-  if (problems.length === 0) return;
-  const code = missing.length > 0 ? "MISSING_PARAMETER" : wrong.length > 0 ? "SHAPE_MISMATCH" : "UNEXPECTED_PARAMETER";
+  const kinds = [
+    { code: "MISSING_PARAMETER", problems: missing, called: "missing" },
+    { code: "SHAPE_MISMATCH", problems: wrong, called: "of another shape" },
+    { code: "DTYPE_MISMATCH", problems: ofAnotherType, called: "of another type" },
+    { code: "UNEXPECTED_PARAMETER", problems: extra, called: "unexpected" },
+  ] as const;
+  const occurring = kinds.filter(({ problems }) => problems.length > 0);
+  const [first] = occurring;
+  if (first === undefined) return;
+  const counts = occurring.map(({ problems, called }) => `${problems.length} ${called}`).join(", ");
+  const problems = occurring.flatMap((kind) => kind.problems);
   throw new ParameterError(
-    code,
-    `The weights do not fit the model (${missing.length} missing, ${wrong.length} of another shape, ${extra.length} unexpected):\n` +
+    first.code,
+    `The weights do not fit the model (${counts}):\n` +
       `${problems.join("\n")}\nCheck that the weights belong to this configuration.`,
   );
 }

@@ -7,10 +7,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import ts from "typescript";
 import { afterAll, describe, expect, it, vi } from "vitest";
-import { HostTensor } from "./host-tensor.js";
-import { openSafetensorsFile, readSafetensorsFile, replaceFile, writeSafetensorsFile } from "./node.js";
-import { random } from "./random.js";
-import { writeSafetensors } from "./safetensors.js";
+import { HostTensor } from "../host-tensor.js";
+import { openSafetensorsFile, readSafetensorsFile, replaceFile, writeSafetensorsFile } from "./files.js";
+import { random } from "../random.js";
+import { writeSafetensors } from "../safetensors.js";
 
 const fault = vi.hoisted(() => ({ write: undefined as string | undefined }));
 
@@ -126,7 +126,7 @@ describe("safetensors files", () => {
     // Writes files that are filled with their own number, one after the other.
     await fs.writeFile(
       join(place, "writer.mjs"),
-      `import { writeSafetensorsFile } from "./node.js";
+      `import { writeSafetensorsFile } from "./node/files.js";
        import { HostTensor } from "./host-tensor.js";
        for (let n = 1; ; n++) {
          const tensors = Object.fromEntries("abcd".split("").map((name) => [name, HostTensor.filled([50000], n)]));
@@ -160,11 +160,12 @@ describe("replaceFile", () => {
   });
 });
 
-/** Makes JavaScript of what `node.ts` imports, for a process without the test runner. */
+/** Makes JavaScript of what `files.ts` imports, for a process without the test runner. */
 async function transpile(target: string): Promise<void> {
   await fs.writeFile(join(target, "package.json"), '{ "type": "module" }');
-  for (const name of ["node", "safetensors", "half", "host-tensor", "errors"]) {
-    const source = readFileSync(fileURLToPath(new URL(`./${name}.ts`, import.meta.url)), "utf8");
+  await fs.mkdir(join(target, "node"));
+  for (const name of ["node/files", "safetensors", "half", "host-tensor", "errors"]) {
+    const source = readFileSync(fileURLToPath(new URL(`../${name}.ts`, import.meta.url)), "utf8");
     const compilerOptions = { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2022 };
     await fs.writeFile(join(target, `${name}.js`), ts.transpileModule(source, { compilerOptions }).outputText);
   }
