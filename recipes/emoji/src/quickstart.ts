@@ -2,6 +2,7 @@ import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { MissingPackageError } from "@sdxs/tensor";
+import { saveModel } from "@sdxs/runtime/node";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import { writeSafetensorsFile } from "@sdxs/tensor/node";
 import { loadEmojiDataset } from "./dataset.js";
@@ -65,11 +66,7 @@ await runProgram(async (signal) => {
   }).finally(bars.stop);
 
   const file = (name: string): string => join(output, name);
-  await writeSafetensorsFile(file("student-unet.safetensors"), student.unet.params, { dtype: "F16" });
-  await writeFile(
-    file("student-unet.json"),
-    JSON.stringify({ _class_name: "UNet2DConditionModel", ...student.unet.config }),
-  );
+  await saveModel(file("student-unet"), { className: "UNet2DConditionModel", ...student.unet }, { dtype: "F16" });
   await writeSafetensorsFile(file("tiny-decoder.safetensors"), student.decoder, { dtype: "F16" });
   const pictures = await drawPictures(backend, teacher, student, quickstartPrompts, seed);
   await writeFile(file("grid.png"), await pictureGrid(dataset, quickstartPrompts, pictures));

@@ -1,4 +1,4 @@
-import { mkdir, copyFile, writeFile } from "node:fs/promises";
+import { mkdir, copyFile } from "node:fs/promises";
 import { join } from "node:path";
 import {
   HostTensor,
@@ -14,6 +14,7 @@ import { readSafetensorsFile, writeSafetensorsFile } from "@sdxs/tensor/node";
 import { unetParameters } from "@sdxs/tiny-unet";
 import { autoencoderKlParameters, klDecoderParameters, type AutoencoderKlConfig } from "@sdxs/tiny-vae";
 import { textEncoderParameters } from "@sdxs/runtime";
+import { saveModel } from "@sdxs/runtime/node";
 import { gradientTask, train } from "@sdxs/training";
 import { csvLog, fileCheckpoints } from "@sdxs/training/node";
 import { loadEmojiDataset, type EmojiDataset } from "./dataset.js";
@@ -140,16 +141,8 @@ async function finishDecoder<D>(
   });
   const finished = { ...weights, ...(await task.weights({ averaged: true })) };
   await task.dispose();
-  await mkdir(join(outputFolder, "vae"), { recursive: true });
-  await writeJson(join(outputFolder, "vae", "config.json"), {
-    _class_name: "AutoencoderKL",
-    down_block_types: config.block_out_channels.map(() => "DownEncoderBlock2D"),
-    up_block_types: config.block_out_channels.map(() => "UpDecoderBlock2D"),
-    ...config,
-  });
-  await writeSafetensorsFile(join(outputFolder, "vae", "diffusion_pytorch_model.safetensors"), finished, {
-    dtype: "F16",
-  });
+  const model = { className: "AutoencoderKL", config, params: finished } as const;
+  await saveModel(join(outputFolder, "vae"), model, { dtype: "F16" });
 }
 
 /** 1 / the latents' standard deviation, so that the diffusion model's latents have one of 1. */
@@ -228,20 +221,14 @@ async function trainUNet<D>(options: TeacherTrainingOptions<D>, { latents, ids }
 }
 
 async function saveTeacher(folder: string, weights: HostParams, vocabularySize: number): Promise<void> {
-  const parts = {
-    unet: { _class_name: "UNet2DConditionModel", ...teacherConfig },
-    text_encoder: {
-      architectures: ["CLIPTextModel"],
-      model_type: "clip_text_model",
-      ...textEncoderConfig(vocabularySize),
-    },
-  };
-  for (const [part, config] of Object.entries(parts)) {
-    await mkdir(join(folder, part), { recursive: true });
-    await writeJson(join(folder, part, "config.json"), config);
-    const file = part === "unet" ? "diffusion_pytorch_model.safetensors" : "model.safetensors";
-    await writeSafetensorsFile(join(folder, part, file), select(weights, `${part}.`), { dtype: "F16" });
-  }
+  const unet = { className: "UNet2DConditionModel", config: teacherConfig, params: select(weights, "unet.") } as const;
+  const textEncoder = {
+    className: "CLIPTextModel",
+    config: textEncoderConfig(vocabularySize),
+    params: select(weights, "text_encoder."),
+  } as const;
+  await saveModel(join(folder, "unet"), unet, { dtype: "F16" });
+  await saveModel(join(folder, "text_encoder"), textEncoder, { dtype: "F16" });
   await mkdir(join(folder, "tokenizer"), { recursive: true });
   for (const file of tokenizerFiles) {
     await copyFile(join(tokenizerFolder, file), join(folder, "tokenizer", file));
@@ -289,8 +276,4 @@ async function cachedLatents<D>(
   };
   await writeSafetensorsFile(file, result, { dtype: "F16" });
   return result;
-}
-
-async function writeJson(path: string, value: unknown): Promise<void> {
-  await writeFile(path, `${JSON.stringify(value, null, 2)}\n`);
 }

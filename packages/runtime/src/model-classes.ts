@@ -1,0 +1,91 @@
+import { controlNetParameters, parseControlNetConfig, type ControlNetConfig } from "@sdxs/controlnet";
+import type { ParameterSpec } from "@sdxs/tensor";
+import { parseUNetConfig, unetParameters, type UNetConfig } from "@sdxs/tiny-unet";
+import {
+  autoencoderKlParameters,
+  autoencoderTinyParameters,
+  parseAutoencoderKlConfig,
+  parseAutoencoderTinyConfig,
+  type AutoencoderKlConfig,
+  type AutoencoderTinyConfig,
+} from "@sdxs/tiny-vae";
+import { parseTextEncoderConfig, textEncoderParameters, type TextEncoderConfig } from "./text-encoder.js";
+
+/** The classes of diffusers and transformers that can be loaded and saved, with their configurations. */
+export interface ModelConfigs {
+  readonly UNet2DConditionModel: UNetConfig;
+  readonly ControlNetModel: ControlNetConfig;
+  readonly AutoencoderKL: AutoencoderKlConfig;
+  readonly AutoencoderTiny: AutoencoderTinyConfig;
+  readonly CLIPTextModel: TextEncoderConfig;
+  readonly CLIPTextModelWithProjection: TextEncoderConfig;
+}
+
+export type ModelClassName = keyof ModelConfigs;
+
+/** What loading and saving need to know of a class. */
+export interface ModelClass<C> {
+  /** Whose folder layout: it decides the names of files and where config.json names the class. */
+  readonly library: "diffusers" | "transformers";
+  /** Throws `UnsupportedConfigError`. */
+  readonly parse: (json: unknown) => C;
+  readonly parameters: (config: C) => Record<string, ParameterSpec>;
+  /** Fields of config.json that follow from the configuration and are not part of it. */
+  readonly fields?: (config: C) => Readonly<Record<string, unknown>>;
+  /** The parameter that a checkpoint holds under this name; undefined for what is none. Default: the name itself. */
+  readonly parameterName?: (stored: string) => string | undefined;
+}
+
+const clipTextModel = (projection: boolean): ModelClass<TextEncoderConfig> => ({
+  library: "transformers",
+  parse: parseTextEncoderConfig,
+  parameters: (config) => textEncoderParameters(config, { projection }),
+  fields: () => ({ model_type: "clip_text_model" }),
+  // The numbers 0, 1, 2, ..., which old versions of transformers saved.
+  parameterName: (stored) => (stored === "text_model.embeddings.position_ids" ? undefined : stored),
+});
+
+export const modelClasses: { readonly [N in ModelClassName]: ModelClass<ModelConfigs[N]> } = {
+  UNet2DConditionModel: {
+    library: "diffusers",
+    parse: parseUNetConfig,
+    parameters: unetParameters,
+  },
+  ControlNetModel: {
+    library: "diffusers",
+    parse: parseControlNetConfig,
+    parameters: controlNetParameters,
+    // It would go before attention_head_dim.
+    fields: () => ({ num_attention_heads: null }),
+  },
+  AutoencoderKL: {
+    library: "diffusers",
+    parse: parseAutoencoderKlConfig,
+    parameters: autoencoderKlParameters,
+    fields: ({ block_out_channels: levels }) => ({
+      down_block_types: levels.map(() => "DownEncoderBlock2D"),
+      up_block_types: levels.map(() => "UpDecoderBlock2D"),
+    }),
+    parameterName: currentAttentionName,
+  },
+  AutoencoderTiny: {
+    library: "diffusers",
+    parse: parseAutoencoderTinyConfig,
+    parameters: autoencoderTinyParameters,
+  },
+  CLIPTextModel: clipTextModel(false),
+  CLIPTextModelWithProjection: clipTextModel(true),
+};
+
+/** Published autoencoders often have names that diffusers no longer gives to attention, but still reads. */
+function currentAttentionName(stored: string): string {
+  const now = { query: "to_q", key: "to_k", value: "to_v", proj_attn: "to_out.0" };
+  return stored.replace(
+    /(?<=\.attentions\.\d+\.)(query|key|value|proj_attn)(?=\.(?:weight|bias)$)/,
+    (old) => now[old as keyof typeof now],
+  );
+}
+
+export function isModelClassName(name: unknown): name is ModelClassName {
+  return typeof name === "string" && Object.hasOwn(modelClasses, name);
+}
