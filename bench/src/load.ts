@@ -1,0 +1,77 @@
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { loadModel } from "@sdxs/runtime/node";
+import { HostTensor, SdxsError, mapTensors } from "@sdxs/tensor";
+import { replaceFile } from "@sdxs/tensor/node";
+import { onnxBackend } from "@sdxs/tensor/onnx";
+import { parseUNetConfig, unetParameters } from "@sdxs/tiny-unet";
+import * as ort from "onnxruntime-node";
+import { denoisingTask, randomInputs } from "./denoising-task.js";
+import { FULL_SIZE_MODELS, LOAD_USAGE, parseLoadArguments, type LoadArguments } from "./load-arguments.js";
+import { randomHalfCheckpoint } from "./random-checkpoint.js";
+
+/** Forward passes of a U-Net that is loaded from `folder`. */
+async function measure(folder: string, { model, weights, height, width }: LoadArguments) {
+  const begin = performance.now();
+  const { config, params } = await loadModel(folder, { className: "UNet2DConditionModel" });
+  const loadMs = performance.now() - begin;
+  const float32Bytes = Object.values(params).reduce((sum, { data }) => sum + data.byteLength, 0);
+  const loadedRssMb = peakRssMb();
+
+  const task = denoisingTask(config, { batch: 1, height, width });
+  const inputs = randomInputs(task.inputs, 0);
+  const backend = onnxBackend({ ort });
+  const program = await backend.compile(task.predict, {
+    ...(weights === "frozen" ? { frozen: params } : { params: mapTensors(params, ({ shape }) => ({ shape })) }),
+    inputs: task.inputs,
+  });
+  // The first one also touches the memory of all activations for the first time.
+  const forwardTimes: number[] = [];
+  let output = HostTensor.scalar(NaN);
+  for (let run = 0; run < 2; run++) {
+    const start = performance.now();
+    const { sample } = await program.run(weights === "frozen" ? {} : params, inputs);
+    forwardTimes.push(Math.round(performance.now() - start));
+    output = await backend.download(sample!);
+    backend.dispose(sample!);
+  }
+  await program.dispose();
+  return {
+    model,
+    weights,
+    size: `${height}x${width}`,
+    parameters: float32Bytes / 4,
+    loadMs: Math.round(loadMs),
+    compileMs: Math.round(program.compileMs),
+    forwardMs: forwardTimes[0],
+    secondForwardMs: forwardTimes[1],
+    loadedRssMb,
+    peakRssMb: peakRssMb(),
+    peakOverFloat32: Math.round((100 * peakRssMb() * 2 ** 20) / float32Bytes) / 100,
+    finite: output.data.every(Number.isFinite),
+  };
+}
+
+/** Of the process so far. */
+const peakRssMb = (): number => Math.round(process.resourceUsage().maxRSS / 1024); // maxRSS is in kB
+
+async function writeModel(folder: string, configPath: string): Promise<void> {
+  const json = await readFile(configPath, "utf8");
+  const specs = unetParameters(parseUNetConfig(JSON.parse(json)));
+  await writeFile(join(folder, "config.json"), json);
+  await replaceFile(join(folder, "diffusion_pytorch_model.safetensors"), randomHalfCheckpoint(specs));
+}
+
+const folder = await mkdtemp(join(tmpdir(), "sdxs-load-"));
+try {
+  const args = parseLoadArguments(process.argv.slice(2));
+  await writeModel(folder, FULL_SIZE_MODELS[args.model].config);
+  console.log(JSON.stringify(await measure(folder, args)));
+} catch (error) {
+  if (!(error instanceof SdxsError)) throw error;
+  console.error(`${error.message}\n\n${LOAD_USAGE}`);
+  process.exitCode = 2;
+} finally {
+  await rm(folder, { recursive: true });
+}
