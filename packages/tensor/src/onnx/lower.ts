@@ -374,9 +374,10 @@ const BLOCKED = "com.microsoft.nchwc";
 
 /**
  * From this many pixels of results on, the blocked convolution saves more than arranging weights and images for it
- * costs: measured, at 256 to 4,096 pixels and 64 to 1,280 channels.
+ * costs; weights beyond the caches need the larger number. Measured, at 256 to 8,192 pixels and 64 to 1,280 channels.
  */
-const BLOCKED_FROM_PIXELS = 512;
+const BLOCKED_FROM_PIXELS = { small: 512, large: 4096 };
+const LARGE_WEIGHT = 2 ** 20;
 
 /** Constant weights are left to onnxruntime, which arranges them once. */
 function blocksPay(l: Lowering, node: Node, weight: Node): boolean {
@@ -388,7 +389,7 @@ function blocksPay(l: Lowering, node: Node, weight: Node): boolean {
     outChannels % block === 0 &&
     inChannels % block === 0 &&
     sizeOf(kernel) > 1 &&
-    batch * height * width >= BLOCKED_FROM_PIXELS &&
+    batch * height * width >= BLOCKED_FROM_PIXELS[sizeOf(weight.shape) < LARGE_WEIGHT ? "small" : "large"] &&
     weight.op !== "constant"
   );
 }
