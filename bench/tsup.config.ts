@@ -3,7 +3,7 @@ import { defineConfig } from "tsup";
 // Programs, not a library: bundles of the packages' sources, so that they start without building the packages.
 // Paths count from the repository's root, where the npm scripts run.
 export default defineConfig({
-  entry: ["train", "peers", "load", "blocks"].map((name) => `bench/src/${name}.ts`),
+  entry: ["train", "peers", "load", "infer", "blocks"].map((name) => `bench/src/${name}.ts`),
   outDir: "bench/dist",
   format: ["esm"],
   // Its path aliases lead to the sources of the sdxs packages; all others stay imports.

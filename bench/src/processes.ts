@@ -27,6 +27,7 @@ export interface GradientCheck {
 }
 
 const trainScript = fileURLToPath(new URL("./train.js", import.meta.url));
+const exportScript = fileURLToPath(new URL("../peers/torch_export.py", import.meta.url));
 const torchScript = fileURLToPath(new URL("../peers/torch_train.py", import.meta.url));
 
 /** Runs our benchmark in a process of its own. */
@@ -57,22 +58,31 @@ export async function checkGradients(python: string, { config }: BenchmarkCase, 
   return lastLine(python, [torchScript, "--config", config, "--check", dump], {});
 }
 
-async function lastLine<R>(
+/** Writes the graphs that torch.onnx exports of a U-Net and of TAESD's decoder to `folder`. */
+export async function exportFromTorch(python: string, config: string, size: string, folder: string): Promise<void> {
+  await standardOutput(python, [exportScript, "--config", config, "--size", size, folder], {});
+}
+
+async function lastLine<R>(...call: Parameters<typeof standardOutput>): Promise<R> {
+  return JSON.parse((await standardOutput(...call)).trim().split("\n").at(-1) ?? "") as R;
+}
+
+async function standardOutput(
   command: string,
   args: readonly string[],
   environment: Readonly<Record<string, string>>,
-): Promise<R> {
+): Promise<string> {
   try {
     const { stdout } = await run(command, args, {
       env: { ...process.env, PYTHONDONTWRITEBYTECODE: "1", ...environment },
     });
-    return JSON.parse(stdout.trim().split("\n").at(-1) ?? "") as R;
+    return stdout;
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     const advice = reason.includes("No module named")
       ? "\nPyTorch is missing. On Debian: apt-get install python3-torch python3-numpy libopenblas0-openmp; elsewhere pass --python."
       : "";
-    throw new SdxsError("BACKEND_FAILURE", `bench:peers: ${command} ${args.join(" ")} failed: ${reason}${advice}`, {
+    throw new SdxsError("BACKEND_FAILURE", `${command} ${args.join(" ")} failed: ${reason}${advice}`, {
       cause,
     });
   }

@@ -1,0 +1,51 @@
+import { parseArgs } from "node:util";
+import { InvalidArgumentError } from "@sdxs/tensor";
+import { BACKEND_NAMES, isBackendName, type BackendName } from "./backends.js";
+import { wholeNumber } from "./train-arguments.js";
+
+/** onnxruntime-node running the graphs that torch.onnx exports, in place of one of our backends. */
+export const TORCH_EXPORT = "torch-export";
+
+export interface InferArguments {
+  readonly model: "sdxs-512";
+  readonly backend: BackendName | typeof TORCH_EXPORT;
+  /** Timed runs of each stage, after one that is not. */
+  readonly runs: number;
+  /** An interpreter that has torch, for `torch-export`. */
+  readonly python: string;
+}
+
+export const INFER_USAGE = `Usage: npm run bench:infer -- --model sdxs-512 [options]
+  --backend NAME    ${[...BACKEND_NAMES, TORCH_EXPORT].join(", ")}; default onnx
+  --runs N          timed runs of each stage, default 5
+  --python FILE     an interpreter that has torch, default /usr/bin/python3`;
+
+/** @throws InvalidArgumentError that names the argument, what it must be and what came. */
+export function parseInferArguments(args: readonly string[]): InferArguments {
+  const { model, backend, runs, python } = read(args);
+  if (model !== "sdxs-512") {
+    throw new InvalidArgumentError(`bench:infer: --model must be sdxs-512, got "${model}".`);
+  }
+  if (backend !== TORCH_EXPORT && !isBackendName(backend)) {
+    throw new InvalidArgumentError(
+      `bench:infer: --backend must be one of ${[...BACKEND_NAMES, TORCH_EXPORT].join(", ")}, got "${backend}".`,
+    );
+  }
+  return { model, backend, runs: wholeNumber("--runs", runs, 1), python };
+}
+
+function read(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      options: {
+        model: { type: "string", default: "" },
+        backend: { type: "string", default: "onnx" },
+        runs: { type: "string", default: "5" },
+        python: { type: "string", default: "/usr/bin/python3" },
+      },
+    }).values;
+  } catch (cause) {
+    throw new InvalidArgumentError(`bench:infer: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+  }
+}

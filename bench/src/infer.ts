@@ -1,0 +1,203 @@
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseTextEncoderConfig, textEncoder, textEncoderParameters } from "@sdxs/runtime";
+import { loadModel, type ModelClassName } from "@sdxs/runtime/node";
+import {
+  HostTensor,
+  SdxsError,
+  mapTensors,
+  random,
+  scope,
+  sizeOf,
+  type Backend,
+  type ParameterSpec,
+  type Program,
+  type TensorMap,
+  type TensorSpec,
+} from "@sdxs/tensor";
+import { replaceFile } from "@sdxs/tensor/node";
+import { publishedUNets, unet, unetParameters } from "@sdxs/tiny-unet";
+import { autoencoderTinyParameters, autoencoderTinyPresets, decodeTiny } from "@sdxs/tiny-vae";
+import * as ort from "onnxruntime-node";
+import { withBackend } from "./backends.js";
+import { INFER_USAGE, TORCH_EXPORT, parseInferArguments, type InferArguments } from "./infer-arguments.js";
+import { exportFromTorch } from "./processes.js";
+import { randomHalfCheckpoint } from "./random-checkpoint.js";
+import { median } from "./statistics.js";
+
+/** One network of a pipeline. */
+interface Stage {
+  readonly className: ModelClassName;
+  readonly config: object;
+  readonly specs: Readonly<Record<string, ParameterSpec>>;
+  readonly inputs: Readonly<Record<string, TensorSpec>>;
+  readonly program: Program;
+  /** Small networks' weights are constants; large ones' are read where they were loaded, once in memory. */
+  readonly weights: "frozen" | "params";
+}
+
+interface StageTimes {
+  /** From the files to the compiled program. */
+  readonly loadMs: number;
+  /** The first run, which touches the memory of all activations for the first time. */
+  readonly firstMs: number;
+  /** Median of the runs after it. */
+  readonly ms: number;
+}
+
+/** SDXS-512 for one image of 512x512: latents 64x64, prompts of 77 tokens, the text encoder of Stable Diffusion 2.1. */
+const LATENTS = [1, 4, 64, 64];
+const unetConfig = publishedUNets["sdxs-512"];
+const decoderConfig = autoencoderTinyPresets.taesd;
+const textConfig = parseTextEncoderConfig({
+  hidden_size: 1024,
+  intermediate_size: 4096,
+  num_hidden_layers: 23,
+  num_attention_heads: 16,
+  hidden_act: "gelu",
+});
+
+const unetStage: Stage = {
+  className: "UNet2DConditionModel",
+  config: unetConfig,
+  specs: unetParameters(unetConfig),
+  inputs: {
+    sample: { shape: LATENTS },
+    timestep: { shape: [1] },
+    encoder_hidden_states: { shape: [1, 77, unetConfig.cross_attention_dim] },
+  },
+  program: (ops, params, { sample, timestep, encoder_hidden_states: encoderHiddenStates }) => {
+    const inputs = { sample: sample!, timestep: timestep!, encoderHiddenStates: encoderHiddenStates! };
+    return { result: unet(ops, scope(ops, params), unetConfig, inputs).sample };
+  },
+  weights: "params",
+};
+
+const decoderStage: Stage = {
+  className: "AutoencoderTiny",
+  config: decoderConfig,
+  specs: autoencoderTinyParameters(decoderConfig),
+  inputs: { latents: { shape: LATENTS } },
+  program: (ops, params, { latents }) => ({ result: decodeTiny(ops, scope(ops, params), decoderConfig, latents!) }),
+  weights: "frozen",
+};
+
+const textStage: Stage = {
+  className: "CLIPTextModel",
+  config: textConfig,
+  specs: textEncoderParameters(textConfig),
+  inputs: { ids: { shape: [1, 77], dtype: "int32" } },
+  program: (ops, params, { ids }) => ({
+    result: textEncoder(ops, scope(ops, params), textConfig, ids!).lastHiddenState,
+  }),
+  weights: "params",
+};
+
+async function writeRandomModel(folder: string, { className, config, specs }: Stage): Promise<void> {
+  await mkdir(folder);
+  const isTransformers = className === "CLIPTextModel";
+  const named = isTransformers ? { architectures: [className] } : { _class_name: className };
+  await writeFile(join(folder, "config.json"), JSON.stringify({ ...named, ...config }));
+  const weights = isTransformers ? "model.safetensors" : "diffusion_pytorch_model.safetensors";
+  await replaceFile(join(folder, weights), randomHalfCheckpoint(specs));
+}
+
+function randomInputs(specs: Stage["inputs"]): Record<string, HostTensor> {
+  return mapTensors(specs, ({ shape, dtype }, name) =>
+    dtype === "int32" ? new HostTensor(shape, new Int32Array(sizeOf(shape)).fill(1)) : random(0, name).normal(shape),
+  );
+}
+
+/** Stages stay loaded, as in a pipeline: what is in here is in memory. */
+const loaded: unknown[] = [];
+
+async function timeStage<D>(backend: Backend<D>, folder: string, stage: Stage, runs: number): Promise<StageTimes> {
+  const begin = performance.now();
+  const { params } = await loadModel(folder, { className: stage.className });
+  const frozen = stage.weights === "frozen";
+  const compiled = await backend.compile(stage.program, {
+    ...(frozen ? { frozen: params } : { params: stage.specs }),
+    inputs: stage.inputs,
+  });
+  const device: TensorMap<D> = frozen ? {} : mapTensors(params, (tensor) => backend.upload(tensor));
+  const loadMs = performance.now() - begin;
+  loaded.push({ compiled, device });
+  const inputs = randomInputs(stage.inputs);
+  const run = async (): Promise<void> => {
+    const { result } = await compiled.run(device, inputs);
+    await backend.download(result!);
+    backend.dispose(result!);
+  };
+  return { loadMs: Math.round(loadMs), ...(await timeRuns(run, runs)) };
+}
+
+async function timeRuns(run: () => Promise<unknown>, runs: number): Promise<Omit<StageTimes, "loadMs">> {
+  const times: number[] = [];
+  for (let index = 0; index <= runs; index++) {
+    const begin = performance.now();
+    await run();
+    times.push(performance.now() - begin);
+  }
+  const [first = NaN, ...rest] = times;
+  return { firstMs: Math.round(first), ms: Math.round(median(rest)) };
+}
+
+/** Of the process so far. */
+const peakRssMb = (): number => Math.round(process.resourceUsage().maxRSS / 1024); // maxRSS is in kB
+
+async function inferOurs<D>(backend: Backend<D>, folder: string, runs: number) {
+  const stages = { unet: unetStage, decoder: decoderStage, textEncoder: textStage };
+  for (const [name, stage] of Object.entries(stages)) await writeRandomModel(join(folder, name), stage);
+  const unetTimes = await timeStage(backend, join(folder, "unet"), unetStage, runs);
+  const decoder = await timeStage(backend, join(folder, "decoder"), decoderStage, runs);
+  const imagePeak = peakRssMb();
+  const text = await timeStage(backend, join(folder, "textEncoder"), textStage, runs);
+  return {
+    loadMs: unetTimes.loadMs + decoder.loadMs + text.loadMs,
+    textEncoder: text,
+    unet: unetTimes,
+    decoder,
+    unetAndDecoderPeakRssMb: imagePeak,
+    peakRssMb: peakRssMb(),
+    stages: loaded.length,
+  };
+}
+
+async function inferExported(folder: string, { python, runs }: InferArguments) {
+  await exportFromTorch(python, "bench/configs/unet-sdxs-512.json", LATENTS.slice(2).join("x"), folder);
+  const time = async (file: string, stage: Stage): Promise<StageTimes> => {
+    const begin = performance.now();
+    // As many threads as ours; onnxruntime's own choice takes half of a small machine's processors.
+    const session = await ort.InferenceSession.create(join(folder, file), {
+      intraOpNumThreads: 2,
+      logSeverityLevel: 3,
+    });
+    const loadMs = performance.now() - begin;
+    const feeds = mapTensors(
+      randomInputs(stage.inputs),
+      ({ data, shape }) => new ort.Tensor(data as Float32Array, shape),
+    );
+    return { loadMs: Math.round(loadMs), ...(await timeRuns(() => session.run(feeds), runs)) };
+  };
+  const unetTimes = await time("unet.onnx", unetStage);
+  const decoder = await time("decoder.onnx", decoderStage);
+  return { unet: unetTimes, decoder, unetAndDecoderPeakRssMb: peakRssMb() };
+}
+
+const folder = await mkdtemp(join(tmpdir(), "sdxs-infer-"));
+try {
+  const args = parseInferArguments(process.argv.slice(2));
+  const { model, backend, runs } = args;
+  const report =
+    backend === TORCH_EXPORT
+      ? await inferExported(folder, args)
+      : await withBackend(backend, (device) => inferOurs(device, folder, runs));
+  console.log(JSON.stringify({ model, backend, ...report }));
+} catch (error) {
+  if (!(error instanceof SdxsError)) throw error;
+  console.error(`${error.message}\n\n${INFER_USAGE}`);
+  process.exitCode = 2;
+} finally {
+  await rm(folder, { recursive: true });
+}
