@@ -19,7 +19,12 @@ export default defineConfig({
         },
         test: {
           name: "source",
-          include: ["packages/*/src/**/*.test.ts", "recipes/*/src/**/*.test.ts", "bench/**/*.test.ts"],
+          include: [
+            "packages/*/src/**/*.test.ts",
+            "recipes/*/src/**/*.test.ts",
+            "bench/**/*.test.ts",
+            "golden/**/*.test.ts",
+          ],
           testTimeout: 120_000,
         },
       },

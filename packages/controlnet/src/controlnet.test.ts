@@ -10,51 +10,21 @@ import {
   type Ops,
   type TensorMap,
 } from "@sdxs/tensor";
-import { expectGradient, expectOutput, referenceCase, testBackends, type RunOnce } from "@sdxs/tensor/testing";
-import {
-  copyParameters,
-  parseUNetConfig,
-  unet,
-  unetEncoder,
-  unetParameters,
-  type ControlResiduals,
-  type UNetConfig,
-} from "@sdxs/tiny-unet";
+import { expectCase, expectOutput, referenceCase, testBackends, type RunOnce } from "@sdxs/tensor/testing";
+import { copyParameters, parseUNetConfig, unet, unetEncoder, unetParameters } from "@sdxs/tiny-unet";
 import {
   combineResiduals,
   conditionalHalfOnly,
   controlNet,
   controlNetFromUNet,
   controlNetParameters,
-  parseControlNetConfig,
   type ControlNetConfig,
-  type ControlNetInputs,
   type ControlNetOptions,
 } from "./index.js";
+import { checkControlNetCase, controlledNoise, named, namedInputs } from "./controlnet-case.test-support.js";
 
 /** Reference data computed by diffusers 0.27.2: see fixtures/README.md. */
 const fixture = (name: string) => referenceCase(new URL(`../fixtures/${name}/`, import.meta.url));
-
-/** The reference's names of the inputs to ours. */
-function namedInputs<T>(inputs: TensorMap<T>): ControlNetInputs<T> {
-  const { sample, timestep, encoder_hidden_states, controlnet_cond, text_embeds, time_ids } = inputs as Record<
-    string,
-    T
-  >;
-  const named = {
-    sample: sample as T,
-    timestep: timestep as T,
-    encoderHiddenStates: encoder_hidden_states as T,
-    condition: controlnet_cond as T,
-  };
-  if (text_embeds === undefined || time_ids === undefined) return named;
-  return { ...named, addedConditions: { textEmbeds: text_embeds, timeIds: time_ids } };
-}
-
-/** Residuals under the reference's names. */
-function named<T>({ down, mid }: ControlResiduals<T>): Record<string, T> {
-  return { ...Object.fromEntries(down.map((residual, index) => [`down.${index}`, residual])), mid };
-}
 
 type Options = ControlNetOptions<never>;
 
@@ -63,80 +33,20 @@ const control =
   <T>(ops: Ops<T>, params: TensorMap<T>, inputs: TensorMap<T>): TensorMap<T> =>
     named(controlNet(ops, scope(ops, params), config, namedInputs(inputs), options));
 
-/** The noise that a U-Net predicts under a ControlNet; parameters begin with "unet." and "controlnet.". */
-function controlledNoise<T>(
-  ops: Ops<T>,
-  configs: { readonly unet: UNetConfig; readonly controlnet: ControlNetConfig },
-  params: TensorMap<T>,
-  inputs: TensorMap<T>,
-  options: ControlNetOptions<T>,
-): T {
-  const p = scope(ops, params);
-  const given = namedInputs(inputs);
-  const controlResiduals = controlNet(ops, p.at("controlnet"), configs.controlnet, given, options);
-  return unet(ops, p.at("unet"), configs.unet, { ...given, controlResiduals }).sample;
-}
-
 describe.each(testBackends)("controlNet on $name", (backend) => {
   let run: RunOnce;
   beforeAll(async () => {
     run = await backend.run();
   });
 
-  // The scale of the reference's meta.json.
-  const options: Options = { conditioningScale: 0.7 };
-
-  it.each(["controlnet_sdxs_mini", "controlnet_sdxs_midattn_mini"])("gives diffusers' residuals: %s", async (name) => {
-    const config = parseControlNetConfig(await fixture(name).json("controlnet_config.json"));
-    const io = await fixture(name).tensors("io.safetensors");
-    const weights = await fixture(name).tensors("controlnet.safetensors");
-    const results = await run(control(config, options), weights, select(io, "in."));
-    const references = Object.entries(select(io, "out.")).filter(([output]) => !output.startsWith("eps"));
-    expect(Object.keys(results).sort()).toEqual(references.map(([output]) => output).sort());
-    for (const [output, reference] of references) expectOutput(output, results[output], reference);
+  it("has diffusers' residuals, guided noise and gradients", async () => {
+    expectCase(await checkControlNetCase(fixture("controlnet_sdxs_mini"), run));
   });
 
-  const load = async () => {
-    const reference = fixture("controlnet_sdxs_mini");
-    const configs = {
-      unet: parseUNetConfig(await reference.json("unet_config.json")),
-      controlnet: parseControlNetConfig(await reference.json("controlnet_config.json")),
-    };
-    const weights = {
-      ...prefixed(await reference.tensors("unet.safetensors"), "unet."),
-      ...prefixed(await reference.tensors("controlnet.safetensors"), "controlnet."),
-    };
-    return { reference, configs, weights, io: await reference.tensors("io.safetensors") };
-  };
-
-  it("guides the U-Net as in diffusers, by a scale that is an input of the program", async () => {
-    const { configs, weights, io } = await load();
-    const program = <T>(ops: Ops<T>, params: TensorMap<T>, inputs: TensorMap<T>): TensorMap<T> => {
-      const conditioningScale = inputs["conditioning_scale"] as T;
-      return { eps: controlledNoise(ops, configs, params, inputs, { conditioningScale }) };
-    };
-    const inputs = select(io, "in.");
-    expectOutput("eps", (await run(program, weights, inputs))["eps"], io["out.eps"]);
-    const without = { ...inputs, conditioning_scale: HostTensor.from([1], [0]) };
-    expectOutput("eps_no_control", (await run(program, weights, without))["eps"], io["out.eps_no_control"]);
-  });
-
-  it("has diffusers' gradients of the guided noise by every parameter", async () => {
-    const { reference, configs, weights, io } = await load();
-    const differentiate = <T>(ops: Ops<T>, params: TensorMap<T>, { R, ...inputs }: TensorMap<T>): TensorMap<T> => {
-      const fixed = prefixed(select(params, "unet."), "unet.");
-      const trained = select(params, "controlnet.");
-      return ops.valueAndGrad((given) => {
-        const all = { ...fixed, ...prefixed(given, "controlnet.") };
-        const eps = controlledNoise(ops, configs, all, inputs, options as ControlNetOptions<T>);
-        return { loss: ops.sum(ops.mul(eps, R as T)), aux: {} };
-      }, trained).grads;
-    };
-    const grads = await run(differentiate, weights, select(io, "in."));
-    const references = await reference.tensors("grads.safetensors");
-    const largest = Math.max(...Object.values(references).map((gradient) => Math.max(...gradient.data.map(Math.abs))));
-    expect(Object.keys(grads).sort()).toEqual(Object.keys(references).sort());
-    for (const [name, gradient] of Object.entries(references)) expectGradient(name, grads[name], gradient, largest);
+  it("has diffusers' residuals with attention in the mid stage", async () => {
+    // The fixture is without the U-Net.
+    const { comparisons } = await checkControlNetCase(fixture("controlnet_sdxs_midattn_mini"), run);
+    expectCase({ comparisons, unchecked: [] });
   });
 
   const tinyUNet = parseUNetConfig({

@@ -7,7 +7,6 @@ import {
   mapTensors,
   prefixed,
   random,
-  scope,
   select,
   withGradients,
   type Ops,
@@ -15,36 +14,21 @@ import {
   type TensorMap,
 } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
-import { expectOutput, maxAbs, maxAbsError, referenceCase, testBackends, type RunOnce } from "@sdxs/tensor/testing";
-import { parseUNetConfig, unet, unetParameters, type UNetConfig } from "@sdxs/tiny-unet";
+import {
+  expectCase,
+  expectOutput,
+  maxAbs,
+  maxAbsError,
+  referenceCase,
+  testBackends,
+  type RunOnce,
+} from "@sdxs/tensor/testing";
+import { parseUNetConfig, unetParameters } from "@sdxs/tiny-unet";
 import { applyLora, loraParameters, loraTargets, mergeLora, readLora, unmergeLora, type Lora } from "./index.js";
+import { checkLoraCase } from "./lora-case.test-support.js";
 
 /** Reference data computed by diffusers 0.27.2: see fixtures/README.md. */
 const fixture = (name: string) => referenceCase(new URL(`../fixtures/${name}/`, import.meta.url));
-
-/** The four files of a case, and the suffix of the predictions made with them. */
-const files = [
-  { file: "pytorch_lora_weights", outputs: "" },
-  { file: "pytorch_lora_weights_peft", outputs: "" },
-  { file: "kohya_lora", outputs: "" },
-  { file: "kohya_lora_alpha_varied", outputs: "alpha_varied_" },
-];
-
-/** The U-Net with the LoRA in `params` under "lora.", weighted by the input "weight". */
-const predict =
-  (config: UNetConfig, alphas: Readonly<Record<string, number>>) =>
-  <T>(ops: Ops<T>, params: TensorMap<T>, { weight, ...inputs }: TensorMap<T>): TensorMap<T> => {
-    const adapter = { params: select(params, "lora."), alphas, weight: weight as T };
-    const adapted = applyLora(ops, select(params, "unet."), [adapter]);
-    const { sample, timestep, encoder_hidden_states: encoderHiddenStates } = inputs as Record<string, T>;
-    return {
-      eps: unet(ops, scope(ops, adapted), config, {
-        sample: sample as T,
-        timestep: timestep as T,
-        encoderHiddenStates: encoderHiddenStates as T,
-      }).sample,
-    };
-  };
 
 describe.each(testBackends)("a LoRA on $name", (backend) => {
   let run: RunOnce;
@@ -52,42 +36,10 @@ describe.each(testBackends)("a LoRA on $name", (backend) => {
     run = await backend.run();
   });
 
-  describe.each(["lora_attn", "lora_wide"])("%s", (name) => {
-    const load = async () => {
-      const config = parseUNetConfig(await fixture(name).json("config.json"));
-      const io = await fixture(name).tensors("io.safetensors");
-      return { config, io, inputs: select(io, "in."), weights: await fixture(name).tensors("weights.safetensors") };
-    };
-
-    it.each(files)("predicts what diffusers predicts with $file", async ({ file, outputs }) => {
-      const { config, io, inputs, weights } = await load();
-      const { loras } = readLora(
-        { tensors: await fixture(name).tensors(`${file}.safetensors`) },
-        { unet: unetParameters(config) },
-      );
-      const params = { ...prefixed(weights, "unet."), ...prefixed(loras.unet.params, "lora.") };
-      const references = [
-        { weight: 0, reference: "out.eps_base" },
-        { weight: 0.5, reference: `out.eps_${outputs}scale0.5` },
-        { weight: 1, reference: `out.eps_${outputs}scale1.0` },
-      ];
-      for (const { weight, reference } of references) {
-        const given = { ...inputs, weight: HostTensor.scalar(weight) };
-        const { eps } = await run(predict(config, loras.unet.alphas), params, given);
-        expectOutput(reference, eps, io[reference]);
-      }
-    });
-
-    it("predicts the same with merged weights", async () => {
-      const { config, io, inputs, weights } = await load();
-      const tensors = await fixture(name).tensors("kohya_lora_alpha_varied.safetensors");
-      const { loras } = readLora({ tensors }, { unet: weights });
-      const merged = mergeLora(weights, [{ ...loras.unet, weight: 0.5 }]);
-      const none = predict(config, {});
-      const { eps } = await run(none, prefixed(merged, "unet."), { ...inputs, weight: HostTensor.scalar(1) });
-      expectOutput("eps", eps, io["out.eps_alpha_varied_scale0.5"]);
-    });
-  });
+  it.each(["lora_attn", "lora_wide"])(
+    "has diffusers' predictions from each of four files, added as it runs or merged: %s",
+    async (name) => expectCase(await checkLoraCase(fixture(name), run)),
+  );
 
   const network = {
     "linear.weight": random(1).normal([6, 5]),

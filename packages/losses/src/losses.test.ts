@@ -1,13 +1,11 @@
 import { HostTensor, ShapeError, type Program } from "@sdxs/tensor";
-import { testBackends, type RunOnce } from "@sdxs/tensor/testing";
+import { expectCase, referenceCase, testBackends, type RunOnce } from "@sdxs/tensor/testing";
 import { beforeAll, describe, expect, it } from "vitest";
 import {
   denoisingLoss,
   featureDistillationLoss,
   featureMatchingLoss,
-  featureSimilarity,
   gaussianSsim,
-  gaussianSsimMap,
   huber,
   klDivergence,
   l1,
@@ -17,6 +15,7 @@ import {
   pseudoHuber,
   vaeDistillationLoss,
 } from "./index.js";
+import { checkLossesCase } from "./losses-case.test-support.js";
 import { expectClose, fixture, meanOf, valuesAndGradients, type PerSampleLoss } from "./reference.test-support.js";
 
 const reference = await fixture("losses");
@@ -63,12 +62,6 @@ describe.each(testBackends)("losses on $name", (backend) => {
     expectClose([both["values"]!.data[1]!], second["values"]!.data, 1e-6);
   });
 
-  it("VAE distillation is PyTorch's L1 of images averaged down by 8, with its gradient", async () => {
-    const result = await valuesAndGradients(run, (ops, { x, y }) => vaeDistillationLoss(ops, x!, y!), { x, y }, ["x"]);
-    expectClose([meanOf(result["values"]!)], reference("l1ds.out.area").data, 1e-6);
-    expectClose(result["grad.x"]!.data, reference("l1ds.grad.area").data, TOLERANCE, 0);
-  });
-
   it("VAE distillation adds the adversarial term to each sample", async () => {
     const program: Program = (ops, _params, { x, y, adversarial }) => ({
       without: vaeDistillationLoss(ops, x!, y!, { downsample: 1 }),
@@ -80,54 +73,8 @@ describe.each(testBackends)("losses on $name", (backend) => {
     expectClose([(first + second) / 2], reference("l1.out").data, 1e-6);
   });
 
-  it.each([0, 1, 2])("texture and structure of feature map %i are those of DISTS", async (l) => {
-    const program: Program = (ops, _params, { x, y }) => ({ ...featureSimilarity(ops, x!, y!) });
-    const result = await run(program, {}, { x: reference(`dists.x.${l}`), y: reference(`dists.y.${l}`) });
-    expect(result["texture"]!.shape).toEqual(reference(`dists.out.l.${l}`).shape);
-    expectClose(result["texture"]!.data, reference(`dists.out.l.${l}`).data, TOLERANCE);
-    expectClose(result["structure"]!.data, reference(`dists.out.s.${l}`).data, TOLERANCE);
-  });
-
-  it.each([0, 1, 2])("feature matching on map %i has DISTS's value and gradient of 1 - l s", async (l) => {
-    const inputs = { x: reference(`dists.x.${l}`), y: reference(`dists.y.${l}`) };
-    const result = await valuesAndGradients(run, (ops, { x, y }) => featureMatchingLoss(ops, [x!], [y!]), inputs, [
-      "x",
-    ]);
-    expectClose([meanOf(result["values"]!)], reference(`dists.out.one_minus_mean_ls.${l}`).data, TOLERANCE);
-    expectClose(result["grad.x"]!.data, reference(`dists.grad_one_minus_mean_ls.x.${l}`).data, TOLERANCE, 0);
-  });
-
-  it("the texture and structure terms weighed by DISTS's alpha and beta give its score and gradients", async () => {
-    const names = ["x.0", "x.1", "x.2", "y.0", "y.1", "y.2"];
-    const inputs = Object.fromEntries(names.map((name) => [name, reference(`dists.${name}`)]));
-    // Normalised to a sum of 1 over all channels of all maps.
-    const alpha = reference("dists.alpha").data;
-    const beta = reference("dists.beta").data;
-    const total = [...alpha, ...beta].reduce((a, b) => a + b);
-    const loss: PerSampleLoss = (ops, given) => {
-      let begin = 0;
-      const maps = [0, 1, 2].map((l) => {
-        const { texture, structure } = featureSimilarity(ops, given[`x.${l}`]!, given[`y.${l}`]!);
-        const channels = ops.shape(texture)[1]!;
-        const share = (weights: ArrayLike<number>) =>
-          ops.constant(
-            Float32Array.from({ length: channels }, (_, c) => weights[begin + c]! / total),
-            [channels],
-          );
-        const score = ops.sum(ops.add(ops.mul(texture, share(alpha)), ops.mul(structure, share(beta))), { axes: [1] });
-        begin += channels;
-        return score;
-      });
-      return ops.sub(
-        1,
-        maps.reduce((a, b) => ops.add(a, b)),
-      );
-    };
-    const result = await valuesAndGradients(run, loss, inputs, ["x.0", "x.1", "x.2"]);
-    expectClose(result["values"]!.data, reference("dists.out.score").data, TOLERANCE);
-    for (const l of [0, 1, 2]) {
-      expectClose(result[`grad.x.${l}`]!.data, reference(`dists.grad_score_mean.x.${l}`).data, TOLERANCE, 0);
-    }
+  it("values and gradients are those of PyTorch, DISTS and scikit-image", async () => {
+    expectCase(await checkLossesCase(referenceCase(new URL("../fixtures/losses/", import.meta.url)), run));
   });
 
   it("feature matching weighs its maps, evenly by default", async () => {
@@ -159,36 +106,6 @@ describe.each(testBackends)("losses on $name", (backend) => {
     expectClose(result["values"]!.data, [0, 0], 1e-6);
     expectClose(result["grad.x"]!.data, new Float32Array(96), 1e-6);
   });
-
-  it.each(["gray", "rgb", "feat"])(
-    "Gaussian-window SSIM of the %s image is scikit-image's, with its gradient",
-    async (name) => {
-      const asBatch = (tensor: HostTensor) => {
-        const [height = 1, width = 1] = tensor.shape.slice(-2);
-        return HostTensor.from([1, tensor.data.length / (height * width), height, width], tensor.data);
-      };
-      const inputs = { x: asBatch(reference(`ssim.${name}.x`)), y: asBatch(reference(`ssim.${name}.y`)) };
-      const dataRange = reference(`ssim.${name}.data_range`).item();
-      const loss: PerSampleLoss = (ops, { x, y }) => gaussianSsim(ops, x!, y!, { dataRange });
-      const result = await valuesAndGradients(run, loss, inputs, ["x"]);
-      expectClose(result["values"]!.data, reference(`ssim.${name}.out.mean`).data, TOLERANCE);
-      expectClose(result["grad.x"]!.data, reference(`ssim.${name}.grad_mean.x`).data, TOLERANCE, 0);
-
-      // The reference's map also covers the border, where its window leaves the image; ours begins 5 pixels further in.
-      const program: Program = (ops, _params, { x, y }) => ({ map: gaussianSsimMap(ops, x!, y!, { dataRange }) });
-      const { map } = await run(program, {}, inputs);
-      const full = asBatch(reference(`ssim.${name}.out.full`));
-      const [, channels = 1, height = 1, width = 1] = full.shape;
-      const inner: number[] = [];
-      for (let c = 0; c < channels; c++) {
-        for (let row = 5; row < height - 5; row++) {
-          for (let column = 5; column < width - 5; column++)
-            inner.push(full.data[(c * height + row) * width + column]!);
-        }
-      }
-      expectClose(map!.data, inner, TOLERANCE);
-    },
-  );
 
   it("the KL divergence is that of diffusers' DiagonalGaussianDistribution", async () => {
     const inputs = { mean: kl("mean"), logVariance: kl("logvar") };

@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { HostTensor, initialize, scope, select, type Ops, type TensorMap } from "@sdxs/tensor";
-import { expectGradient, expectOutput, referenceCase, testBackends, type RunOnce } from "@sdxs/tensor/testing";
+import { HostTensor, initialize, scope, type Ops, type TensorMap } from "@sdxs/tensor";
+import { expectCase, expectOutput, referenceCase, testBackends, type RunOnce } from "@sdxs/tensor/testing";
 import {
   namedFeatures,
   parseUNetConfig,
@@ -9,48 +9,11 @@ import {
   unetEncoder,
   unetEncoderParameters,
   unetParameters,
-  type UNetConfig,
-  type UNetInputs,
 } from "./index.js";
+import { checkUNetCase, namedInputs, predict } from "./unet-case.test-support.js";
 
 /** Reference data computed by diffusers 0.27.2: see fixtures/README.md. */
 const fixture = (name: string) => referenceCase(new URL(`../fixtures/${name}/`, import.meta.url));
-
-/** The reference's names of the inputs to ours. */
-function namedInputs<T>(inputs: TensorMap<T>): UNetInputs<T> {
-  const {
-    sample,
-    timestep,
-    encoder_hidden_states: encoderHiddenStates,
-    text_embeds: textEmbeds,
-    time_ids: timeIds,
-  } = inputs;
-  if (sample === undefined || timestep === undefined || encoderHiddenStates === undefined)
-    throw new Error("inputs are missing");
-  if (textEmbeds === undefined || timeIds === undefined) return { sample, timestep, encoderHiddenStates };
-  return { sample, timestep, encoderHiddenStates, addedConditions: { textEmbeds, timeIds } };
-}
-
-const predict =
-  (config: UNetConfig) =>
-  <T>(ops: Ops<T>, params: TensorMap<T>, inputs: TensorMap<T>): TensorMap<T> => {
-    const { sample, features } = unet(ops, scope(ops, params), config, namedInputs(inputs));
-    return { eps: sample, ...namedFeatures(features) };
-  };
-
-/** Gradients of sum(eps * R) by all parameters, "sample" and "encoder_hidden_states". */
-const differentiate =
-  (config: UNetConfig) =>
-  <T>(ops: Ops<T>, params: TensorMap<T>, { R, ...inputs }: TensorMap<T>): TensorMap<T> => {
-    const { sample, encoder_hidden_states, ...fixed } = inputs;
-    const variables = { ...params, sample: sample as T, encoder_hidden_states: encoder_hidden_states as T };
-    return ops.valueAndGrad((given) => {
-      const eps = unet(ops, scope(ops, given), config, namedInputs({ ...fixed, ...given })).sample;
-      return { loss: ops.sum(ops.mul(eps, R as T)), aux: {} };
-    }, variables).grads;
-  };
-
-const cases = ["sdxs", "sdxs09", "sd21", "sd15", "bksdm_tiny", "sdxl", "vega", "asym"];
 
 describe.each(testBackends)("unet on $name", (backend) => {
   let run: RunOnce;
@@ -58,41 +21,10 @@ describe.each(testBackends)("unet on $name", (backend) => {
     run = await backend.run();
   });
 
-  describe.each(cases.map((name) => `unet_${name}_mini`))("%s", (name) => {
-    const load = async () => {
-      const config = parseUNetConfig(await fixture(name).json("config.json"));
-      const io = await fixture(name).tensors("io.safetensors");
-      return { config, io, weights: await fixture(name).tensors("weights.safetensors") };
-    };
-
-    it("predicts what diffusers predicts, and its features on the way", async () => {
-      const { config, io, weights } = await load();
-      const { R: _, ...inputs } = select(io, "in.");
-      const results = await run(predict(config), weights, inputs);
-      expectOutput("eps", results["eps"], io["out.eps"]);
-      for (const [feature, reference] of Object.entries(select(io, "feat."))) {
-        if (/^(tr0|res0)\./.test(feature)) continue; // insides of a block
-        expectOutput(feature, results[feature], reference);
-      }
-    });
-
-    it("predicts what diffusers predicts for sizes that do not halve evenly", async () => {
-      const { config, io, weights } = await load();
-      const { eps } = await run(predict(config), weights, select(io, "odd.in."));
-      expectOutput("eps", eps, io["odd.out.eps"]);
-    });
-
-    it("has diffusers' gradients by every parameter, the latents and the text", async () => {
-      const { config, io, weights } = await load();
-      const meta = (await fixture(name).json("meta.json")) as { notes: { max_abs_grad: number } };
-      const grads = await run(differentiate(config), weights, select(io, "in."));
-      const references = { ...(await fixture(name).tensors("grads.safetensors")), ...select(io, "grad.") };
-      expect(Object.keys(grads).sort()).toEqual(Object.keys(references).sort());
-      for (const [parameter, reference] of Object.entries(references)) {
-        expectGradient(parameter, grads[parameter], reference, meta.notes.max_abs_grad);
-      }
-    });
-  });
+  it.each(["sdxs", "sdxs09", "sd21", "sd15", "bksdm_tiny", "sdxl", "vega", "asym"])(
+    "has diffusers' predictions, features and gradients, also for sizes that do not halve evenly: unet_%s_mini",
+    async (name) => expectCase(await checkUNetCase(fixture(`unet_${name}_mini`), run)),
+  );
 
   const tiny = parseUNetConfig({
     down_block_types: ["DownBlock2D", "CrossAttnDownBlock2D"],

@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { HostTensor, initialize, scope, select, type Ops, type TensorMap } from "@sdxs/tensor";
+import { HostTensor, initialize, scope, type Ops, type TensorMap } from "@sdxs/tensor";
 import {
+  expectCase,
   expectOutput,
   listShapes,
   readModelListing,
@@ -15,14 +16,10 @@ import {
   fromDiffusionLatents,
   fromFormerKlNames,
   klDecoderParameters,
-  klMoments,
   parseAutoencoderKlConfig,
-  posteriorFromMoments,
-  posteriorKl,
-  samplePosterior,
   toDiffusionLatents,
-  type AutoencoderKlConfig,
 } from "./index.js";
+import { checkAutoencoderKlCase, computeKl } from "./autoencoder-cases.test-support.js";
 
 /** Reference data computed by diffusers 0.27.2: see fixtures/README.md. */
 const reference = referenceCase(new URL("../fixtures/vae_kl_mini/", import.meta.url));
@@ -80,60 +77,14 @@ describe("parseAutoencoderKlConfig", () => {
   });
 });
 
-const compute =
-  (config: AutoencoderKlConfig) =>
-  <T>(
-    ops: Ops<T>,
-    params: TensorMap<T>,
-    { image, latents, noise }: Readonly<Record<"image" | "latents" | "noise", T>>,
-  ) => {
-    const p = scope(ops, params);
-    const moments = klMoments(ops, p, config, image);
-    const posterior = posteriorFromMoments(ops, moments);
-    return {
-      moments,
-      mean: posterior.mean,
-      mode: posterior.mean,
-      logvar: posterior.logVariance,
-      sample: samplePosterior(ops, posterior, noise),
-      kl: posteriorKl(ops, posterior),
-      decoded: decodeKl(ops, p, config, latents),
-    };
-  };
-
 describe.each(testBackends)("AutoencoderKL on $name", (backend) => {
   let run: RunOnce;
   beforeAll(async () => {
     run = await backend.run();
   });
 
-  const load = async () => {
-    const config = parseAutoencoderKlConfig(await reference.json("config.json"));
-    const io = await reference.tensors("io.safetensors");
-    return { config, io, weights: await reference.tensors("weights.safetensors") };
-  };
-
-  it("encodes, samples and decodes as diffusers does", async () => {
-    const { config, io, weights } = await load();
-    const { R_dec: _, ...inputs } = select(io, "in.");
-    const results = await run(compute(config), weights, inputs as Record<"image" | "latents" | "noise", HostTensor>);
-    for (const [name, result] of Object.entries(results)) expectOutput(name, result, io[`out.${name}`]);
-  });
-
-  it("has diffusers' gradient of the decoder by the latents", async () => {
-    const { config, io, weights } = await load();
-    const program = <T>(
-      ops: Ops<T>,
-      params: TensorMap<T>,
-      { latents, R_dec }: Readonly<Record<"latents" | "R_dec", T>>,
-    ) => {
-      const loss = (given: TensorMap<T>): T =>
-        ops.sum(ops.mul(decodeKl(ops, scope(ops, params), config, given["latents"] as T), R_dec));
-      return ops.valueAndGrad((given) => ({ loss: loss(given), aux: {} }), { latents }).grads;
-    };
-    const { latents, R_dec } = select(io, "in.") as Record<"latents" | "R_dec", HostTensor>;
-    const grads = await run(program, weights, { latents, R_dec });
-    expectOutput("latents", grads["latents"], io["grad.latents"]);
+  it("has diffusers' posterior, samples, images, features and gradient", async () => {
+    expectCase(await checkAutoencoderKlCase(reference, run));
   });
 
   it("clamps the logarithm of the variance to [-30, 20]", async () => {
@@ -149,7 +100,7 @@ describe.each(testBackends)("AutoencoderKL on $name", (backend) => {
       [-100, -30],
     ] as const) {
       const results = await run(
-        compute(config),
+        computeKl(config),
         { ...weights, "quant_conv.bias": HostTensor.from([2], [0, bias]) },
         inputs,
       );

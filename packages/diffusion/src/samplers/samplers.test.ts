@@ -1,40 +1,8 @@
-import { readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 import { HostTensor } from "@sdxs/tensor";
-import { readSafetensorsFile } from "@sdxs/tensor/node";
+import { expectCase, referenceCase, testBackends } from "@sdxs/tensor/testing";
 import { describe, expect, it } from "vitest";
-import { ddim, dpmSolver, euler, lcm, noiseSchedule, planFromConfig, sample, type SchedulerConfig } from "../index.js";
-
-interface Reference {
-  readonly model: { readonly a: number; readonly b: number };
-  readonly runs: Readonly<
-    Record<
-      string,
-      {
-        readonly class: string;
-        readonly config: Omit<SchedulerConfig, "_class_name">;
-        readonly num_inference_steps: number;
-      }
-    >
-  >;
-}
-
-const fixture = (name: string) => fileURLToPath(new URL(`../../fixtures/schedulers/${name}`, import.meta.url));
-const reference = JSON.parse(readFileSync(fixture("config.json"), "utf8").replaceAll("-Infinity", "null")) as Reference;
-const { tensors } = await readSafetensorsFile(fixture("io.safetensors"));
-
-const get = (name: string): HostTensor => {
-  const tensor = tensors[name];
-  if (tensor === undefined) throw new Error(`The fixture has no tensor ${name}.`);
-  return tensor;
-};
-
-/** Entry `index` of the outermost axis. */
-const entry = (tensor: HostTensor, index: number): HostTensor => {
-  const shape = tensor.shape.slice(1);
-  const size = shape.reduce((a, b) => a * b, 1);
-  return HostTensor.from(shape, tensor.data.slice(index * size, (index + 1) * size));
-};
+import { ddim, dpmSolver, euler, lcm, noiseSchedule, planFromConfig, sample } from "../index.js";
+import { checkSchedulersCase } from "./schedulers-case.test-support.js";
 
 /** Largest absolute difference, relative to the larger of 1 and the largest reference value. */
 const difference = (actual: ArrayLike<number>, expected: ArrayLike<number>): number => {
@@ -48,39 +16,9 @@ const difference = (actual: ArrayLike<number>, expected: ArrayLike<number>): num
   return Number.isNaN(error) ? Infinity : error / largest;
 };
 
-describe("every sampler follows the trajectory that diffusers computed", () => {
-  for (const [name, run] of Object.entries(reference.runs)) {
-    it(name, async () => {
-      const plan = planFromConfig({ ...run.config, _class_name: run.class }, run.num_inference_steps);
-      // Karras timesteps lie between two entries; the reference finds them from a float32 table.
-      expect(difference(plan.timesteps, get(`${name}.timesteps_f32`).data)).toBeLessThan(1e-5);
-      expect(difference([plan.initNoiseSigma], get(`${name}.init_noise_sigma`).data)).toBeLessThan(1e-5);
-
-      const { a, b } = reference.model;
-      const trajectory: HostTensor[] = [];
-      const result = await sample({
-        plan,
-        noise: get("x_T_unit"),
-        predict: (input, timestep, step) => {
-          const expectedInput = tensors[`${name}.model_input`];
-          if (expectedInput) expect(difference(input.data, entry(expectedInput, step).data)).toBeLessThan(1e-4);
-          return HostTensor.from(
-            input.shape,
-            Array.from(input.data, (value) => a * value + (b * timestep) / 1000),
-          );
-        },
-        stepNoise: (step) => entry(get(`${name}.noise`), step),
-        onStep: (_, current) => trajectory.push(current),
-      });
-
-      const expected = get(`${name}.trajectory`);
-      trajectory.forEach((current, step) => {
-        expect(difference(current.data, entry(expected, step + 1).data), `step ${step}`).toBeLessThan(1e-4);
-      });
-      expect(trajectory).toHaveLength(run.num_inference_steps);
-      expect(result).toBe(trajectory.at(-1));
-    });
-  }
+it("every sampler follows the trajectory that diffusers computed", async () => {
+  const reference = referenceCase(new URL("../../fixtures/schedulers/", import.meta.url));
+  expectCase(await checkSchedulersCase(reference, await testBackends[0]!.run()));
 });
 
 describe("sampling", () => {
