@@ -1,6 +1,8 @@
+import * as ort from "onnxruntime-node";
 import { describe, expect, test } from "vitest";
-import { conformanceCases, runCase, runConformance, type ConformanceAdapter } from "./conformance.js";
+import { conformanceCases, fromBackend, runCase, runConformance, type ConformanceAdapter } from "./conformance.js";
 import { mapTensors, type Ops } from "./index.js";
+import { onnxBackend } from "./onnx.js";
 import { fromHost, referenceOps, toHost, type ReferenceTensor } from "./reference.js";
 
 const adapterOf = (ops: Ops<ReferenceTensor>): ConformanceAdapter => ({
@@ -49,6 +51,25 @@ describe("the conformance suite", () => {
     const name = "reshape to another number of elements is a SHAPE_MISMATCH";
     const [result] = await runConformance(adapter, { only: (one) => one === name });
     expect(result).toMatchObject({ ok: false, message: "expected an error with code SHAPE_MISMATCH, got a result" });
+  });
+
+  test("finds a trainable that takes steps of another size", async () => {
+    const backend = onnxBackend({ ort, threads: 1 });
+    const hasty: typeof backend = {
+      ...backend,
+      trainable(initial, options) {
+        const trainable = backend.trainable(initial, options);
+        const step = trainable.step.bind(trainable);
+        return Object.assign(trainable, {
+          step: ({ learningRate }: { learningRate: number }) => step({ learningRate: 1.001 * learningRate }),
+        });
+      },
+    };
+    const only = (name: string) => name === "training: the default options take AdamW's steps";
+    expect(await runConformance(fromBackend(backend), { only })).toMatchObject([{ ok: true }]);
+    expect(await runConformance(fromBackend(hasty), { only })).toMatchObject([
+      { ok: false, message: expect.stringMatching(/^params\./) },
+    ]);
   });
 
   test("reports what an adapter throws as a failed case", async () => {

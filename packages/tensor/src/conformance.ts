@@ -2,6 +2,7 @@ import { behaviourCases } from "./conformance/behaviours.js";
 import type { ConformanceAdapter } from "./conformance/adapter.js";
 import type { ConformanceCase, Finding } from "./conformance/case.js";
 import { operationCases } from "./conformance/operations.js";
+import { trainingCases } from "./conformance/training.js";
 
 export { fromBackend, type ConformanceAdapter } from "./conformance/adapter.js";
 export type { ConformanceCase, Finding } from "./conformance/case.js";
@@ -19,10 +20,10 @@ export interface ConformanceOptions {
 
 /**
  * All cases: every operation's value against the reference in double precision, gradients and second derivatives
- * against numerical differences, conventions, element types, errors, repeatability and leaks.
+ * against numerical differences, conventions, element types, errors, repeatability and leaks; and, of backends, parameters in training.
  */
 export function conformanceCases(): readonly ConformanceCase[] {
-  return [...operationCases(), ...behaviourCases()];
+  return [...operationCases(), ...behaviourCases(), ...trainingCases()];
 }
 
 /** Runs one case. What the adapter throws becomes part of the result. */

@@ -12,6 +12,7 @@ export type ErrorCode =
   | "UNSUPPORTED_CONFIG"
   | "UNSUPPORTED_OPERATION"
   | "BACKEND_FAILURE"
+  | "DEVICE_LOST"
   | "NON_FINITE"
   | "DISPOSED"
   | "ABORTED"

@@ -99,4 +99,5 @@ export {
   type FieldType,
 } from "./model-config.js";
 export { withGradients } from "./gradients.js";
+export { programTrainable, type ProgramDevice } from "./program-trainable.js";
 export { countArithmetic, type Arithmetic } from "./arithmetic.js";

@@ -1,3 +1,5 @@
-export { exportOnnx, onnxBackend, traceProgram, type OnnxBackendOptions, type OnnxRuntime } from "./onnx/backend.js";
-export type { LoweredGraph, LoweredOutput } from "./onnx/lower.js";
+export { exportOnnx, onnxBackend, traceProgram, type TraceOptions } from "./onnx/backend.js";
+export type { FromGpuBuffer } from "./onnx/device-tensors.js";
+export type { LoweredGraph, LoweredOutput, LoweringOptions } from "./onnx/lower.js";
 export type { OnnxGraph, SerializedModel } from "./onnx/model.js";
+export type { OnnxBackendOptions, OnnxRuntime } from "./onnx/runtime.js";

@@ -15,6 +15,8 @@ export interface ConformanceAdapter {
     params: TensorMap<HostTensor>,
     inputs: TensorMap<HostTensor>,
   ): Promise<Readonly<Record<string, HostTensor>>>;
+  /** For the cases about parameters in training. Default: not tested. */
+  readonly backend?: Backend<unknown>;
   /** Tensors that live on the device now, for the test that nothing leaks. Default: not tested. */
   liveTensors?(): number;
   /** Multiplies every tolerance, for adapters that compute in less than float32. Default 1. */
@@ -33,6 +35,7 @@ export function fromBackend<D>(
 ): ConformanceAdapter {
   return {
     name: backend.name,
+    backend,
     ...options,
     liveTensors: () => backend.memory().tensors,
     async evaluate(program, params, inputs) {

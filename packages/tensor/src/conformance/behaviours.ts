@@ -2,7 +2,7 @@ import { groupNorm, silu } from "../functional.js";
 import { HostTensor, sizeOf } from "../host-tensor.js";
 import type { Ops, TensorMap } from "../ops.js";
 import type { Program } from "../program.js";
-import { failed, known, passed, rejected, type ConformanceCase } from "./case.js";
+import { compare, failed, known, passed, rejected, type ConformanceCase } from "./case.js";
 import { positive, spread, wholeNumbers } from "./data.js";
 
 const vector = (...values: number[]): HostTensor => HostTensor.from([values.length], values);
@@ -351,6 +351,31 @@ function runCases(): ConformanceCase[] {
         for (let run = 0; run < 3; run++) await adapter.evaluate(network, networkParams, networkInputs);
         const after = adapter.liveTensors();
         return after === before ? passed : failed(`${before} tensors before three runs, ${after} after`);
+      },
+    },
+    {
+      name: "programs may be compiled and run while others are",
+      async check({ backend }) {
+        if (backend === undefined) return passed;
+        const results = await Promise.all(
+          [1, 2, 3, 4].map(async (factor) => {
+            const program: Program<"x", "y"> = (ops, _params, { x }) => ({ y: ops.mul(x, factor) });
+            const compiled = await backend.compile(program, { inputs: { x: { shape: [2] } } });
+            const runs = [10, 20].map(async (value) => {
+              const { y } = await compiled.run({}, { x: HostTensor.filled([2], value) });
+              const host = await backend.download(y);
+              backend.dispose(y);
+              return [`${factor} times ${value}`, host] as const;
+            });
+            const both = await Promise.all(runs);
+            await compiled.dispose();
+            return both;
+          }),
+        );
+        const expected = [1, 2, 3, 4].flatMap((factor) =>
+          [10, 20].map((value) => [`${factor} times ${value}`, HostTensor.filled([2], factor * value)] as const),
+        );
+        return compare(Object.fromEntries(results.flat()), Object.fromEntries(expected), 0);
       },
     },
     known(

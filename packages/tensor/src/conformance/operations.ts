@@ -43,6 +43,10 @@ function elementwiseCases(): ConformanceCase[] {
     ...unary("square"),
     ...unary("sin"),
     ...unary("cos"),
+    // As of a U-Net's timesteps.
+    ...(["sin", "cos"] as const).flatMap((name) =>
+      operation(`${name} of angles up to 1000`, { x: scaledBy(500, spread([40], name)) }, (ops, { x }) => ops[name](x)),
+    ),
     ...unary("tanh"),
     ...unary("sigmoid"),
     ...unary("relu"),
@@ -139,6 +143,13 @@ function between(shape: Shape, seed: string): HostTensor {
   return HostTensor.from(
     shape,
     Array.from(spread(shape, seed).data, (value) => 0.83 * value + 0.083),
+  );
+}
+
+function scaledBy(factor: number, tensor: HostTensor): HostTensor {
+  return HostTensor.from(
+    tensor.shape,
+    Array.from(tensor.data, (value) => factor * value),
   );
 }
 

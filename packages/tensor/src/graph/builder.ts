@@ -56,6 +56,9 @@ export class GraphBuilder {
   private readonly known = new Map<string, Node>();
   private readonly customGradients = new Map<Node, CustomGradient>();
 
+  /** Tensors may take at most so many bytes, as on a GPU. Default: no limit. */
+  constructor(private readonly maxTensorBytes = Infinity) {}
+
   input(name: string, shape: Shape, dtype: DType): Node {
     return this.add("input", [], { name }, shape, dtype);
   }
@@ -76,6 +79,15 @@ export class GraphBuilder {
     const key = `${op}|${inputs.map((node) => node.id).join()}|${JSON.stringify(attributes)}|${dtype}|${shape.join()}`;
     const existing = this.known.get(key);
     if (existing) return existing;
+    // A GPU's elements, booleans too, are four bytes.
+    const bytes = 4 * sizeOf(shape);
+    if (bytes > this.maxTensorBytes) {
+      throw new SdxsError(
+        "BACKEND_FAILURE",
+        `${op}: a tensor of shape ${show(shape)} takes ${bytes} bytes, a buffer of this GPU at most ${this.maxTensorBytes}. ` +
+          `Use a smaller batch or image.`,
+      );
+    }
     const node: Node = { id: this.nodes.length, op, inputs, attributes, shape, dtype, ...(data && { data }) };
     this.nodes.push(node);
     this.known.set(key, node);

@@ -1,61 +1,30 @@
-import type { InferenceSession, Tensor, TypedTensor } from "onnxruntime-common";
+import type { InferenceSession, Tensor } from "onnxruntime-common";
 import type { AdamWOptions } from "../adamw.js";
 import { GraphBuilder } from "../graph/builder.js";
 import type { Node } from "../graph/node.js";
 import { sameShape, show } from "../graph/shapes.js";
 import { InvalidArgumentError, SdxsError, ShapeError } from "../errors.js";
-import { HostTensor, type HostData } from "../host-tensor.js";
+import { HostTensor, type Shape } from "../host-tensor.js";
 import type { TensorMap } from "../ops.js";
 import type { Backend, CompiledProgram, CompileSpec, Program, TensorSpec, Trainable } from "../program.js";
-import { channelBlockProbe, lower, type LoweredGraph, type LoweringOptions } from "./lower.js";
+import { programTrainable } from "../program-trainable.js";
+import { lower, type LoweredGraph, type LoweringOptions } from "./lower.js";
 import type { SerializedModel } from "./model.js";
+import { Runtime, type OnnxBackendOptions } from "./runtime.js";
 import { WasmTrainable } from "./trainable.js";
 
-/** What the adapter uses of onnxruntime: the module `onnxruntime-node` or `onnxruntime-web` itself. */
-export interface OnnxRuntime {
-  readonly InferenceSession: {
-    create(model: Uint8Array, options?: InferenceSession.SessionOptions): Promise<InferenceSession>;
-  };
-  readonly Tensor: new (type: "float32" | "int32" | "bool", data: HostData, dims: readonly number[]) => Tensor;
+export interface TraceOptions extends LoweringOptions {
+  /** Refuse tensors of more bytes. Default: none. */
+  readonly maxTensorBytes?: number;
 }
-
-export interface OnnxBackendOptions {
-  /** The onnxruntime to run on: `import * as ort from "onnxruntime-node"` or `"onnxruntime-web"`. */
-  readonly ort: OnnxRuntime;
-  /** Default ["cpu"]. As onnxruntime names them: "cpu", "webgpu", "cuda", "wasm", ... */
-  readonly executionProviders?: readonly string[];
-  /**
-   * Threads per operator. Default: all processors where there are four or fewer, since those are as a rule a virtual
-   * machine's, of which onnxruntime would use every other one; else onnxruntime's choice, one per physical core.
-   */
-  readonly threads?: number;
-  /** Further options for each session; they override the adapter's. */
-  readonly sessionOptions?: InferenceSession.SessionOptions;
-}
-
-/** Up to this many processors all are used, see `OnnxBackendOptions.threads`: chosen. */
-const FEW_PROCESSORS = 4;
-
-/** What runs at once on this machine, or undefined: navigator in browsers and from Node 21 on, else Node's own module. */
-function fewProcessors(): number | undefined {
-  const inNode = (globalThis as { process?: { getBuiltinModule?(name: string): { availableParallelism(): number } } })
-    .process;
-  const count =
-    inNode?.getBuiltinModule?.("node:os").availableParallelism() ??
-    (globalThis as { navigator?: { hardwareConcurrency?: number } }).navigator?.hardwareConcurrency;
-  return count !== undefined && count <= FEW_PROCESSORS ? count : undefined;
-}
-
-/** Frozen weights beyond this size are handed over beside the model instead of being copied into it: chosen. */
-const INLINE_WEIGHTS_BYTES = 2 ** 26;
 
 /** A program as an ONNX graph, with the names by which to feed it. */
 export function traceProgram<In extends string, Out extends string>(
   program: Program<In, Out>,
   spec: CompileSpec<In>,
-  options: LoweringOptions = {},
+  options: TraceOptions = {},
 ): LoweredGraph {
-  const builder = new GraphBuilder();
+  const builder = new GraphBuilder(options.maxTensorBytes);
   const declare = (specs: Readonly<Record<string, TensorSpec>>): Record<string, Node> =>
     Object.fromEntries(
       Object.entries(specs).map(([name, { shape, dtype = "float32" }]) => [name, builder.input(name, shape, dtype)]),
@@ -99,120 +68,59 @@ export function exportOnnx<In extends string, Out extends string>(
  * The adapter for onnxruntime: a program is traced once into an ONNX graph, its gradients included, and compiled
  * into a session.
  *
+ * With onnxruntime-web on "webgpu", results stay on the GPU, and so do parameters in training: dispose of results, which
+ * `memory` counts. The first compilation starts a session of its own that is kept, since onnxruntime destroys the GPU
+ * device, with all tensors, together with its last session. onnxruntime-node's "webgpu" hands results back to host memory.
+ *
  * @example
  * import * as ort from "onnxruntime-node";
  * const backend = onnxBackend({ ort });
  */
 export function onnxBackend(options: OnnxBackendOptions): Backend<Tensor> {
-  const providers = options.executionProviders ?? ["cpu"];
+  const runtime = new Runtime(options);
   const upload = (tensor: HostTensor): Tensor => new options.ort.Tensor(tensor.dtype, tensor.data, tensor.shape);
-  // Results whose memory nothing else uses.
-  const owned = new WeakSet<Tensor>();
-  const dispose = (tensors: readonly Tensor[]): void => {
-    const mine = tensors.filter((tensor) => owned.delete(tensor) && tensor.location === "cpu");
-    freeNow(mine.map(({ data }) => (data as HostData).buffer));
-    for (const tensor of tensors) tensor.dispose();
+  const download = async (tensor: Tensor): Promise<HostTensor> => {
+    runtime.check();
+    const data = await runtime.read(tensor);
+    runtime.check();
+    return new HostTensor([...tensor.dims], data);
   };
+  const dispose = (tensor: Tensor): void => runtime.dispose([tensor]);
+  const compile = <In extends string, Out extends string>(program: Program<In, Out>, spec: CompileSpec<In>) =>
+    compileProgram(runtime, upload, program, spec);
+  const shapeOf = (tensor: Tensor): Shape => tensor.dims;
 
   return {
-    name: `onnx-${providers[0] ?? "cpu"}`,
+    name: `onnx-${runtime.providers[0] ?? "cpu"}`,
     upload,
-    async download(tensor) {
-      owned.delete(tensor);
-      // The runtime's element types are those that the adapter declared for its graphs.
-      return new HostTensor([...tensor.dims], (await tensor.getData()) as HostData);
-    },
-    dispose: (tensor) => {
-      dispose([tensor]);
-    },
-    memory: () => ({ tensors: 0, bytes: 0 }),
-    compile: (program, spec) => compile(options, providers, upload, owned, program, spec),
-    trainable: (initial: TensorMap<HostTensor>, optimizer: AdamWOptions): Trainable<Tensor> =>
-      new WasmTrainable(initial, optimizer, {
+    download,
+    dispose,
+    memory: () => runtime.deviceTensors?.memory() ?? { tensors: 0, bytes: 0 },
+    compile,
+    trainable(initial: TensorMap<HostTensor>, optimizer: AdamWOptions): Trainable<Tensor> {
+      if (runtime.deviceTensors) {
+        const copy = ({ shape, data }: HostTensor): Tensor => upload(new HostTensor(shape, data.slice()));
+        return programTrainable({ upload: copy, download, dispose, compile, shapeOf }, initial, optimizer);
+      }
+      return new WasmTrainable(initial, optimizer, {
         wrap: upload,
-        dataOf: (tensor) => (tensor as TypedTensor<"float32">).data as Float32Array<ArrayBuffer>,
-        dispose,
-      }),
+        shapeOf,
+        takeData: (tensor) => runtime.takeData(tensor),
+        dispose: (tensors) => runtime.dispose(tensors),
+      });
+    },
   };
 }
 
-/** Large enough to find room above other memory only: chosen. */
-const CEILING_BYTES = 2 ** 17;
-/** The memory of one number and the like is not worth the call: chosen. */
-const FREED_FROM_BYTES = 2 ** 16;
-let nowhere: MessagePort | undefined;
-let ceiling: ArrayBuffer | undefined;
-
-/**
- * Frees memory instead of leaving it to some later garbage collection: a training step's gradients are as large as the
- * model. What is transferred to a closed port belongs to nobody.
- *
- * A new block above keeps the allocator from giving the memory back to the system: the next step would have to ask for
- * it again, and have each of its pages cleared, which may take a third of the step's time.
- */
-function freeNow(buffers: readonly ArrayBuffer[]): void {
-  if (typeof MessageChannel === "undefined" || buffers.every(({ byteLength }) => byteLength < FREED_FROM_BYTES)) return;
-  if (!nowhere) {
-    nowhere = new MessageChannel().port1;
-    nowhere.close();
-  }
-  ceiling = new ArrayBuffer(CEILING_BYTES);
-  nowhere.postMessage(ceiling.byteLength, [...buffers]);
-}
-
-const channelBlocks = new WeakMap<OnnxRuntime, Promise<number>>();
-
-/** Channels per block of this runtime's blocked convolution on this processor; 0 where there is none. */
-function channelBlockOf(ort: OnnxRuntime): Promise<number> {
-  const measure = async (): Promise<number> => {
-    const session = await ort.InferenceSession.create(channelBlockProbe(), { logSeverityLevel: 4 });
-    const image = new ort.Tensor(
-      "float32",
-      Float32Array.from({ length: 64 }, (_, i) => i),
-      [1, 32, 1, 2],
-    );
-    const [blocks] = Object.values(await session.run({ image }));
-    await session.release();
-    return (blocks as TypedTensor<"float32">).data.indexOf(1);
-  };
-  // A runtime or a processor without it refuses the graph.
-  const known = channelBlocks.get(ort) ?? measure().catch(() => 0);
-  channelBlocks.set(ort, known);
-  return known;
-}
-
-async function compile<In extends string, Out extends string>(
-  options: OnnxBackendOptions,
-  providers: readonly string[],
+async function compileProgram<In extends string, Out extends string>(
+  runtime: Runtime,
   upload: (tensor: HostTensor) => Tensor,
-  owned: WeakSet<Tensor>,
   program: Program<In, Out>,
   spec: CompileSpec<In>,
 ): Promise<CompiledProgram<Tensor, In, Out>> {
   const begin = performance.now();
-  const channelBlock = providers[0] === "cpu" ? await channelBlockOf(options.ort) : 0;
-  const { graph, inputs, outputs } = traceProgram(program, spec, { channelBlock });
-  const separate = graph.weightBytes > INLINE_WEIGHTS_BYTES;
-  const { model, external } = graph.serialize(separate ? (name) => name : undefined);
-  const externalData = Object.entries(external).flatMap(([path, pieces]) => pieces.map((data) => ({ path, data })));
-  const threads = options.threads ?? fewProcessors();
-  const session = await options.ort.InferenceSession.create(model, {
-    executionProviders: [...providers],
-    graphOptimizationLevel: "all",
-    // Planning one block for all activations costs 20-30% more memory for at most 3% less time.
-    enableMemPattern: false,
-    // Warnings would tell of initializers that the optimiser folds away.
-    logSeverityLevel: 3,
-    ...(threads !== undefined && { intraOpNumThreads: threads }),
-    ...(externalData.length > 0 && { externalData }),
-    ...options.sessionOptions,
-  }).catch((cause: unknown) => {
-    throw new SdxsError(
-      "BACKEND_FAILURE",
-      `onnxruntime refused the graph on ${providers.join(", ")}: ${String(cause)}`,
-      { cause },
-    );
-  });
+  const { graph, inputs, outputs } = traceProgram(program, spec, await runtime.start());
+  const session = await runtime.createSession(graph);
   const compileMs = performance.now() - begin;
   const specs: Readonly<Record<string, TensorSpec>> = { ...spec.params, ...spec.inputs };
   const fetches = [...new Set(Object.values(outputs).map(({ value }) => value))];
@@ -236,29 +144,33 @@ async function compile<In extends string, Out extends string>(
         // Not instanceof: a HostTensor may come from the other of the package's ESM and CJS copies.
         feeds[name] = checked(name, expected, "dims" in tensor ? tensor : upload(tensor));
       }
-      const results = await session.run(feeds, fetches).catch((cause: unknown) => {
-        throw new SdxsError("BACKEND_FAILURE", `onnxruntime failed to run the program: ${String(cause)}`, { cause });
-      });
-      const taken = new Map<string, Tensor>();
-      const named = Object.entries(outputs).map(([name, { value, shape }]) => {
-        const result = results[value];
-        if (!result) throw new SdxsError("BACKEND_FAILURE", `onnxruntime gave no output "${name}".`);
-        // Two outputs may be one value; each gets a tensor of its own, so that disposing one leaves the other.
-        const first = taken.get(value);
-        const tensor = !first && sameShape(result.dims, shape) ? result : result.reshape(shape);
-        if (first) owned.delete(first);
-        else owned.add(tensor);
-        taken.set(value, tensor);
-        return [name, tensor] as const;
-      });
-      return Object.fromEntries(named) as Record<Out, Tensor>;
+      return named(await runtime.run(session, feeds, fetches)) as Record<Out, Tensor>;
     },
     async dispose() {
       if (disposed) return;
       disposed = true;
-      await session.release();
+      await runtime.release(session);
     },
   };
+
+  /** The program's outputs from the graph's. Two may be one value; each gets a tensor of its own, to be disposed of apart. */
+  function named(results: InferenceSession.OnnxValueMapType): Record<string, Tensor> {
+    const byValue = new Map<string, [name: string, shape: Shape][]>();
+    for (const [name, { value, shape }] of Object.entries(outputs)) {
+      byValue.set(value, [...(byValue.get(value) ?? []), [name, shape]]);
+    }
+    const tensors: Record<string, Tensor> = {};
+    for (const [value, users] of byValue) {
+      const tensor = results[value];
+      if (!tensor) throw new SdxsError("BACKEND_FAILURE", `onnxruntime gave no output "${users[0]?.[0]}".`);
+      const shapes = users.map(([, shape]) => shape);
+      const views = runtime.views(tensor, shapes);
+      users.forEach(([name], i) => {
+        tensors[name] = views[i]!;
+      });
+    }
+    return tensors;
+  }
 }
 
 function checked(name: string, { shape, dtype = "float32" }: TensorSpec, tensor: Tensor): Tensor {

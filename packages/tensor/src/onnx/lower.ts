@@ -1,6 +1,8 @@
 import { SdxsError } from "../errors.js";
 import { sizeOf, type Shape } from "../host-tensor.js";
 import type { Node, OpName } from "../graph/node.js";
+import type { Operand } from "../ops.js";
+import { cosine, sine, type SineOps } from "../sine.js";
 import { ELEMENT_TYPE, OnnxGraph, type AttributeValue } from "./model.js";
 
 export interface LoweredOutput {
@@ -22,14 +24,16 @@ export interface LoweringOptions {
   readonly named?: boolean;
   /** Channels per block where onnxruntime's blocked convolution may be used, see `channelBlock`. Default 0: not. */
   readonly channelBlock?: number;
+  /** Go round what onnxruntime's WebGPU provider computes wrongly or imprecisely. Default false. */
+  readonly webgpu?: boolean;
 }
 
 /** Writes what the outputs depend on as ONNX operators: standard ones only, unless `channelBlock` is given. */
 export function lower(
   outputs: Readonly<Record<string, Node>>,
-  { named = false, channelBlock = 0 }: LoweringOptions = {},
+  { named = false, channelBlock = 0, webgpu = false }: LoweringOptions = {},
 ): LoweredGraph {
-  const lowering = new Lowering(Object.values(outputs), channelBlock);
+  const lowering = new Lowering(Object.values(outputs), channelBlock, webgpu);
   const inputs: string[] = [];
   for (const node of lowering.order) {
     if (node.op === "input") {
@@ -88,6 +92,7 @@ class Lowering {
   constructor(
     outputs: readonly Node[],
     readonly channelBlock: number,
+    readonly webgpu: boolean,
   ) {
     const roots = outputs.map(withoutReshape);
     this.order = reachable(roots);
@@ -156,6 +161,11 @@ class Lowering {
     return this.graph.node(op, inputs, attributes)[0] ?? "";
   }
 
+  /** A float32 constant of shape []. */
+  scalar(value: number): string {
+    return this.graph.shared(`f${value}`, [], () => Float32Array.of(value));
+  }
+
   reshape(value: string, shape: Shape): string {
     return this.part("Reshape", [value, this.graph.integers(shape)]);
   }
@@ -197,23 +207,34 @@ const same =
       node.inputs.map((input) => l.value(input)),
     );
 
-/** From this many elements on a sum of all is taken in two stages: onnxruntime adds a long row in float32 one by one. */
+/** From this many elements on a row is summed in two stages: onnxruntime adds up a long row in float32 one by one. */
 const LONG_ROW = 2 ** 14;
+/** Parts of a long row: chosen, so that the errors of both stages are alike. */
+const MOST_PARTS = 256;
 
 const reduce =
   (op: string): Rule =>
   (l, node) => {
     const { axes = [], keepDims } = node.attributes;
     const { shape } = operand(node, 0);
-    const size = sizeOf(shape);
-    let value = l.in(node, 0);
-    if (axes.length === shape.length && size >= LONG_ROW && size % 256 === 0) {
-      value = l.part(op, [l.reshape(value, [256, size / 256]), l.graph.integers([1])], { keepdims: 1 });
-      if (keepDims) value = l.reshape(value, [256, ...shape.slice(1).map(() => 1)]);
-      return l.emit(node, op, [value, l.graph.integers(keepDims ? [0] : [0, 1])], { keepdims: keepDims ? 1 : 0 });
-    }
-    return l.emit(node, op, [value, l.graph.integers(axes)], { keepdims: keepDims ? 1 : 0 });
+    const leading = shape.slice(0, shape.length - axes.length);
+    const row = sizeOf(shape.slice(leading.length));
+    const isLong = row >= LONG_ROW && axes.every((axis) => axis >= leading.length);
+    const parts = isLong ? largestDivisor(row, MOST_PARTS) : 1;
+    const keepdims = keepDims ? 1 : 0;
+    if (parts === 1) return l.emit(node, op, [l.in(node, 0), l.graph.integers(axes)], { keepdims });
+    const pieces = l.reshape(l.in(node, 0), [sizeOf(leading) * parts, row / parts]);
+    const sums = l.part(op, [pieces, l.graph.integers([1])], { keepdims: 0 });
+    const rows = l.reshape(sums, [...leading, parts, ...axes.slice(1).map(() => 1)]);
+    return l.emit(node, op, [rows, l.graph.integers(axes)], { keepdims });
   };
+
+/** Largest divisor up to a limit. */
+function largestDivisor(n: number, limit: number): number {
+  let divisor = limit;
+  while (n % divisor !== 0) divisor--;
+  return divisor;
+}
 
 const pool =
   (op: string): Rule =>
@@ -231,8 +252,8 @@ const rules: Readonly<Record<OpName, Rule>> = {
   exp: same("Exp"),
   log: same("Log"),
   sqrt: same("Sqrt"),
-  sin: same("Sin"),
-  cos: same("Cos"),
+  sin: (l, node) => (l.webgpu ? sine(arithmetic(l), l.in(node, 0)) : same("Sin")(l, node)),
+  cos: (l, node) => (l.webgpu ? cosine(arithmetic(l), l.in(node, 0)) : same("Cos")(l, node)),
   tanh: same("Tanh"),
   sigmoid: same("Sigmoid"),
   relu: same("Relu"),
@@ -246,10 +267,7 @@ const rules: Readonly<Record<OpName, Rule>> = {
   sub: same("Sub"),
   mul: same("Mul"),
   div: same("Div"),
-  pow: (l, node) => {
-    const exponent = node.attributes.exponent ?? 1;
-    return l.emit(node, "Pow", [l.in(node, 0), l.graph.shared(`f${exponent}`, [], () => Float32Array.of(exponent))]);
-  },
+  pow: (l, node) => l.emit(node, "Pow", [l.in(node, 0), l.scalar(node.attributes.exponent ?? 1)]),
   maximum: same("Max"),
   minimum: same("Min"),
   equal: same("Equal"),
@@ -280,7 +298,10 @@ const rules: Readonly<Record<OpName, Rule>> = {
     const weight = operand(node, 1);
     const [image, weights, ...bias] = node.inputs.map((input) => l.value(input)) as [string, string, ...string[]];
     const attributes = convAttributes(node, weight);
-    if (!blocksPay(l, node, weight)) return l.emit(node, "Conv", [image, weights, ...bias], attributes);
+    if (!blocksPay(l, node, weight)) {
+      const operands = convOperands(l, image, weights, weight.shape[1] ?? 1);
+      return l.emit(node, "Conv", [...operands, ...bias], attributes);
+    }
     const [outChannels = 1, inChannels = 1, kernelHeight = 1, kernelWidth = 1] = weight.shape;
     const { channelBlock: block } = l;
     const area = kernelHeight * kernelWidth;
@@ -359,6 +380,16 @@ const rules: Readonly<Record<OpName, Rule>> = {
   inverseStd: (l, node) => l.inverseStds.get(operand(node, 0)) ?? "",
 };
 
+/** Operators on named values, for what is composed of several. */
+function arithmetic(l: Lowering): SineOps<string> {
+  const value = (x: Operand<string>): string => (typeof x === "number" ? l.scalar(x) : x);
+  const binary =
+    (op: string) =>
+    (a: Operand<string>, b: Operand<string>): string =>
+      l.part(op, [value(a), value(b)]);
+  return { add: binary("Add"), sub: binary("Sub"), mul: binary("Mul"), floor: (x) => l.part("Floor", [x]) };
+}
+
 function transposes(product: Node): Record<string, number> {
   return { transA: product.attributes.transposeA ? 1 : 0, transB: product.attributes.transposeB ? 1 : 0 };
 }
@@ -428,6 +459,16 @@ function identity(l: Lowering, size: number): string {
   );
 }
 
+/**
+ * Image and weight of a Conv over `channels` input channels. onnxruntime's WebGPU provider (1.30.0, channels last) gives
+ * wrong results where their number is divisible by 3 but not by 4, unless it is 3: zeros make it divisible by 4.
+ */
+function convOperands(l: Lowering, image: string, weight: string, channels: number): [image: string, weight: string] {
+  if (!l.webgpu || channels === 3 || channels % 3 !== 0 || channels % 4 === 0) return [image, weight];
+  const zeros = l.graph.integers([0, 0, 0, 0, 0, 4 - (channels % 4), 0, 0]);
+  return [l.part("Pad", [image, zeros]), l.part("Pad", [weight, zeros])];
+}
+
 /** Stride 1: convolution with weights flipped and exchanged; else ConvTranspose. */
 function inputGradient(l: Lowering, node: Node): string {
   const weight = operand(node, 1);
@@ -457,7 +498,7 @@ function inputGradient(l: Lowering, node: Node): string {
     }
     const flipped = area > 1 ? l.reshape(l.part("Gemm", [taps, reversal]), weight.shape) : l.value(weight);
     const exchanged = l.part("Transpose", [flipped], { perm: [1, 0, 2, 3] });
-    return l.emit(node, "Conv", [l.in(node, 0), exchanged], attributes);
+    return l.emit(node, "Conv", convOperands(l, l.in(node, 0), exchanged, outChannels), attributes);
   }
   const [, , height = 1, width = 1] = node.shape;
   const [, , outHeight = 1, outWidth = 1] = operand(node, 0).shape;

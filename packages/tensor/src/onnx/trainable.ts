@@ -1,8 +1,9 @@
 import { adamW, type AdamWOptions, type ResolvedAdamWOptions } from "../adamw.js";
 import { InvalidArgumentError, ParameterError, SdxsError } from "../errors.js";
-import { HostTensor, sizeOf } from "../host-tensor.js";
+import { HostTensor, sizeOf, type Shape } from "../host-tensor.js";
 import type { TensorMap } from "../ops.js";
 import type { StepReport, Trainable } from "../program.js";
+import { checkGradients, checkState, trainableShapes, type StatePart } from "../training-checks.js";
 import { ADAMW_WASM_BASE64 } from "./adamw-wasm.js";
 
 interface Kernels {
@@ -47,15 +48,16 @@ interface Slot {
   readonly m: number;
   readonly v: number;
   readonly average: number;
-  readonly views: { readonly [K in (typeof PARTS)[number]]: Float32Array<ArrayBuffer> };
+  readonly views: { readonly [K in StatePart]: Float32Array<ArrayBuffer> };
 }
-const PARTS = ["params", "m", "v", "averaged"] as const;
 
 /** How an adapter's tensors lie in memory that this process reads. */
 interface CpuTensors<D> {
   /** A tensor over the same memory. */
   wrap(tensor: HostTensor): D;
-  dataOf(tensor: D): Float32Array<ArrayBuffer>;
+  shapeOf(tensor: D): Shape;
+  /** A tensor's elements, to be changed in place. */
+  takeData(tensor: D): Float32Array<ArrayBuffer>;
   dispose(tensors: readonly D[]): void;
 }
 
@@ -68,7 +70,7 @@ export class WasmTrainable<D> implements Trainable<D> {
   readonly averaged: TensorMap<D> | undefined;
   private readonly options: ResolvedAdamWOptions;
   private readonly slots: ReadonlyMap<string, Slot>;
-  private readonly shapes: ReadonlyMap<string, readonly number[]>;
+  private readonly shapes: ReadonlyMap<string, Shape>;
   /** Sums of gradients since the last step, and the tensors that hold them. */
   private pending: Record<string, Float32Array<ArrayBuffer>> | undefined;
   private pendingTensors: readonly D[] = [];
@@ -84,9 +86,9 @@ export class WasmTrainable<D> implements Trainable<D> {
     const names = Object.keys(initial);
     this.options = adamW(options).options;
     const parts = options.emaDecay === undefined ? 3 : 4;
-    this.slots = allocate(initial, parts);
-    this.shapes = new Map(Object.entries(initial).map(([name, { shape }]) => [name, shape]));
-    const wrapped = (part: (typeof PARTS)[number]): TensorMap<D> =>
+    this.shapes = trainableShapes(initial);
+    this.slots = allocate(this.shapes, parts);
+    const wrapped = (part: StatePart): TensorMap<D> =>
       Object.fromEntries(
         names.map((name) => [
           name,
@@ -107,24 +109,11 @@ export class WasmTrainable<D> implements Trainable<D> {
 
   accumulate(gradients: TensorMap<D>): void {
     this.requireLive("accumulate");
-    const extra = Object.keys(gradients).find((name) => !this.slots.has(name));
-    if (extra !== undefined) {
-      throw new ParameterError("UNEXPECTED_PARAMETER", `accumulate: "${extra}" is not a parameter in training.`);
-    }
+    checkGradients(this.shapes, gradients, (tensor) => this.device.shapeOf(tensor));
     const given: Record<string, Float32Array<ArrayBuffer>> = {};
     const taken = new Set<Float32Array>();
-    for (const [name, slot] of this.slots) {
-      const gradient = gradients[name];
-      if (gradient === undefined) {
-        throw new ParameterError("MISSING_PARAMETER", `accumulate: there is no gradient for the parameter "${name}".`);
-      }
-      const data = this.device.dataOf(gradient);
-      if (data.length !== slot.views.params.length) {
-        throw new ParameterError(
-          "SHAPE_MISMATCH",
-          `accumulate: the gradient of "${name}" has ${data.length} elements, the parameter ${slot.views.params.length}.`,
-        );
-      }
+    for (const [name, gradient] of Object.entries(gradients)) {
+      const data = this.device.takeData(gradient);
       // Parameters with equal gradients may be given one array, which must not be added to twice.
       given[name] = taken.has(data) ? data.slice() : data;
       taken.add(data);
@@ -191,38 +180,24 @@ export class WasmTrainable<D> implements Trainable<D> {
     return { gradientNorm, finite: true };
   }
 
-  state(): Promise<TensorMap<HostTensor>> {
+  async state(): Promise<TensorMap<HostTensor>> {
+    this.requireLive("state");
     const state: Record<string, HostTensor> = { steps: new HostTensor([], Int32Array.of(this.completed)) };
     for (const part of this.parts()) {
       for (const [name, slot] of this.slots) {
         state[`${part}.${name}`] = new HostTensor(this.shapes.get(name) ?? [], slot.views[part].slice());
       }
     }
-    return Promise.resolve(state);
+    return state;
   }
 
   restore(state: TensorMap<HostTensor>): void {
-    const expected = this.parts().flatMap((part) => [...this.slots.keys()].map((name) => `${part}.${name}`));
-    const missing = [...expected, "steps"].filter((key) => state[key] === undefined);
-    if (missing.length > 0) {
-      throw new ParameterError(
-        "MISSING_PARAMETER",
-        `restore: the saved state lacks ${missing.slice(0, 5).join(", ")}${missing.length > 5 ? ", ..." : ""}. ` +
-          `It was saved for another model or other optimiser options.`,
-      );
-    }
+    this.requireLive("restore");
+    const { tensors, steps } = checkState(this.shapes, this.parts(), state);
     for (const part of this.parts()) {
-      for (const [name, slot] of this.slots) {
-        const saved = state[`${part}.${name}`];
-        if (saved?.data.length !== slot.views[part].length) {
-          throw new ParameterError("SHAPE_MISMATCH", `restore: "${part}.${name}" has another size than the parameter.`);
-        }
-      }
+      for (const [name, slot] of this.slots) slot.views[part].set(tensors[`${part}.${name}`]!.data);
     }
-    for (const part of this.parts()) {
-      for (const [name, slot] of this.slots) slot.views[part].set(state[`${part}.${name}`]?.data ?? []);
-    }
-    this.completed = state.steps?.item() ?? 0;
+    this.completed = steps;
     this.discard();
   }
 
@@ -236,8 +211,8 @@ export class WasmTrainable<D> implements Trainable<D> {
       throw new SdxsError("DISPOSED", `${caller}: these parameters were disposed of. Make a new trainable.`);
   }
 
-  private parts(): readonly (typeof PARTS)[number][] {
-    return this.averaged ? PARTS : PARTS.slice(0, 3);
+  private parts(): readonly StatePart[] {
+    return this.averaged ? ["params", "m", "v", "averaged"] : ["params", "m", "v"];
   }
 
   private slot(name: string): Slot {
@@ -266,22 +241,17 @@ function staged(
 }
 
 /** Lays parameters out in as many arenas as they need. */
-function allocate(initial: TensorMap<HostTensor>, parts: number): ReadonlyMap<string, Slot> {
-  const arenas: { bytes: number; entries: [name: string, tensor: HostTensor, offset: number][] }[] = [];
-  for (const [name, tensor] of Object.entries(initial)) {
-    if (tensor.dtype !== "float32") {
-      throw new SdxsError(
-        "DTYPE_MISMATCH",
-        `trainable: the parameter "${name}" is ${tensor.dtype}; only float32 can be trained.`,
-      );
-    }
-    const bytes = parts * aligned(sizeOf(tensor.shape) * 4);
+function allocate(shapes: ReadonlyMap<string, Shape>, parts: number): ReadonlyMap<string, Slot> {
+  const arenas: { bytes: number; entries: [name: string, length: number, offset: number][] }[] = [];
+  for (const [name, shape] of shapes) {
+    const length = sizeOf(shape);
+    const bytes = parts * aligned(length * 4);
     let arena = arenas.at(-1);
     if (!arena || arena.bytes + bytes > ARENA_BYTES) {
       arena = { bytes: STAGE_BYTES, entries: [] };
       arenas.push(arena);
     }
-    arena.entries.push([name, tensor, arena.bytes]);
+    arena.entries.push([name, length, arena.bytes]);
     arena.bytes += bytes;
   }
   const wasm = new WebAssembly.Module(Uint8Array.from(atob(ADAMW_WASM_BASE64), (character) => character.charCodeAt(0)));
@@ -293,8 +263,7 @@ function allocate(initial: TensorMap<HostTensor>, parts: number): ReadonlyMap<st
     // The exports are exactly the functions of adamw.wat.
     const kernels = exports as unknown as Kernels;
     const stage = new Float32Array(memory.buffer, 0, STAGE_BYTES / 4);
-    for (const [name, tensor, offset] of entries) {
-      const length = sizeOf(tensor.shape);
+    for (const [name, length, offset] of entries) {
       const size = aligned(length * 4);
       const at = (part: number): number => offset + Math.min(part, parts - 1) * size;
       const view = (part: number): Float32Array<ArrayBuffer> => new Float32Array(memory.buffer, at(part), length);

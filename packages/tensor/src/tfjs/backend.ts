@@ -2,13 +2,14 @@ import type { NamedTensorMap } from "@tensorflow/tfjs";
 import { MissingPackageError, SdxsError, ShapeError } from "../errors.js";
 import { GraphBuilder } from "../graph/builder.js";
 import { sameShape, show } from "../graph/shapes.js";
+import { watchDevice, type GpuDevice, type GpuWatch } from "../gpu-device.js";
 import { HostTensor } from "../host-tensor.js";
 import type { Ops, TensorMap } from "../ops.js";
 import type { Backend, CompileSpec, CompiledProgram, Program, TensorSpec } from "../program.js";
+import { programTrainable } from "../program-trainable.js";
 import { mapTensors } from "../scope.js";
 import type { Tensor, TensorFlow } from "./lazy.js";
 import { tfjsOps } from "./ops.js";
-import { tfjsTrainable } from "./trainable.js";
 
 export type TfjsBackendName = "cpu" | "wasm" | "webgl" | "webgpu" | "tensorflow";
 
@@ -40,6 +41,9 @@ const packages: Readonly<Record<TfjsBackendName, string>> = {
  * @throws MissingPackageError where the tfjs backend's package was not imported.
  * @throws SdxsError with code BACKEND_FAILURE where tfjs cannot start it (no WebGPU adapter, no .wasm file).
  *
+ * On WebGPU, `run` and `download` throw DEVICE_LOST once the device is lost: a new `tfjsBackend` then starts tfjs on a
+ * new device.
+ *
  * @example
  * import * as tf from "@tensorflow/tfjs";
  * import "@tensorflow/tfjs-backend-wasm";
@@ -53,17 +57,18 @@ export async function tfjsBackend({ tf, backend: name }: TfjsBackendOptions): Pr
       `The tfjs backend "${name}", which registers itself when its package is imported,`,
     );
   }
-  if (!(await tf.setBackend(name))) {
-    throw new SdxsError(
-      "BACKEND_FAILURE",
-      `tfjs could not start its backend "${name}"; its own message stands in the console. ` +
-        `Check that the device offers it, or choose another backend.`,
-    );
+  await start(tf, name);
+  if (gpuDevice(tf)?.watch.isLost) {
+    const factory = tf.findBackendFactory(name);
+    tf.removeBackend(name);
+    tf.registerBackend(name, factory);
+    await start(tf, name);
   }
-  await tf.ready();
+  const gpu = gpuDevice(tf);
   const ops = tfjsOps(tf);
-  // A backend that has started once is active again as soon as setBackend is called.
   const activate = (): void => {
+    gpu?.watch.check();
+    // A backend that has started once is active again as soon as setBackend is called.
     if (tf.getBackend() !== name) void tf.setBackend(name);
   };
   const upload = (tensor: HostTensor): Tensor => {
@@ -74,10 +79,22 @@ export async function tfjsBackend({ tf, backend: name }: TfjsBackendOptions): Pr
   const download = async (tensor: Tensor): Promise<HostTensor> => {
     activate();
     const data = await tensor.data();
+    gpu?.watch.check();
     if (tensor.dtype === "bool") return new HostTensor(tensor.shape, Uint8Array.from(data));
     return new HostTensor(tensor.shape, tensor.dtype === "int32" ? Int32Array.from(data) : Float32Array.from(data));
   };
   const dispose = (tensor: Tensor): void => tf.dispose(tensor);
+
+  const compile = async <In extends string, Out extends string>(
+    program: Program<In, Out>,
+    spec: CompileSpec<In>,
+  ): Promise<CompiledProgram<Tensor, In, Out>> => {
+    const started = performance.now();
+    activate();
+    checkByTracing(program, spec, gpu?.maxTensorBytes);
+    const frozen = mapTensors(spec.frozen ?? {}, upload);
+    return new TfjsProgram({ tf, ops, activate, upload }, program, spec, frozen, performance.now() - started);
+  };
 
   return {
     name: `tfjs-${name}`,
@@ -88,36 +105,57 @@ export async function tfjsBackend({ tf, backend: name }: TfjsBackendOptions): Pr
       const { numTensors, numBytes } = tf.memory();
       return { tensors: numTensors, bytes: numBytes };
     },
-    compile: async <In extends string, Out extends string>(program: Program<In, Out>, spec: CompileSpec<In>) => {
-      const started = performance.now();
-      activate();
-      checkByTracing(program, spec);
-      const frozen = mapTensors(spec.frozen ?? {}, upload);
-      return new TfjsProgram(tf, ops, program, spec, frozen, upload, performance.now() - started);
-    },
-    trainable: (initial, optimizer) => tfjsTrainable({ tf, ops, upload, download }, initial, optimizer),
+    compile,
+    trainable: (initial, optimizer) =>
+      programTrainable({ upload, download, dispose, compile, shapeOf: ({ shape }) => shape }, initial, optimizer),
   };
 }
 
+async function start(tf: TensorFlow, name: TfjsBackendName): Promise<void> {
+  if (!(await tf.setBackend(name))) {
+    throw new SdxsError(
+      "BACKEND_FAILURE",
+      `tfjs could not start its backend "${name}"; its own message stands in the console. ` +
+        `Check that the device offers it, or choose another backend.`,
+    );
+  }
+  await tf.ready();
+}
+
+/** The device of the active backend, if that is WebGPU's, and the largest tensor that a shader can be given on it. */
+function gpuDevice(tf: TensorFlow): { readonly watch: GpuWatch; readonly maxTensorBytes: number } | undefined {
+  // A member that the declared type of all backends leaves out.
+  const { device } = tf.backend() as { readonly device?: GpuDevice };
+  if (tf.getBackend() !== "webgpu" || device === undefined) return undefined;
+  const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
+  return { watch: watchDevice(device), maxTensorBytes: Math.min(maxBufferSize, maxStorageBufferBindingSize) };
+}
+
 /** Runs a program once on symbolic tensors, so that what does not fit is an error before anything is computed. */
-function checkByTracing<In extends string>(program: Program<In>, spec: CompileSpec<In>): void {
-  const builder = new GraphBuilder();
+function checkByTracing<In extends string>(program: Program<In>, spec: CompileSpec<In>, maxTensorBytes?: number): void {
+  const builder = new GraphBuilder(maxTensorBytes);
   const symbolic = (specs: Readonly<Record<string, TensorSpec>>, prefix: string) =>
     mapTensors(specs, ({ shape, dtype }, name) => builder.input(prefix + name, shape, dtype ?? "float32"));
   const params = { ...symbolic(spec.frozen ?? {}, "frozen:"), ...symbolic(spec.params ?? {}, "param:") };
   program(builder.ops, params, symbolic(spec.inputs, "input:") as Record<In, (typeof params)[string]>);
 }
 
+interface TfjsDevice {
+  readonly tf: TensorFlow;
+  readonly ops: Ops<Tensor>;
+  /** Makes the backend the one that computes. Throws what went wrong on its GPU. */
+  readonly activate: () => void;
+  readonly upload: (tensor: HostTensor) => Tensor;
+}
+
 class TfjsProgram<In extends string, Out extends string> implements CompiledProgram<Tensor, In, Out> {
   private disposed = false;
 
   constructor(
-    private readonly tf: TensorFlow,
-    private readonly ops: Ops<Tensor>,
+    private readonly device: TfjsDevice,
     private readonly program: Program<In, Out>,
     private readonly spec: CompileSpec<In>,
     private readonly frozen: TensorMap<Tensor>,
-    private readonly upload: (tensor: HostTensor) => Tensor,
     readonly compileMs: number,
   ) {}
 
@@ -128,19 +166,20 @@ class TfjsProgram<In extends string, Out extends string> implements CompiledProg
     if (this.disposed) throw new SdxsError("DISPOSED", "This program was disposed of. Compile it again.");
     checkAgainstSpec("parameter", this.spec.params ?? {}, params);
     checkAgainstSpec("input", this.spec.inputs, inputs);
-    const { tf } = this;
+    const { tf, ops, activate, upload } = this.device;
+    activate();
     return tf.tidy(() => {
       // Not instanceof: a HostTensor may come from the other of the package's ESM and CJS copies.
-      const onDevice = (tensor: Tensor | HostTensor): Tensor => ("dataId" in tensor ? tensor : this.upload(tensor));
+      const onDevice = (tensor: Tensor | HostTensor): Tensor => ("dataId" in tensor ? tensor : upload(tensor));
       const given = { ...this.frozen, ...mapTensors(params, onDevice) };
-      const results = this.program(this.ops, given, mapTensors(inputs, onDevice) as Record<In, Tensor>);
+      const results = this.program(ops, given, mapTensors(inputs, onDevice) as Record<In, Tensor>);
       // A result may be an operand that was handed through: a copy has an owner of its own.
       return mapTensors(results, (result) => tf.clone(result)) as NamedTensorMap as Record<Out, Tensor>;
     });
   }
 
   async dispose(): Promise<void> {
-    if (!this.disposed) this.tf.dispose(Object.values(this.frozen));
+    if (!this.disposed) this.device.tf.dispose(Object.values(this.frozen));
     this.disposed = true;
   }
 }

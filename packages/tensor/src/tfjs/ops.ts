@@ -22,6 +22,7 @@ import {
 import { sizeOf, type DType, type Shape } from "../host-tensor.js";
 import type { Operand, Ops, ReduceOptions, TensorMap } from "../ops.js";
 import { mapTensors } from "../scope.js";
+import { cosine, sine, type SineOps } from "../sine.js";
 import { convolve } from "./convolution.js";
 import { detached, runPair, withOutputGradient, type PairOperation, type Tensor, type TensorFlow } from "./lazy.js";
 import { batchedProduct } from "./product.js";
@@ -81,6 +82,13 @@ export function tfjsOps(tf: TensorFlow): Ops<Tensor> {
     return tf.reshape(x, [batch * channels, height, width, 1]);
   };
 
+  const arithmetic: SineOps<Tensor> = {
+    add: (a, b) => tf.add(a, b),
+    sub: (a, b) => tf.sub(a, b),
+    mul: (a, b) => tf.mul(a, b),
+    floor: (x) => tf.floor(x),
+  };
+
   const ops: Ops<Tensor> = {
     shape: (x) => x.shape,
     dtype: (x) => x.dtype as DType,
@@ -115,8 +123,26 @@ export function tfjsOps(tf: TensorFlow): Ops<Tensor> {
     log: unary("log", (x) => tf.log(x)),
     sqrt: unary("sqrt", (x) => tf.sqrt(x)),
     square: unary("square", (x) => tf.square(x)),
-    sin: unary("sin", (x) => tf.sin(x)),
-    cos: unary("cos", (x) => tf.cos(x)),
+    sin: unary("sin", (x) =>
+      onGpu(tf)
+        ? withOutputGradient(
+            tf,
+            x,
+            (input) => sine(arithmetic, input),
+            (dy, _y, input) => tf.mul(dy, ops.cos(input)),
+          )
+        : tf.sin(x),
+    ),
+    cos: unary("cos", (x) =>
+      onGpu(tf)
+        ? withOutputGradient(
+            tf,
+            x,
+            (input) => cosine(arithmetic, input),
+            (dy, _y, input) => tf.mul(dy, tf.neg(ops.sin(input))),
+          )
+        : tf.cos(x),
+    ),
     tanh: unary("tanh", (x) =>
       withOutputGradient(
         tf,
@@ -349,6 +375,11 @@ export function tfjsOps(tf: TensorFlow): Ops<Tensor> {
     },
   };
   return ops;
+}
+
+/** Whether the active backend computes sine and cosine as a GPU does: see sine.ts. */
+function onGpu(tf: TensorFlow): boolean {
+  return ["webgpu", "webgl"].includes(tf.getBackend());
 }
 
 /** As tf.maximum, whose own gradient does not sum over broadcast axes and cannot be differentiated. */

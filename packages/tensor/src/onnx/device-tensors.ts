@@ -1,0 +1,56 @@
+import type { Tensor } from "onnxruntime-common";
+import { sizeOf, type HostData, type Shape } from "../host-tensor.js";
+
+/** What is used of onnxruntime's `Tensor.fromGpuBuffer`. */
+export type FromGpuBuffer = (
+  buffer: Tensor.GpuBufferType,
+  options: {
+    readonly dataType: "float32" | "int32" | "bool";
+    readonly dims: readonly number[];
+    readonly download: () => Promise<never>;
+    readonly dispose: () => void;
+  },
+) => Tensor;
+
+/**
+ * The results that lie in GPU buffers. Each is handed out as one or more views of its own shape, which onnxruntime's
+ * tensors do not offer where they own a buffer, and goes with the last of them.
+ */
+export class DeviceTensors {
+  private readonly live = new Set<Tensor>();
+  private readonly sources = new WeakMap<Tensor, Tensor>();
+
+  constructor(private readonly fromGpuBuffer: FromGpuBuffer) {}
+
+  /** Views of one result, one per shape. */
+  views(source: Tensor, shapes: readonly Shape[]): Tensor[] {
+    this.live.add(source);
+    let left = shapes.length;
+    return shapes.map((shape) => {
+      const view = this.fromGpuBuffer(source.gpuBuffer, {
+        dataType: source.type as "float32",
+        dims: [...shape],
+        download: () => source.getData() as Promise<never>,
+        dispose: () => {
+          left -= 1;
+          if (left > 0) return;
+          this.live.delete(source);
+          source.dispose();
+        },
+      });
+      this.sources.set(view, source);
+      return view;
+    });
+  }
+
+  /** A copy of a tensor's elements. The tensor stays where it is. */
+  async read(tensor: Tensor): Promise<HostData> {
+    return ((await (this.sources.get(tensor) ?? tensor).getData()) as HostData).slice();
+  }
+
+  memory(): { readonly tensors: number; readonly bytes: number } {
+    let bytes = 0;
+    for (const { dims, type } of this.live) bytes += (type === "bool" ? 1 : 4) * sizeOf(dims);
+    return { tensors: this.live.size, bytes };
+  }
+}

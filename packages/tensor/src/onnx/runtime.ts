@@ -1,0 +1,242 @@
+import type { InferenceSession, Tensor, TypedTensor } from "onnxruntime-common";
+import { SdxsError } from "../errors.js";
+import { watchDevice, type GpuDevice, type GpuWatch } from "../gpu-device.js";
+import type { HostData, Shape } from "../host-tensor.js";
+import { sameShape } from "../graph/shapes.js";
+import { DeviceTensors, type FromGpuBuffer } from "./device-tensors.js";
+import type { TraceOptions } from "./backend.js";
+import { freeNow } from "./free-memory.js";
+import { channelBlockProbe } from "./lower.js";
+import { OnnxGraph } from "./model.js";
+
+/** What the adapter uses of onnxruntime: the module `onnxruntime-node` or `onnxruntime-web` itself. */
+export interface OnnxRuntime {
+  readonly InferenceSession: {
+    create(model: Uint8Array, options?: InferenceSession.SessionOptions): Promise<InferenceSession>;
+  };
+  readonly Tensor: (new (type: "float32" | "int32" | "bool", data: HostData, dims: readonly number[]) => Tensor) & {
+    readonly fromGpuBuffer?: FromGpuBuffer;
+  };
+  /** Of onnxruntime-web: `env.webgpu.device` is the device, once there is a session. */
+  readonly env?: { readonly webgpu: object };
+  /** Only onnxruntime-node has this. */
+  readonly listSupportedBackends?: unknown;
+}
+
+export interface OnnxBackendOptions {
+  /** The onnxruntime to run on: `import * as ort from "onnxruntime-node"` or `"onnxruntime-web"`. */
+  readonly ort: OnnxRuntime;
+  /** Default ["cpu"]. As onnxruntime names them: "cpu", "webgpu", "cuda", "wasm", ... */
+  readonly executionProviders?: readonly string[];
+  /**
+   * Threads per operator. Default: all processors where there are four or fewer, since those are as a rule a virtual
+   * machine's, of which onnxruntime would use every other one; else onnxruntime's choice, one per physical core.
+   */
+  readonly threads?: number;
+  /** Further options for each session; they override the adapter's. */
+  readonly sessionOptions?: InferenceSession.SessionOptions;
+}
+
+/** Up to this many processors all are used, see `OnnxBackendOptions.threads`: chosen. */
+const FEW_PROCESSORS = 4;
+
+/** What runs at once on this machine, or undefined: navigator in browsers and from Node 21 on, else Node's own module. */
+function fewProcessors(): number | undefined {
+  const inNode = (globalThis as { process?: { getBuiltinModule?(name: string): { availableParallelism(): number } } })
+    .process;
+  const count =
+    inNode?.getBuiltinModule?.("node:os").availableParallelism() ??
+    (globalThis as { navigator?: { hardwareConcurrency?: number } }).navigator?.hardwareConcurrency;
+  return count !== undefined && count <= FEW_PROCESSORS ? count : undefined;
+}
+
+/** Frozen weights beyond this size are handed over beside the model instead of being copied into it: chosen. */
+const INLINE_WEIGHTS_BYTES = 2 ** 26;
+
+/** Calls of each onnxruntime that are under way: on WebGPU, onnxruntime-web never answers where two overlap. */
+const calls = new WeakMap<OnnxRuntime, Promise<unknown>>();
+
+/** The GPU device of one onnxruntime, which all backends on it share. */
+interface KeptDevice {
+  /** Does nothing. onnxruntime destroys the device, with all tensors, together with its last session. */
+  readonly session: InferenceSession;
+  /** What onnxruntime tells of the device; nothing in Node. */
+  readonly watch: GpuWatch | undefined;
+  readonly maxTensorBytes: number;
+}
+
+/** Channels per block of each runtime's blocked convolution on this processor; 0 where there is none. */
+const channelBlocks = new WeakMap<OnnxRuntime, Promise<number>>();
+
+const devices = new WeakMap<OnnxRuntime, Promise<KeptDevice>>();
+
+/** One onnxruntime with one choice of execution providers, and what depends on both. */
+export class Runtime {
+  readonly providers: readonly string[];
+  /** Results on the GPU, where the runtime leaves them there. onnxruntime-node aborts when it is asked to. */
+  readonly deviceTensors: DeviceTensors | undefined;
+  private readonly webgpu: boolean;
+  private device: KeptDevice | undefined;
+  /** Results in host memory that nothing else uses. */
+  private readonly owned = new WeakSet<Tensor>();
+
+  constructor(private readonly options: OnnxBackendOptions) {
+    const { ort, executionProviders = ["cpu"] } = options;
+    this.providers = executionProviders;
+    this.webgpu = executionProviders.includes("webgpu");
+    const isNode = ort.listSupportedBackends !== undefined;
+    const { fromGpuBuffer } = ort.Tensor;
+    this.deviceTensors =
+      this.webgpu && !isNode && fromGpuBuffer
+        ? new DeviceTensors((buffer, description) => fromGpuBuffer(buffer, description))
+        : undefined;
+  }
+
+  /** How to write graphs for the runtime. On WebGPU, starts the device, which is kept until it is lost. */
+  async start(): Promise<TraceOptions> {
+    this.check();
+    if (!this.webgpu) return { channelBlock: this.providers[0] === "cpu" ? await this.channelBlock() : 0 };
+    if (!this.device) {
+      const { ort } = this.options;
+      const device = devices.get(ort) ?? this.keepDevice();
+      devices.set(ort, device);
+      this.device = await device.catch((error: unknown) => {
+        devices.delete(ort);
+        throw error;
+      });
+      this.check();
+    }
+    return { webgpu: true, maxTensorBytes: this.device.maxTensorBytes };
+  }
+
+  /** Throws what went wrong on the GPU. */
+  check(): void {
+    if (this.device?.watch?.isLost) this.forget(this.device);
+    this.device?.watch?.check();
+  }
+
+  async createSession(graph: OnnxGraph): Promise<InferenceSession> {
+    const separate = graph.weightBytes > INLINE_WEIGHTS_BYTES;
+    const { model, external } = graph.serialize(separate ? (name) => name : undefined);
+    const externalData = Object.entries(external).flatMap(([path, pieces]) => pieces.map((data) => ({ path, data })));
+    const { ort, threads = fewProcessors(), sessionOptions } = this.options;
+    const create = () =>
+      ort.InferenceSession.create(model, {
+        executionProviders: [...this.providers],
+        graphOptimizationLevel: "all",
+        // Planning one block for all activations costs 20-30% more memory for at most 3% less time.
+        enableMemPattern: false,
+        // Warnings would tell of initializers that the optimiser folds away.
+        logSeverityLevel: 3,
+        ...(threads !== undefined && { intraOpNumThreads: threads }),
+        ...(externalData.length > 0 && { externalData }),
+        ...(this.deviceTensors && { preferredOutputLocation: "gpu-buffer" as const }),
+        ...sessionOptions,
+      });
+    return this.inTurn(create, `onnxruntime refused the graph on ${this.providers.join(", ")}`);
+  }
+
+  async run(
+    session: InferenceSession,
+    feeds: Readonly<Record<string, Tensor>>,
+    fetches: readonly string[],
+  ): Promise<InferenceSession.OnnxValueMapType> {
+    this.check();
+    const results = await this.inTurn(() => session.run(feeds, fetches), "onnxruntime failed to run the program");
+    this.check();
+    return results;
+  }
+
+  async release(session: InferenceSession): Promise<void> {
+    await this.inTurn(() => session.release(), "onnxruntime failed to release a program");
+  }
+
+  /** One tensor per shape, each to be disposed of apart, of the elements of one result. */
+  views(result: Tensor, shapes: readonly Shape[]): readonly Tensor[] {
+    // Results without elements lie in host memory all the same.
+    if (this.deviceTensors && result.location === "gpu-buffer") return this.deviceTensors.views(result, shapes);
+    const tensors = shapes.map((shape, i) =>
+      i === 0 && sameShape(result.dims, shape) ? result : result.reshape(shape),
+    );
+    const [only, ...others] = tensors;
+    if (only && others.length === 0) this.owned.add(only);
+    return tensors;
+  }
+
+  /** A tensor's elements in memory that no one else changes. */
+  async read(tensor: Tensor): Promise<HostData> {
+    if (tensor.location === "gpu-buffer" && this.deviceTensors) return this.deviceTensors.read(tensor);
+    // The runtime's element types are those that the adapter declared for its graphs.
+    const data = (await tensor.getData()) as HostData;
+    return this.owned.delete(tensor) ? data : data.slice();
+  }
+
+  /** The elements of a float32 tensor in host memory, to be changed in place: a copy where others see them. */
+  takeData(tensor: Tensor): Float32Array<ArrayBuffer> {
+    const data = (tensor as TypedTensor<"float32">).data as Float32Array<ArrayBuffer>;
+    return this.owned.has(tensor) ? data : data.slice();
+  }
+
+  dispose(tensors: readonly Tensor[]): void {
+    const mine = tensors.filter((tensor) => this.owned.delete(tensor) && tensor.location === "cpu");
+    freeNow(mine.map(({ data }) => (data as HostData).buffer));
+    for (const tensor of tensors) tensor.dispose();
+  }
+
+  private channelBlock(): Promise<number> {
+    const { ort } = this.options;
+    const measure = async (): Promise<number> => {
+      const session = await ort.InferenceSession.create(channelBlockProbe(), { logSeverityLevel: 4 });
+      const image = new ort.Tensor(
+        "float32",
+        Float32Array.from({ length: 64 }, (_, i) => i),
+        [1, 32, 1, 2],
+      );
+      const [blocks] = Object.values(await session.run({ image }));
+      await session.release();
+      return (blocks as TypedTensor<"float32">).data.indexOf(1);
+    };
+    // A runtime or a processor without it refuses the graph.
+    const known = channelBlocks.get(ort) ?? this.inTurn(measure, "no blocked convolution").catch(() => 0);
+    channelBlocks.set(ort, known);
+    return known;
+  }
+
+  private async keepDevice(): Promise<KeptDevice> {
+    const graph = new OnnxGraph();
+    graph.input("x", "float32", [1]);
+    graph.output(graph.node("Identity", ["x"])[0] ?? "", "float32", [1]);
+    const session = await this.createSession(graph);
+    const { webgpu } = this.options.ort.env ?? {};
+    if (!this.deviceTensors || !webgpu || !("device" in webgpu)) {
+      return { session, watch: undefined, maxTensorBytes: Infinity };
+    }
+    const device = (await webgpu.device) as GpuDevice;
+    return { session, watch: watchDevice(device), maxTensorBytes: device.limits.maxBufferSize };
+  }
+
+  /** Lets onnxruntime make another device in place of one that is lost, once all of its sessions are released. */
+  private forget(device: KeptDevice): void {
+    const { ort } = this.options;
+    void devices.get(ort)?.then((kept) => {
+      if (kept !== device) return;
+      devices.delete(ort);
+      void this.release(kept.session).catch(() => undefined);
+    });
+  }
+
+  private async inTurn<Result>(call: () => Promise<Result>, failure: string): Promise<Result> {
+    const { ort } = this.options;
+    const result = (calls.get(ort) ?? Promise.resolve()).then(call);
+    calls.set(
+      ort,
+      result.catch(() => undefined),
+    );
+    try {
+      return await result;
+    } catch (cause) {
+      this.check();
+      throw new SdxsError("BACKEND_FAILURE", `${failure}: ${String(cause)}`, { cause });
+    }
+  }
+}
