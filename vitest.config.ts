@@ -3,20 +3,27 @@ import { defineConfig } from "vitest/config";
 
 const packages = fileURLToPath(new URL("./packages/", import.meta.url));
 
-export default defineConfig({
+// Sources of other packages, so that tests need no build.
+const alias = [
+  { find: /^@sdxs\/([a-z-]+)\/([a-z-]+)$/, replacement: `${packages}$1/src/$2.ts` },
+  { find: /^@sdxs\/([a-z-]+)$/, replacement: `${packages}$1/src/index.ts` },
+];
+
+declare module "vitest" {
+  interface ProvidedContext {
+    /** Whether to test slow devices on everything. */
+    readonly complete: boolean;
+  }
+}
+
+export default defineConfig(({ mode }) => ({
   test: {
     pool: "forks",
     maxWorkers: 2,
     projects: [
       {
         extends: true,
-        // Sources of other packages, so that tests need no build.
-        resolve: {
-          alias: [
-            { find: /^@sdxs\/([a-z-]+)\/([a-z-]+)$/, replacement: `${packages}$1/src/$2.ts` },
-            { find: /^@sdxs\/([a-z-]+)$/, replacement: `${packages}$1/src/index.ts` },
-          ],
-        },
+        resolve: { alias },
         test: {
           name: "source",
           include: [
@@ -40,6 +47,18 @@ export default defineConfig({
           hookTimeout: 600_000,
         },
       },
+      {
+        extends: true,
+        resolve: { alias },
+        test: {
+          name: "webgpu",
+          include: ["e2e/webgpu/*.test.ts"],
+          provide: { complete: mode === "complete" },
+          // Where there is no GPU a processor does its work, and compiles each shader first.
+          testTimeout: 600_000,
+          hookTimeout: 600_000,
+        },
+      },
     ],
   },
-});
+}));

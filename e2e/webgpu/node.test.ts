@@ -1,0 +1,55 @@
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import * as tf from "@tensorflow/tfjs";
+import * as ort from "onnxruntime-node";
+import { afterAll, describe, expect, inject, test } from "vitest";
+import { create, globals } from "webgpu";
+import { onnxBackend } from "@sdxs/tensor/onnx";
+import { tfjsBackend } from "@sdxs/tensor/tfjs";
+import { root } from "../workspace.js";
+import { essential, suite, type BackendUnderTest } from "./suite.js";
+
+/** The software renderer that Debian's Chromium brings, for machines without a GPU. */
+const softwareRenderer = "/usr/lib/chromium/vk_swiftshader_icd.json";
+if (existsSync(softwareRenderer)) process.env["VK_DRIVER_FILES"] ??= softwareRenderer;
+
+// What a browser has: tfjs's WebGPU backend looks for it when it is imported.
+Object.assign(globalThis, globals);
+const navigatorBefore = Object.getOwnPropertyDescriptor(globalThis, "navigator");
+Object.defineProperty(globalThis, "navigator", { value: { gpu: create([]) }, configurable: true });
+afterAll(() => {
+  // Node does not exit while there is a `gpu`.
+  Object.defineProperty(globalThis, "navigator", navigatorBefore ?? { value: undefined });
+});
+
+const backends: Readonly<Record<string, BackendUnderTest>> = {
+  "tfjs-webgpu on Dawn": {
+    async start() {
+      await import("@tensorflow/tfjs-backend-webgpu");
+      return tfjsBackend({ tf, backend: "webgpu" });
+    },
+    device: async () => (tf.backend() as unknown as { readonly device: GPUDevice }).device,
+  },
+  "onnx-webgpu": { start: async () => onnxBackend({ ort, executionProviders: ["webgpu"] }) },
+};
+
+const readFixture = async (path: string) =>
+  new Uint8Array(await readFile(join(root, "packages/tiny-unet/fixtures", path)));
+
+if ((await navigator.gpu.requestAdapter()) === null) {
+  const reason = "no Vulkan device: install libvulkan1 and chromium, or a GPU's driver";
+  console.warn(`Nothing is tested on WebGPU in Node: ${reason}.`);
+  test.skip(`in Node (${reason})`);
+} else {
+  for (const [name, backend] of Object.entries(backends)) {
+    const { names, run } = suite(readFixture, backend);
+    // Chromium has the same kernels compute a whole U-Net, which takes them half a minute.
+    const chosen = inject("complete") ? names : essential(names).filter((one) => !one.startsWith("a U-Net"));
+    describe(`${name} in Node`, () => {
+      test.each(chosen)("%s", async (one) => {
+        expect(await run(one)).toMatchObject({ ok: true, message: "" });
+      });
+    });
+  }
+}
