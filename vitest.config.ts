@@ -33,6 +33,7 @@ export default defineConfig(({ mode }) => ({
             "golden/**/*.test.ts",
           ],
           testTimeout: 120_000,
+          hookTimeout: 120_000,
         },
       },
       {

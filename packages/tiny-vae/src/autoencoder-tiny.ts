@@ -47,7 +47,7 @@ export interface AutoencoderTinyConfig {
    * A branch with a group norm over the whole image in each block of the lowest resolution, as in TAEF2. TAESD's name of
    * it: diffusers' `AutoencoderTiny` has no such field, so the published TAEF2 comes without a config.json.
    */
-  readonly use_midblock_gn: boolean;
+  readonly use_midblock_gn?: boolean;
 }
 
 /** TAESD's, which is also all of diffusers' defaults: https://huggingface.co/madebyollin/taesd, config.json. */
@@ -63,7 +63,6 @@ const taesd: AutoencoderTinyConfig = {
   latent_magnitude: 3,
   latent_shift: 0.5,
   scaling_factor: 1,
-  use_midblock_gn: false,
 };
 
 /** Published tiny autoencoders. Latent channels and the group norm are as in https://github.com/madebyollin/taesd, taesd.py. */
@@ -109,7 +108,8 @@ export function parseAutoencoderTinyConfig(json: unknown): AutoencoderTinyConfig
     latent_magnitude: read("latent_magnitude", finiteNumber, taesd.latent_magnitude),
     latent_shift: read("latent_shift", finiteNumber, taesd.latent_shift),
     scaling_factor: read("scaling_factor", finiteNumber, taesd.scaling_factor),
-    use_midblock_gn: read("use_midblock_gn", flag, taesd.use_midblock_gn),
+    // Not a field of diffusers: only where it says something.
+    ...(read("use_midblock_gn", flag, false) && { use_midblock_gn: true }),
   };
   for (const half of ["encoder", "decoder"] as const) {
     const channels = config[`${half}_block_out_channels`];
@@ -162,7 +162,7 @@ export function encodeTiny<T>(ops: Ops<T>, p: Scope<T>, config: AutoencoderTinyC
   let h = ops.mul(ops.add(images, 1), 0.5); // TAESD was trained on [0, 1]
   const stages = config.encoder_block_out_channels;
   for (const [stage, channels] of stages.entries()) {
-    const withNorm = config.use_midblock_gn && stage === stages.length - 1;
+    const withNorm = config.use_midblock_gn === true && stage === stages.length - 1;
     const options = stage === 0 ? {} : { stride: 2, bias: false };
     h = convLayer(ops, layers.at(layer++), h, channels, options);
     for (let block = 0; block < (config.num_encoder_blocks[stage] ?? 0); block++) {
@@ -189,7 +189,7 @@ export function decodeTiny<T>(ops: Ops<T>, p: Scope<T>, config: AutoencoderTinyC
   const bounded = ops.mul(ops.tanh(ops.mul(latents, 1 / 3)), 3); // 3: fixed in TAESD
   let h = ops.relu(convLayer(ops, layers.at(0), bounded, stages[0] ?? 1));
   for (const [stage, channels] of stages.entries()) {
-    const withNorm = config.use_midblock_gn && stage === 0;
+    const withNorm = config.use_midblock_gn === true && stage === 0;
     for (let block = 0; block < (config.num_decoder_blocks[stage] ?? 0); block++) {
       h = tinyBlock(ops, layers.at(layer++), h, channels, withNorm);
     }
