@@ -43,6 +43,11 @@ describe("exportOnnx", () => {
     expect(same?.data).toEqual(Float32Array.of(3, 5));
   });
 
+  it("refuses one name for an input and an output", () => {
+    const program: Program<"x", "x"> = (ops, _params, { x }) => ({ x: ops.mul(x, 2) });
+    expect(() => exportOnnx(program, { inputs: { x: { shape: [1] } } })).toThrow(/"x" is the name of an input and/);
+  });
+
   it("puts weights into an external file on request, and gives the same results", async () => {
     const { model, external } = exportOnnx(doubled, spec, "weights.bin");
     const pieces = external["weights.bin"] ?? [];

@@ -60,7 +60,13 @@ export function exportOnnx<In extends string, Out extends string>(
   spec: CompileSpec<In>,
   externalName?: string,
 ): SerializedModel {
-  const { graph } = traceProgram(program, spec, { named: true });
+  const { graph, inputs, outputs } = traceProgram(program, spec, { named: true });
+  const both = inputs.find((name) => Object.hasOwn(outputs, name));
+  if (both !== undefined) {
+    throw new InvalidArgumentError(
+      `exportOnnx: "${both}" is the name of an input and of an output, which an ONNX file cannot have. Rename one of them.`,
+    );
+  }
   return graph.serialize(externalName === undefined ? undefined : () => externalName);
 }
 
