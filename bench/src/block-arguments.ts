@@ -1,7 +1,7 @@
-import { parseArgs } from "node:util";
 import { InvalidArgumentError } from "@sdxs/tensor";
 import { blockRemovalPresets, publishedUNets, type BlockRemoval, type BlockRemovalPreset } from "@sdxs/tiny-unet";
 import { wholeNumber } from "./train-arguments.js";
+import { readOptions } from "./command.js";
 
 export interface BlockArguments {
   /** A name in `publishedUNets`, or the path of a diffusers UNet2DConditionModel config.json. */
@@ -50,30 +50,20 @@ export function parseBlockArguments(args: readonly string[]): BlockArguments {
   };
 }
 
-function read(args: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...args],
-      options: {
-        teacher: { type: "string" },
-        preset: { type: "string" },
-        "removed-levels": { type: "string" },
-        mid: { type: "string" },
-        layers: { type: "string" },
-        transformers: { type: "string" },
-        "up-transformers": { type: "string" },
-        "only-cross-attention": { type: "string" },
-        size: { type: "string" },
-        tokens: { type: "string", default: "77" },
-        write: { type: "boolean", default: false },
-      },
-    }).values;
-  } catch (cause) {
-    throw new InvalidArgumentError(`table:blocks: ${cause instanceof Error ? cause.message : String(cause)}`, {
-      cause,
-    });
-  }
-}
+const read = (args: readonly string[]) =>
+  readOptions("table:blocks", args, {
+    teacher: { type: "string" },
+    preset: { type: "string" },
+    "removed-levels": { type: "string" },
+    mid: { type: "string" },
+    layers: { type: "string" },
+    transformers: { type: "string" },
+    "up-transformers": { type: "string" },
+    "only-cross-attention": { type: "string" },
+    size: { type: "string" },
+    tokens: { type: "string", default: "77" },
+    write: { type: "boolean", default: false },
+  });
 
 function ownRemoval(
   options: Omit<ReturnType<typeof read>, "teacher" | "preset" | "size" | "tokens" | "write">,

@@ -13,11 +13,11 @@ import {
   type UNetSize,
 } from "@sdxs/tiny-unet";
 import {
+  autoencoderKlPresets,
+  autoencoderTinyPresets,
   decodeKl,
   decodeTiny,
   klDecoderParameters,
-  parseAutoencoderKlConfig,
-  parseAutoencoderTinyConfig,
   tinyDecoderParameters,
 } from "@sdxs/tiny-vae";
 import { format } from "prettier";
@@ -73,9 +73,8 @@ function unetTable(): string {
 }
 
 function decoderTable(): string {
-  // As in Stable Diffusion 1, 2 and XL; the tiny one is diffusers' default, TAESD.
-  const kl = parseAutoencoderKlConfig({ block_out_channels: [128, 256, 512, 512], layers_per_block: 2, ...fourLevels });
-  const tiny = parseAutoencoderTinyConfig({});
+  const { sd: kl } = autoencoderKlPresets; // of SDXL's the layers are the same
+  const { taesd: tiny } = autoencoderTinyPresets;
   const latents = { latents: { shape: [1, 4, 64, 64] } };
   const cost = (specs: Readonly<Record<string, TensorSpec>>, decode: Program<"latents">): string[] =>
     inUnits({
@@ -102,11 +101,6 @@ function decoderTable(): string {
     ],
   );
 }
-
-const fourLevels = {
-  down_block_types: Array.from({ length: 4 }, () => "DownEncoderBlock2D"),
-  up_block_types: Array.from({ length: 4 }, () => "UpDecoderBlock2D"),
-};
 
 function inUnits({ parameters, multiplyAdds }: Omit<BlockCost, "block">): string[] {
   return [(parameters / 1e6).toFixed(2), (multiplyAdds / 1e9).toFixed(1)];

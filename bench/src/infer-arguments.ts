@@ -1,7 +1,7 @@
-import { parseArgs } from "node:util";
 import { InvalidArgumentError } from "@sdxs/tensor";
 import { BACKEND_NAMES, isBackendName, type BackendName } from "./backends.js";
 import { wholeNumber } from "./train-arguments.js";
+import { readOptions } from "./command.js";
 
 /** onnxruntime-node running the graphs that torch.onnx exports, in place of one of our backends. */
 export const TORCH_EXPORT = "torch-export";
@@ -34,18 +34,10 @@ export function parseInferArguments(args: readonly string[]): InferArguments {
   return { model, backend, runs: wholeNumber("--runs", runs, 1), python };
 }
 
-function read(args: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...args],
-      options: {
-        model: { type: "string", default: "" },
-        backend: { type: "string", default: "onnx" },
-        runs: { type: "string", default: "5" },
-        python: { type: "string", default: "/usr/bin/python3" },
-      },
-    }).values;
-  } catch (cause) {
-    throw new InvalidArgumentError(`bench:infer: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
-  }
-}
+const read = (args: readonly string[]) =>
+  readOptions("bench:infer", args, {
+    model: { type: "string", default: "" },
+    backend: { type: "string", default: "onnx" },
+    runs: { type: "string", default: "5" },
+    python: { type: "string", default: "/usr/bin/python3" },
+  });

@@ -1,11 +1,10 @@
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseTextEncoderConfig, textEncoder, textEncoderParameters } from "@sdxs/runtime";
 import { loadModel, type ModelClassName } from "@sdxs/runtime/node";
 import {
   HostTensor,
-  SdxsError,
   mapTensors,
   random,
   scope,
@@ -16,14 +15,15 @@ import {
   type TensorMap,
   type TensorSpec,
 } from "@sdxs/tensor";
-import { replaceFile } from "@sdxs/tensor/node";
 import { publishedUNets, unet, unetParameters } from "@sdxs/tiny-unet";
 import { autoencoderTinyParameters, autoencoderTinyPresets, decodeTiny } from "@sdxs/tiny-vae";
 import * as ort from "onnxruntime-node";
 import { withBackend } from "./backends.js";
+import { runCommand } from "./command.js";
 import { INFER_USAGE, TORCH_EXPORT, parseInferArguments, type InferArguments } from "./infer-arguments.js";
+import { peakRssMb } from "./machine.js";
 import { exportFromTorch } from "./processes.js";
-import { randomHalfCheckpoint } from "./random-checkpoint.js";
+import { writeRandomModel } from "./random-checkpoint.js";
 import { median } from "./statistics.js";
 
 /** One network of a pipeline. */
@@ -94,13 +94,12 @@ const textStage: Stage = {
   weights: "params",
 };
 
-async function writeRandomModel(folder: string, { className, config, specs }: Stage): Promise<void> {
-  await mkdir(folder);
-  const isTransformers = className === "CLIPTextModel";
-  const named = isTransformers ? { architectures: [className] } : { _class_name: className };
-  await writeFile(join(folder, "config.json"), JSON.stringify({ ...named, ...config }));
-  const weights = isTransformers ? "model.safetensors" : "diffusion_pytorch_model.safetensors";
-  await replaceFile(join(folder, weights), randomHalfCheckpoint(specs));
+async function writeModel(folder: string, { className, config, specs }: Stage): Promise<void> {
+  const [named, weightsFile] =
+    className === "CLIPTextModel"
+      ? ([{ architectures: [className] }, "model.safetensors"] as const)
+      : ([{ _class_name: className }, "diffusion_pytorch_model.safetensors"] as const);
+  await writeRandomModel(folder, JSON.stringify({ ...named, ...config }), weightsFile, specs);
 }
 
 function randomInputs(specs: Stage["inputs"]): Record<string, HostTensor> {
@@ -109,10 +108,13 @@ function randomInputs(specs: Stage["inputs"]): Record<string, HostTensor> {
   );
 }
 
-/** Stages stay loaded, as in a pipeline: what is in here is in memory. */
-const loaded: unknown[] = [];
+/** A stage that stays loaded, as in a pipeline, and how long it took. */
+interface TimedStage {
+  readonly times: StageTimes;
+  dispose(): Promise<void>;
+}
 
-async function timeStage<D>(backend: Backend<D>, folder: string, stage: Stage, runs: number): Promise<StageTimes> {
+async function timeStage<D>(backend: Backend<D>, folder: string, stage: Stage, runs: number): Promise<TimedStage> {
   const begin = performance.now();
   const { params } = await loadModel(folder, { className: stage.className });
   const frozen = stage.weights === "frozen";
@@ -122,14 +124,19 @@ async function timeStage<D>(backend: Backend<D>, folder: string, stage: Stage, r
   });
   const device: TensorMap<D> = frozen ? {} : mapTensors(params, (tensor) => backend.upload(tensor));
   const loadMs = performance.now() - begin;
-  loaded.push({ compiled, device });
   const inputs = randomInputs(stage.inputs);
   const run = async (): Promise<void> => {
     const { result } = await compiled.run(device, inputs);
     await backend.download(result!);
     backend.dispose(result!);
   };
-  return { loadMs: Math.round(loadMs), ...(await timeRuns(run, runs)) };
+  return {
+    times: { loadMs: Math.round(loadMs), ...(await timeRuns(run, runs)) },
+    async dispose() {
+      await compiled.dispose();
+      for (const tensor of Object.values(device)) backend.dispose(tensor);
+    },
+  };
 }
 
 async function timeRuns(run: () => Promise<unknown>, runs: number): Promise<Omit<StageTimes, "loadMs">> {
@@ -143,25 +150,25 @@ async function timeRuns(run: () => Promise<unknown>, runs: number): Promise<Omit
   return { firstMs: Math.round(first), ms: Math.round(median(rest)) };
 }
 
-/** Of the process so far. */
-const peakRssMb = (): number => Math.round(process.resourceUsage().maxRSS / 1024); // maxRSS is in kB
-
 async function inferOurs<D>(backend: Backend<D>, folder: string, runs: number) {
   const stages = { unet: unetStage, decoder: decoderStage, textEncoder: textStage };
-  for (const [name, stage] of Object.entries(stages)) await writeRandomModel(join(folder, name), stage);
-  const unetTimes = await timeStage(backend, join(folder, "unet"), unetStage, runs);
-  const decoder = await timeStage(backend, join(folder, "decoder"), decoderStage, runs);
-  const imagePeak = peakRssMb();
+  for (const [name, stage] of Object.entries(stages)) await writeModel(join(folder, name), stage);
+  const [unet, decoder] = [
+    await timeStage(backend, join(folder, "unet"), unetStage, runs),
+    await timeStage(backend, join(folder, "decoder"), decoderStage, runs),
+  ];
+  const unetAndDecoderPeakRssMb = peakRssMb();
   const text = await timeStage(backend, join(folder, "textEncoder"), textStage, runs);
-  return {
-    loadMs: unetTimes.loadMs + decoder.loadMs + text.loadMs,
-    textEncoder: text,
-    unet: unetTimes,
-    decoder,
-    unetAndDecoderPeakRssMb: imagePeak,
+  const report = {
+    loadMs: unet.times.loadMs + decoder.times.loadMs + text.times.loadMs,
+    textEncoder: text.times,
+    unet: unet.times,
+    decoder: decoder.times,
+    unetAndDecoderPeakRssMb,
     peakRssMb: peakRssMb(),
-    stages: loaded.length,
   };
+  for (const stage of [unet, decoder, text]) await stage.dispose();
+  return report;
 }
 
 async function inferExported(folder: string, { python, runs }: InferArguments) {
@@ -185,19 +192,17 @@ async function inferExported(folder: string, { python, runs }: InferArguments) {
   return { unet: unetTimes, decoder, unetAndDecoderPeakRssMb: peakRssMb() };
 }
 
-const folder = await mkdtemp(join(tmpdir(), "sdxs-infer-"));
-try {
-  const args = parseInferArguments(process.argv.slice(2));
+await runCommand(INFER_USAGE, async (given) => {
+  const args = parseInferArguments(given);
   const { model, backend, runs } = args;
-  const report =
-    backend === TORCH_EXPORT
-      ? await inferExported(folder, args)
-      : await withBackend(backend, (device) => inferOurs(device, folder, runs));
-  console.log(JSON.stringify({ model, backend, ...report }));
-} catch (error) {
-  if (!(error instanceof SdxsError)) throw error;
-  console.error(`${error.message}\n\n${INFER_USAGE}`);
-  process.exitCode = 2;
-} finally {
-  await rm(folder, { recursive: true });
-}
+  const folder = await mkdtemp(join(tmpdir(), "sdxs-infer-"));
+  try {
+    const report =
+      backend === TORCH_EXPORT
+        ? await inferExported(folder, args)
+        : await withBackend(backend, (device) => inferOurs(device, folder, runs));
+    console.log(JSON.stringify({ model, backend, ...report }));
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});

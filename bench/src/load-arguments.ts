@@ -1,5 +1,5 @@
-import { parseArgs } from "node:util";
 import { InvalidArgumentError } from "@sdxs/tensor";
+import { readOptions } from "./command.js";
 
 /** Configurations of published U-Nets, and height x width of the latents that they were trained for. */
 export const FULL_SIZE_MODELS = {
@@ -45,17 +45,9 @@ function isModel(name: string): name is keyof typeof FULL_SIZE_MODELS {
   return Object.hasOwn(FULL_SIZE_MODELS, name);
 }
 
-function read(args: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...args],
-      options: {
-        model: { type: "string", default: "" },
-        weights: { type: "string", default: "params" },
-        size: { type: "string" },
-      },
-    }).values;
-  } catch (cause) {
-    throw new InvalidArgumentError(`bench:load: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
-  }
-}
+const read = (args: readonly string[]) =>
+  readOptions("bench:load", args, {
+    model: { type: "string", default: "" },
+    weights: { type: "string", default: "params" },
+    size: { type: "string" },
+  });

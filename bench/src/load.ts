@@ -1,15 +1,16 @@
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadModel } from "@sdxs/runtime/node";
-import { HostTensor, SdxsError, mapTensors } from "@sdxs/tensor";
-import { replaceFile } from "@sdxs/tensor/node";
+import { HostTensor, mapTensors } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import { parseUNetConfig, unetParameters } from "@sdxs/tiny-unet";
 import * as ort from "onnxruntime-node";
+import { runCommand } from "./command.js";
 import { denoisingTask, randomInputs } from "./denoising-task.js";
 import { FULL_SIZE_MODELS, LOAD_USAGE, parseLoadArguments, type LoadArguments } from "./load-arguments.js";
-import { randomHalfCheckpoint } from "./random-checkpoint.js";
+import { peakRssMb } from "./machine.js";
+import { writeRandomModel } from "./random-checkpoint.js";
 
 /** Forward passes of a U-Net that is loaded from `folder`. */
 async function measure(folder: string, { model, weights, height, width }: LoadArguments) {
@@ -53,25 +54,19 @@ async function measure(folder: string, { model, weights, height, width }: LoadAr
   };
 }
 
-/** Of the process so far. */
-const peakRssMb = (): number => Math.round(process.resourceUsage().maxRSS / 1024); // maxRSS is in kB
-
 async function writeModel(folder: string, configPath: string): Promise<void> {
   const json = await readFile(configPath, "utf8");
   const specs = unetParameters(parseUNetConfig(JSON.parse(json)));
-  await writeFile(join(folder, "config.json"), json);
-  await replaceFile(join(folder, "diffusion_pytorch_model.safetensors"), randomHalfCheckpoint(specs));
+  await writeRandomModel(folder, json, "diffusion_pytorch_model.safetensors", specs);
 }
 
-const folder = await mkdtemp(join(tmpdir(), "sdxs-load-"));
-try {
-  const args = parseLoadArguments(process.argv.slice(2));
-  await writeModel(folder, FULL_SIZE_MODELS[args.model].config);
-  console.log(JSON.stringify(await measure(folder, args)));
-} catch (error) {
-  if (!(error instanceof SdxsError)) throw error;
-  console.error(`${error.message}\n\n${LOAD_USAGE}`);
-  process.exitCode = 2;
-} finally {
-  await rm(folder, { recursive: true });
-}
+await runCommand(LOAD_USAGE, async (given) => {
+  const args = parseLoadArguments(given);
+  const folder = await mkdtemp(join(tmpdir(), "sdxs-load-"));
+  try {
+    await writeModel(folder, FULL_SIZE_MODELS[args.model].config);
+    console.log(JSON.stringify(await measure(folder, args)));
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});

@@ -27,3 +27,6 @@ function linuxGeneration(): string | undefined {
     return undefined;
   }
 }
+
+/** The largest resident memory of the process so far. */
+export const peakRssMb = (): number => Math.round(process.resourceUsage().maxRSS / 1024); // maxRSS is in kB

@@ -1,4 +1,7 @@
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { sizeOf, type TensorSpec } from "@sdxs/tensor";
+import { replaceFile } from "@sdxs/tensor/node";
 
 /** Random bits that all tensors take their values from, from a position of their own: chosen, 1 MiB. */
 const POOL_ELEMENTS = 2 ** 19;
@@ -33,6 +36,18 @@ export function* randomHalfCheckpoint(specs: Readonly<Record<string, TensorSpec>
       yield new Uint8Array(piece.buffer, 0, 2 * count);
     }
   }
+}
+
+/** Writes config.json and random float16 weights, in a file of the name that the model's library gives it. */
+export async function writeRandomModel(
+  folder: string,
+  configJson: string,
+  weightsFile: "diffusion_pytorch_model.safetensors" | "model.safetensors",
+  specs: Readonly<Record<string, TensorSpec>>,
+): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  await writeFile(join(folder, "config.json"), configJson);
+  await replaceFile(join(folder, weightsFile), randomHalfCheckpoint(specs));
 }
 
 /** Marsaglia's xorshift generator ("Xorshift RNGs", 2003) with the shifts 13, 17, 5. */

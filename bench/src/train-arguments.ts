@@ -1,6 +1,6 @@
-import { parseArgs } from "node:util";
 import { InvalidArgumentError } from "@sdxs/tensor";
 import { BACKEND_NAMES, isBackendName, type BackendName } from "./backends.js";
+import { readOptions } from "./command.js";
 
 export interface TrainArguments {
   /** Path of a diffusers UNet2DConditionModel config.json. */
@@ -55,25 +55,17 @@ export function parseTrainArguments(args: readonly string[]): TrainArguments {
   };
 }
 
-function read(args: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...args],
-      options: {
-        config: { type: "string" },
-        batch: { type: "string", default: "1" },
-        size: { type: "string", default: "64x64" },
-        backend: { type: "string", default: "onnx" },
-        steps: { type: "string", default: "10" },
-        warmup: { type: "string", default: "2" },
-        seed: { type: "string", default: "0" },
-        dump: { type: "string" },
-      },
-    }).values;
-  } catch (cause) {
-    throw new InvalidArgumentError(`bench:train: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
-  }
-}
+const read = (args: readonly string[]) =>
+  readOptions("bench:train", args, {
+    config: { type: "string" },
+    batch: { type: "string", default: "1" },
+    size: { type: "string", default: "64x64" },
+    backend: { type: "string", default: "onnx" },
+    steps: { type: "string", default: "10" },
+    warmup: { type: "string", default: "2" },
+    seed: { type: "string", default: "0" },
+    dump: { type: "string" },
+  });
 
 export function wholeNumber(name: string, text: string, least: number): number {
   const value = Number(text);

@@ -2,7 +2,6 @@ import { readFile } from "node:fs/promises";
 import {
   HostTensor,
   InvalidArgumentError,
-  SdxsError,
   initialize,
   prefixed,
   select,
@@ -13,7 +12,9 @@ import {
 import { writeSafetensorsFile } from "@sdxs/tensor/node";
 import { parseUNetConfig, unetParameters, type UNetConfig } from "@sdxs/tiny-unet";
 import { withBackend } from "./backends.js";
+import { runCommand } from "./command.js";
 import { denoisingTask, learningInputs, randomInputs } from "./denoising-task.js";
+import { peakRssMb } from "./machine.js";
 import { median } from "./statistics.js";
 import { TRAIN_USAGE, parseTrainArguments, type TrainArguments } from "./train-arguments.js";
 
@@ -61,7 +62,7 @@ async function train<D>(backend: Backend<D>, config: UNetConfig, args: TrainArgu
     await trainable.step({ learningRate: LEARNING_RATE });
     if (step >= args.warmup) stepTimes.push(performance.now() - begin);
   }
-  const peakRssMb = process.resourceUsage().maxRSS / 1024; // maxRSS is in kB
+  const peakMb = peakRssMb();
   // One live program at a time: the threads of another would spin beside this one's.
   await learning.dispose();
 
@@ -72,7 +73,7 @@ async function train<D>(backend: Backend<D>, config: UNetConfig, args: TrainArgu
     compileMs: hundredths(learning.compileMs),
     stepMs: hundredths(median(stepTimes)),
     forwardMs: hundredths(forwardMs),
-    peakRssMb: Math.round(peakRssMb),
+    peakRssMb: peakMb,
     lossFirst: losses[0]!,
     lossLast: losses.at(-1)!,
   };
@@ -125,13 +126,9 @@ async function readConfig(path: string): Promise<unknown> {
 
 const hundredths = (value: number): number => Math.round(value * 100) / 100;
 
-try {
-  const args = parseTrainArguments(process.argv.slice(2));
+await runCommand(TRAIN_USAGE, async (given) => {
+  const args = parseTrainArguments(given);
   const config = parseUNetConfig(await readConfig(args.config));
   const report = await withBackend(args.backend, (backend) => train(backend, config, args));
   console.log(JSON.stringify(report));
-} catch (error) {
-  if (!(error instanceof SdxsError)) throw error;
-  console.error(`${error.message}\n\n${TRAIN_USAGE}`);
-  process.exitCode = 2;
-}
+});

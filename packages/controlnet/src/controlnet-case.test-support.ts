@@ -11,23 +11,13 @@ import {
   type Comparison,
 } from "@sdxs/tensor/reference-case";
 import { parseUNetConfig, unet, unetParameters, type ControlResiduals, type UNetConfig } from "@sdxs/tiny-unet";
+import { namedInputs as namedUNetInputs } from "../../tiny-unet/src/unet-case.test-support.js";
 import { parseControlNetConfig, type ControlNetConfig } from "./controlnet-config.js";
 import { controlNet, controlNetParameters, type ControlNetInputs, type ControlNetOptions } from "./controlnet.js";
 
 /** diffusers' names of the inputs to ours. */
-export function namedInputs<T>(inputs: TensorMap<T>): ControlNetInputs<T> {
-  const { sample, timestep, encoder_hidden_states, controlnet_cond, text_embeds, time_ids } = inputs as Record<
-    string,
-    T
-  >;
-  const named = {
-    sample: sample as T,
-    timestep: timestep as T,
-    encoderHiddenStates: encoder_hidden_states as T,
-    condition: controlnet_cond as T,
-  };
-  if (text_embeds === undefined || time_ids === undefined) return named;
-  return { ...named, addedConditions: { textEmbeds: text_embeds, timeIds: time_ids } };
+export function namedInputs<T>({ controlnet_cond, ...inputs }: TensorMap<T>): ControlNetInputs<T> {
+  return { ...namedUNetInputs(inputs), condition: controlnet_cond as T };
 }
 
 /** Residuals under the reference's names. */

@@ -41,6 +41,12 @@ export async function valuesAndGradients(
 
 export const meanOf = ({ data }: HostTensor): number => Array.from(data).reduce((a, b) => a + b, 0) / data.length;
 
+/** A loss of the inputs x and y. */
+const pair =
+  (loss: <T>(ops: Ops<T>, x: T, y: T) => T): PerSampleLoss =>
+  (ops, { x, y }) =>
+    loss(ops, x!, y!);
+
 /** A function of the package beside tensors of the case. `$1` in names stands for what `value` captures first. */
 interface LossDefinition {
   /** Name of the result: values per sample, or their mean. */
@@ -63,43 +69,28 @@ const definitions: readonly LossDefinition[] = [
   {
     value: /^mse\.out$/,
     inputs: images,
-    loss:
-      () =>
-      (ops, { x, y }) =>
-        mse(ops, x!, y!),
+    loss: () => pair(mse),
   },
   {
     value: /^l1\.out$/,
     inputs: images,
-    loss:
-      () =>
-      (ops, { x, y }) =>
-        l1(ops, x!, y!),
+    loss: () => pair(l1),
   },
   {
     value: /^huber_(.+)\.out$/,
     inputs: images,
-    loss:
-      (delta) =>
-      (ops, { x, y }) =>
-        huber(ops, x!, y!, { delta: Number(delta) }),
+    loss: (delta) => pair((ops, x, y) => huber(ops, x, y, { delta: Number(delta) })),
   },
   {
     value: /^pseudo_huber_(.+)\.out$/,
     inputs: images,
-    loss:
-      (c) =>
-      (ops, { x, y }) =>
-        pseudoHuber(ops, x!, y!, { c: Number(c) }),
+    loss: (c) => pair((ops, x, y) => pseudoHuber(ops, x, y, { c: Number(c) })),
   },
   {
     value: /^l1ds\.out\.area$/,
     inputs: images,
     gradients: { x: "l1ds.grad.area" },
-    loss:
-      () =>
-      (ops, { x, y }) =>
-        vaeDistillationLoss(ops, x!, y!),
+    loss: () => pair(vaeDistillationLoss),
   },
   {
     value: /^l1ds\.area\.x_down$/,
@@ -112,44 +103,29 @@ const definitions: readonly LossDefinition[] = [
   {
     value: /^dists\.out\.l\.(\d+)$/,
     inputs: maps,
-    loss:
-      () =>
-      (ops, { x, y }) =>
-        featureSimilarity(ops, x!, y!).texture,
+    loss: () => pair((ops, x, y) => featureSimilarity(ops, x, y).texture),
   },
   {
     value: /^dists\.out\.s\.(\d+)$/,
     inputs: maps,
-    loss:
-      () =>
-      (ops, { x, y }) =>
-        featureSimilarity(ops, x!, y!).structure,
+    loss: () => pair((ops, x, y) => featureSimilarity(ops, x, y).structure),
   },
   {
     value: /^dists\.out\.one_minus_mean_ls\.(\d+)$/,
     inputs: maps,
     gradients: { x: "dists.grad_one_minus_mean_ls.x.$1" },
-    loss:
-      () =>
-      (ops, { x, y }) =>
-        featureMatchingLoss(ops, [x!], [y!]),
+    loss: () => pair((ops, x, y) => featureMatchingLoss(ops, [x], [y])),
   },
   {
     value: /^ssim\.(.+)\.out\.mean$/,
     inputs: ssimImages,
     gradients: { x: "ssim.$1.grad_mean.x" },
-    loss:
-      (name, tensors) =>
-      (ops, { x, y }) =>
-        gaussianSsim(ops, x!, y!, ssimOptions(name, tensors)),
+    loss: (name, tensors) => pair((ops, x, y) => gaussianSsim(ops, x, y, ssimOptions(name, tensors))),
   },
   {
     value: /^ssim\.(.+)\.out\.full$/,
     inputs: ssimImages,
-    loss:
-      (name, tensors) =>
-      (ops, { x, y }) =>
-        gaussianSsimMap(ops, x!, y!, ssimOptions(name, tensors)),
+    loss: (name, tensors) => pair((ops, x, y) => gaussianSsimMap(ops, x, y, ssimOptions(name, tensors))),
   },
 ];
 

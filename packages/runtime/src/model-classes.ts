@@ -4,6 +4,7 @@ import { parseUNetConfig, unetParameters, type UNetConfig } from "@sdxs/tiny-une
 import {
   autoencoderKlParameters,
   autoencoderTinyParameters,
+  fromFormerKlNames,
   parseAutoencoderKlConfig,
   parseAutoencoderTinyConfig,
   type AutoencoderKlConfig,
@@ -32,8 +33,8 @@ export interface ModelClass<C> {
   readonly parameters: (config: C) => Record<string, ParameterSpec>;
   /** Fields of config.json that follow from the configuration and are not part of it. */
   readonly fields?: (config: C) => Readonly<Record<string, unknown>>;
-  /** The parameter that a checkpoint holds under this name; undefined for what is none. Default: the name itself. */
-  readonly parameterName?: (stored: string) => string | undefined;
+  /** A checkpoint's entries under the parameters' names, without those that are none. Default: as they are. */
+  readonly parametersOf?: <V>(stored: Readonly<Record<string, V>>) => Record<string, V>;
 }
 
 const clipTextModel = (projection: boolean): ModelClass<TextEncoderConfig> => ({
@@ -42,7 +43,7 @@ const clipTextModel = (projection: boolean): ModelClass<TextEncoderConfig> => ({
   parameters: (config) => textEncoderParameters(config, { projection }),
   fields: () => ({ model_type: "clip_text_model" }),
   // The numbers 0, 1, 2, ..., which old versions of transformers saved.
-  parameterName: (stored) => (stored === "text_model.embeddings.position_ids" ? undefined : stored),
+  parametersOf: ({ "text_model.embeddings.position_ids": _, ...parameters }) => parameters,
 });
 
 export const modelClasses: { readonly [N in ModelClassName]: ModelClass<ModelConfigs[N]> } = {
@@ -66,7 +67,7 @@ export const modelClasses: { readonly [N in ModelClassName]: ModelClass<ModelCon
       down_block_types: levels.map(() => "DownEncoderBlock2D"),
       up_block_types: levels.map(() => "UpDecoderBlock2D"),
     }),
-    parameterName: currentAttentionName,
+    parametersOf: fromFormerKlNames,
   },
   AutoencoderTiny: {
     library: "diffusers",
@@ -76,15 +77,6 @@ export const modelClasses: { readonly [N in ModelClassName]: ModelClass<ModelCon
   CLIPTextModel: clipTextModel(false),
   CLIPTextModelWithProjection: clipTextModel(true),
 };
-
-/** Published autoencoders often have names that diffusers no longer gives to attention, but still reads. */
-function currentAttentionName(stored: string): string {
-  const now = { query: "to_q", key: "to_k", value: "to_v", proj_attn: "to_out.0" };
-  return stored.replace(
-    /(?<=\.attentions\.\d+\.)(query|key|value|proj_attn)(?=\.(?:weight|bias)$)/,
-    (old) => now[old as keyof typeof now],
-  );
-}
 
 export function isModelClassName(name: unknown): name is ModelClassName {
   return typeof name === "string" && Object.hasOwn(modelClasses, name);

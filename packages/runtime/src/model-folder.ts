@@ -170,23 +170,20 @@ function classNameOf<N extends ModelClassName>(source: string, json: unknown, ex
 async function readParameters<C>(
   path: string,
   weights: SafetensorsFile,
-  { parameters, parameterName = (stored) => stored }: ModelClass<C>,
+  { parameters, parametersOf = (stored) => ({ ...stored }) }: ModelClass<C>,
   config: C,
 ): Promise<HostParams> {
   const specs = parameters(config);
-  const stored = weights.names.flatMap((name) => {
-    const parameter = parameterName(name);
-    return parameter === undefined ? [] : [{ name, parameter }];
-  });
-  const found = stored.map(({ name, parameter }) => {
+  const storedNames = parametersOf(Object.fromEntries(weights.names.map((name) => [name, name])));
+  const found = mapTensors(storedNames, (name) => {
     const { dtype, shape } = weights.info(name);
-    return [parameter, { shape, dtype: FLOAT_TYPES.includes(dtype) ? "float32" : dtype }] as const;
+    return { shape, dtype: FLOAT_TYPES.includes(dtype) ? "float32" : dtype };
   });
-  inMessages(path, () => checkParameters(specs, Object.fromEntries(found)));
+  inMessages(path, () => checkParameters(specs, found));
 
   // Read in the files' order, kept in the model's, which does not depend on who wrote them.
   const read: Record<string, HostTensor> = {};
-  for (const { name, parameter } of stored) read[parameter] = await weights.read(name);
+  for (const [name, stored] of Object.entries(storedNames)) read[name] = await weights.read(stored);
   return mapTensors(specs, (_, name) => read[name]!);
 }
 

@@ -1,5 +1,5 @@
 import { GraphBuilder } from "./graph/builder.js";
-import type { Node } from "./graph/node.js";
+import { reachable, type Node } from "./graph/node.js";
 import { sizeOf } from "./host-tensor.js";
 import type { Program, TensorSpec } from "./program.js";
 
@@ -30,23 +30,16 @@ export function countArithmetic<In extends string>(
   inputs: Readonly<Record<In, TensorSpec>>,
 ): Arithmetic {
   const builder = new GraphBuilder();
-  const declare = <Name extends string>(specs: Readonly<Record<Name, TensorSpec>>): Record<Name, Node> =>
-    Object.fromEntries(
-      Object.entries<TensorSpec>(specs).map(([name, { shape, dtype = "float32" }]) => [
-        name,
-        builder.input(name, shape, dtype),
-      ]),
-    ) as Record<Name, Node>;
-  const weights = declare(params);
+  const weights = builder.inputs(params);
   const owners = new Map<Node, Owner>(
     Object.entries(weights).map(([parameter, node]) => [node, { parameter, isWeight: true }]),
   );
-  const outputs = program(builder.ops, weights, declare(inputs));
+  const outputs = program(builder.ops, weights, builder.inputs(inputs));
 
   let multiplyAdds = 0;
   let bytes = 0;
   const multiplyAddsOf: Record<string, number> = {};
-  for (const node of inOrder(Object.values<Node>(outputs))) {
+  for (const node of reachable(Object.values<Node>(outputs))) {
     const owner = owners.get(node) ?? inheritedOwner(node, owners);
     if (owner) owners.set(node, owner);
     const count = multiplyAddsIn(node);
@@ -88,11 +81,4 @@ function multiplyAddsIn(node: Node): number {
     default:
       return 0;
   }
-}
-
-/** Everything that the outputs depend on, each node after those that it is made of. */
-function inOrder(outputs: readonly Node[]): Node[] {
-  const found = new Set(outputs);
-  for (const node of found) for (const input of node.inputs) found.add(input); // a Set's iteration sees what is added
-  return [...found].sort((a, b) => a.id - b.id);
 }

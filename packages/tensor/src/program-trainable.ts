@@ -1,10 +1,17 @@
 import { adamW, type AdamW, type AdamWOptions } from "./adamw.js";
-import { InvalidArgumentError, SdxsError } from "./errors.js";
+import { InvalidArgumentError } from "./errors.js";
 import { HostTensor, type Shape } from "./host-tensor.js";
 import type { TensorMap } from "./ops.js";
 import type { Backend, CompiledProgram, Program, StepReport, TensorSpec, Trainable } from "./program.js";
 import { mapTensors, prefixed, select } from "./scope.js";
-import { checkGradients, checkState, trainableShapes, type StatePart } from "./training-checks.js";
+import {
+  checkGradients,
+  checkLive,
+  checkState,
+  stateParts,
+  trainableShapes,
+  type StatePart,
+} from "./training-checks.js";
 
 /** A backend that can run the optimiser as a program, and tells its tensors' shapes. */
 export interface ProgramDevice<D> extends Pick<Backend<D>, "upload" | "download" | "dispose" | "compile"> {
@@ -35,6 +42,7 @@ class ProgramTrainable<D> implements Trainable<D> {
   readonly averaged: Tensors<D> | undefined;
   private readonly m: Tensors<D>;
   private readonly v: Tensors<D>;
+  private readonly parts: readonly StatePart[];
   private readonly shapes: ReadonlyMap<string, Shape>;
   private readonly specs: Readonly<Record<string, TensorSpec>>;
   /** Of what was accumulated. Sums are computed one after the other, behind the caller's back. */
@@ -57,7 +65,9 @@ class ProgramTrainable<D> implements Trainable<D> {
     this.params = mapTensors(initial, upload);
     this.m = mapTensors(initial, zeros);
     this.v = mapTensors(initial, zeros);
-    this.averaged = optimizer.options.emaDecay === undefined ? undefined : mapTensors(initial, upload);
+    const averages = optimizer.options.emaDecay !== undefined;
+    this.averaged = averages ? mapTensors(initial, upload) : undefined;
+    this.parts = stateParts(averages);
   }
 
   get steps(): number {
@@ -65,7 +75,7 @@ class ProgramTrainable<D> implements Trainable<D> {
   }
 
   accumulate(gradients: TensorMap<D>): void {
-    this.requireLive("accumulate");
+    checkLive(this.disposed, "accumulate");
     checkGradients(this.shapes, gradients, (tensor) => this.device.shapeOf(tensor));
     this.sum = this.sum === undefined ? Promise.resolve(gradients) : this.add(this.sum, gradients);
     // The step that needs the sum reports what went wrong.
@@ -81,7 +91,7 @@ class ProgramTrainable<D> implements Trainable<D> {
   }
 
   async step({ learningRate }: { readonly learningRate: number }): Promise<StepReport> {
-    this.requireLive("step");
+    checkLive(this.disposed, "step");
     const { count, gradients: pending } = this.takeSum();
     if (pending === undefined) {
       throw new InvalidArgumentError("step: no gradients were accumulated since the last step.");
@@ -110,15 +120,15 @@ class ProgramTrainable<D> implements Trainable<D> {
   }
 
   async state(): Promise<TensorMap<HostTensor>> {
-    this.requireLive("state");
+    checkLive(this.disposed, "state");
     const state: Record<string, HostTensor> = { steps: new HostTensor([], Int32Array.of(this.completed)) };
     for (const [name, tensor] of Object.entries(this.stateTensors())) state[name] = await this.device.download(tensor);
     return state;
   }
 
   restore(state: TensorMap<HostTensor>): void {
-    this.requireLive("restore");
-    const { steps, tensors } = checkState(this.shapes, this.parts(), state);
+    checkLive(this.disposed, "restore");
+    const { steps, tensors } = checkState(this.shapes, this.parts, state);
     this.discard();
     this.adopt(mapTensors(tensors, (tensor) => this.device.upload(tensor)));
     this.completed = steps;
@@ -137,15 +147,6 @@ class ProgramTrainable<D> implements Trainable<D> {
     }
   }
 
-  private requireLive(caller: string): void {
-    if (this.disposed)
-      throw new SdxsError("DISPOSED", `${caller}: these parameters were disposed of. Make a new trainable.`);
-  }
-
-  private parts(): readonly StatePart[] {
-    return this.averaged ? ["params", "m", "v", "averaged"] : ["params", "m", "v"];
-  }
-
   private stateTensors(): Tensors<D> {
     const { params, m, v, averaged = {} } = this;
     return {
@@ -159,7 +160,7 @@ class ProgramTrainable<D> implements Trainable<D> {
   /** Replaces all tensors. The records that were handed out stay the same objects; what they hold changes. */
   private adopt(next: TensorMap<D>): void {
     this.release(this.stateTensors());
-    for (const part of this.parts()) Object.assign(this[part] ?? {}, select(next, `${part}.`));
+    for (const part of this.parts) Object.assign(this[part] ?? {}, select(next, `${part}.`));
   }
 
   private release(tensors: TensorMap<D>): void {
@@ -220,7 +221,7 @@ class ProgramTrainable<D> implements Trainable<D> {
         ...prefixed(state.averaged ?? {}, "averaged."),
       };
     };
-    const kinds = [...this.parts(), "gradient"];
+    const kinds = [...this.parts, "gradient"];
     return this.device.compile(program, {
       params: Object.assign({}, ...kinds.map((kind) => prefixed(this.specs, `${kind}.`))) as typeof this.specs,
       inputs: { learningRate: { shape: [] }, first: { shape: [] }, secondRoot: { shape: [] }, count: { shape: [] } },

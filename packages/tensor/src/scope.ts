@@ -78,13 +78,7 @@ export function declareParameters<In extends string>(
       return (tensors[full] ??= builder.input(full, shape, "float32"));
     },
   });
-  const symbolic = Object.fromEntries(
-    Object.entries<TensorSpec>(inputs).map(([name, spec]) => [
-      name,
-      builder.input(`input:${name}`, spec.shape, spec.dtype ?? "float32"),
-    ]),
-  ) as Record<In, ReturnType<GraphBuilder["input"]>>;
-  model(builder.ops, declaring(""), symbolic);
+  model(builder.ops, declaring(""), builder.inputs(inputs, "input:"));
   return specs;
 }
 

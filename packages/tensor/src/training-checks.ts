@@ -6,6 +6,18 @@ import type { TensorMap } from "./ops.js";
 /** What the state of a `Trainable` consists of, "averaged" only where it keeps an average; and "steps". */
 export type StatePart = "params" | "m" | "v" | "averaged";
 
+/** The parts of a state. */
+export function stateParts(averages: boolean): readonly StatePart[] {
+  return averages ? ["params", "m", "v", "averaged"] : ["params", "m", "v"];
+}
+
+/** Throws DISPOSED where parameters are used after their disposal. */
+export function checkLive(disposed: boolean, caller: string): void {
+  if (disposed) {
+    throw new SdxsError("DISPOSED", `${caller}: these parameters were disposed of. Make a new trainable.`);
+  }
+}
+
 /** Shapes of parameters in training, by name. Throws DTYPE_MISMATCH where one is not float32. */
 export function trainableShapes(initial: TensorMap<HostTensor>): ReadonlyMap<string, Shape> {
   const shapes = new Map<string, Shape>();

@@ -299,7 +299,7 @@ const attentionNames = { query: "to_q", key: "to_k", value: "to_v", proj_attn: "
 export function fromFormerKlNames<V>(weights: Readonly<Record<string, V>>): Record<string, V> {
   const renamed = (name: string): string =>
     name.replace(
-      /(?<=\.attentions\.\d+\.)(query|key|value|proj_attn)(?=\.)/,
+      /(?<=\.attentions\.\d+\.)(query|key|value|proj_attn)(?=\.(?:weight|bias)$)/,
       (former) => attentionNames[former as keyof typeof attentionNames],
     );
   return Object.fromEntries(Object.entries(weights).map(([name, value]) => [renamed(name), value]));

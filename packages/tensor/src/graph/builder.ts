@@ -1,6 +1,7 @@
 import { InvalidArgumentError, SdxsError, ShapeError } from "../errors.js";
 import { sizeOf, type DType, type HostData, type Shape } from "../host-tensor.js";
 import type { FusedOps, Operand, Ops, TensorMap } from "../ops.js";
+import type { TensorSpec } from "../program.js";
 import type { Attributes, CustomGradient, Node, OpName } from "./node.js";
 import {
   broadcastShapes,
@@ -61,6 +62,16 @@ export class GraphBuilder {
 
   input(name: string, shape: Shape, dtype: DType): Node {
     return this.add("input", [], { name }, shape, dtype);
+  }
+
+  /** One input per specification, named by it behind `prefix`. */
+  inputs<Name extends string>(specs: Readonly<Record<Name, TensorSpec>>, prefix = ""): Record<Name, Node> {
+    return Object.fromEntries(
+      Object.entries<TensorSpec>(specs).map(([name, { shape, dtype = "float32" }]) => [
+        name,
+        this.input(prefix + name, shape, dtype),
+      ]),
+    ) as Record<Name, Node>;
   }
 
   constant(data: HostData, shape: Shape): Node {

@@ -94,3 +94,10 @@ export interface CustomGradient {
   readonly primals: readonly Node[];
   readonly rule: (gradient: Node) => readonly (Node | undefined)[];
 }
+
+/** Everything that the outputs depend on, each node after those that it is made of. */
+export function reachable(outputs: readonly Node[]): readonly Node[] {
+  const found = new Set(outputs);
+  for (const node of found) for (const input of node.inputs) found.add(input); // a Set's iteration sees what is added
+  return [...found].sort((a, b) => a.id - b.id);
+}

@@ -1,7 +1,6 @@
 import type { InferenceSession, Tensor } from "onnxruntime-common";
 import type { AdamWOptions } from "../adamw.js";
 import { GraphBuilder } from "../graph/builder.js";
-import type { Node } from "../graph/node.js";
 import { sameShape, show } from "../graph/shapes.js";
 import { InvalidArgumentError, SdxsError, ShapeError } from "../errors.js";
 import { HostTensor, type Shape } from "../host-tensor.js";
@@ -25,10 +24,6 @@ export function traceProgram<In extends string, Out extends string>(
   options: TraceOptions = {},
 ): LoweredGraph {
   const builder = new GraphBuilder(options.maxTensorBytes);
-  const declare = (specs: Readonly<Record<string, TensorSpec>>): Record<string, Node> =>
-    Object.fromEntries(
-      Object.entries(specs).map(([name, { shape, dtype = "float32" }]) => [name, builder.input(name, shape, dtype)]),
-    );
   const given = spec.params ?? {};
   const frozen = spec.frozen ?? {};
   const clash = Object.keys(spec.inputs).find((name) => name in given || name in frozen);
@@ -38,13 +33,12 @@ export function traceProgram<In extends string, Out extends string>(
     );
   }
   const params = {
-    ...declare(given),
+    ...builder.inputs(given),
     ...Object.fromEntries(
       Object.entries(frozen).map(([name, { data, shape }]) => [name, builder.constant(data, shape)]),
     ),
   };
-  const inputs = declare(spec.inputs) as Record<In, Node>;
-  return lower(program(builder.ops, params, inputs), options);
+  return lower(program(builder.ops, params, builder.inputs(spec.inputs)), options);
 }
 
 /**
@@ -129,7 +123,12 @@ async function compileProgram<In extends string, Out extends string>(
   const session = await runtime.createSession(graph);
   const compileMs = performance.now() - begin;
   const specs: Readonly<Record<string, TensorSpec>> = { ...spec.params, ...spec.inputs };
-  const fetches = [...new Set(Object.values(outputs).map(({ value }) => value))];
+  // Several of the program's outputs may be one of the graph's.
+  const outputsOf = new Map<string, [name: string, shape: Shape][]>();
+  for (const [name, { value, shape }] of Object.entries(outputs)) {
+    outputsOf.set(value, [...(outputsOf.get(value) ?? []), [name, shape]]);
+  }
+  const fetches = [...outputsOf.keys()];
   let disposed = false;
 
   return {
@@ -159,14 +158,10 @@ async function compileProgram<In extends string, Out extends string>(
     },
   };
 
-  /** The program's outputs from the graph's. Two may be one value; each gets a tensor of its own, to be disposed of apart. */
+  /** The program's outputs from the graph's, each a tensor of its own, to be disposed of apart. */
   function named(results: InferenceSession.OnnxValueMapType): Record<string, Tensor> {
-    const byValue = new Map<string, [name: string, shape: Shape][]>();
-    for (const [name, { value, shape }] of Object.entries(outputs)) {
-      byValue.set(value, [...(byValue.get(value) ?? []), [name, shape]]);
-    }
     const tensors: Record<string, Tensor> = {};
-    for (const [value, users] of byValue) {
+    for (const [value, users] of outputsOf) {
       const tensor = results[value];
       if (!tensor) throw new SdxsError("BACKEND_FAILURE", `onnxruntime gave no output "${users[0]?.[0]}".`);
       const shapes = users.map(([, shape]) => shape);

@@ -1,6 +1,6 @@
 import { SdxsError } from "../errors.js";
 import { sizeOf, type Shape } from "../host-tensor.js";
-import type { Node, OpName } from "../graph/node.js";
+import { reachable, type Node, type OpName } from "../graph/node.js";
 import type { Operand } from "../ops.js";
 import { cosine, sine, type SineOps } from "../sine.js";
 import { ELEMENT_TYPE, OnnxGraph, type AttributeValue } from "./model.js";
@@ -169,18 +169,6 @@ class Lowering {
   reshape(value: string, shape: Shape): string {
     return this.part("Reshape", [value, this.graph.integers(shape)]);
   }
-}
-
-/** The nodes that the outputs depend on, inputs first. */
-function reachable(outputs: readonly Node[]): readonly Node[] {
-  const seen = new Set<Node>();
-  const stack = [...outputs];
-  for (let node = stack.pop(); node; node = stack.pop()) {
-    if (seen.has(node)) continue;
-    seen.add(node);
-    stack.push(...node.inputs);
-  }
-  return [...seen].sort((a, b) => a.id - b.id);
 }
 
 /** The product of two matrices under an addition of a bias vector: one Gemm. */

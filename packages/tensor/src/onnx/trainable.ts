@@ -1,9 +1,16 @@
 import { adamW, type AdamWOptions, type ResolvedAdamWOptions } from "../adamw.js";
-import { InvalidArgumentError, ParameterError, SdxsError } from "../errors.js";
+import { InvalidArgumentError, ParameterError } from "../errors.js";
 import { HostTensor, sizeOf, type Shape } from "../host-tensor.js";
 import type { TensorMap } from "../ops.js";
 import type { StepReport, Trainable } from "../program.js";
-import { checkGradients, checkState, trainableShapes, type StatePart } from "../training-checks.js";
+import {
+  checkGradients,
+  checkLive,
+  checkState,
+  stateParts,
+  trainableShapes,
+  type StatePart,
+} from "../training-checks.js";
 import { ADAMW_WASM_BASE64 } from "./adamw-wasm.js";
 
 interface Kernels {
@@ -70,6 +77,7 @@ export class WasmTrainable<D> implements Trainable<D> {
   readonly averaged: TensorMap<D> | undefined;
   private readonly options: ResolvedAdamWOptions;
   private readonly slots: ReadonlyMap<string, Slot>;
+  private readonly parts: readonly StatePart[];
   private readonly shapes: ReadonlyMap<string, Shape>;
   /** Sums of gradients since the last step, and the tensors that hold them. */
   private pending: Record<string, Float32Array<ArrayBuffer>> | undefined;
@@ -85,9 +93,10 @@ export class WasmTrainable<D> implements Trainable<D> {
   ) {
     const names = Object.keys(initial);
     this.options = adamW(options).options;
-    const parts = options.emaDecay === undefined ? 3 : 4;
+    const averages = options.emaDecay !== undefined;
+    this.parts = stateParts(averages);
     this.shapes = trainableShapes(initial);
-    this.slots = allocate(this.shapes, parts);
+    this.slots = allocate(this.shapes, this.parts.length);
     const wrapped = (part: StatePart): TensorMap<D> =>
       Object.fromEntries(
         names.map((name) => [
@@ -97,10 +106,10 @@ export class WasmTrainable<D> implements Trainable<D> {
       );
     for (const [name, { data }] of Object.entries(initial)) {
       this.slot(name).views.params.set(data);
-      if (parts === 4) this.slot(name).views.averaged.set(data);
+      if (averages) this.slot(name).views.averaged.set(data);
     }
     this.params = wrapped("params");
-    this.averaged = parts === 4 ? wrapped("averaged") : undefined;
+    this.averaged = averages ? wrapped("averaged") : undefined;
   }
 
   get steps(): number {
@@ -108,7 +117,7 @@ export class WasmTrainable<D> implements Trainable<D> {
   }
 
   accumulate(gradients: TensorMap<D>): void {
-    this.requireLive("accumulate");
+    checkLive(this.disposed, "accumulate");
     checkGradients(this.shapes, gradients, (tensor) => this.device.shapeOf(tensor));
     const given: Record<string, Float32Array<ArrayBuffer>> = {};
     const taken = new Set<Float32Array>();
@@ -139,19 +148,16 @@ export class WasmTrainable<D> implements Trainable<D> {
     this.pendingCount = 0;
   }
 
-  step({ learningRate }: { readonly learningRate: number }): Promise<StepReport> {
-    // What is thrown inside rejects the promise.
-    return new Promise((resolve) => {
-      try {
-        resolve(this.update(learningRate));
-      } finally {
-        this.discard();
-      }
-    });
+  async step({ learningRate }: { readonly learningRate: number }): Promise<StepReport> {
+    try {
+      return this.update(learningRate);
+    } finally {
+      this.discard();
+    }
   }
 
   private update(learningRate: number): StepReport {
-    this.requireLive("step");
+    checkLive(this.disposed, "step");
     const gradients = this.pending;
     if (!gradients) throw new InvalidArgumentError("step: no gradients were accumulated since the last step.");
     const count = this.pendingCount;
@@ -181,9 +187,9 @@ export class WasmTrainable<D> implements Trainable<D> {
   }
 
   async state(): Promise<TensorMap<HostTensor>> {
-    this.requireLive("state");
+    checkLive(this.disposed, "state");
     const state: Record<string, HostTensor> = { steps: new HostTensor([], Int32Array.of(this.completed)) };
-    for (const part of this.parts()) {
+    for (const part of this.parts) {
       for (const [name, slot] of this.slots) {
         state[`${part}.${name}`] = new HostTensor(this.shapes.get(name) ?? [], slot.views[part].slice());
       }
@@ -192,9 +198,9 @@ export class WasmTrainable<D> implements Trainable<D> {
   }
 
   restore(state: TensorMap<HostTensor>): void {
-    this.requireLive("restore");
-    const { tensors, steps } = checkState(this.shapes, this.parts(), state);
-    for (const part of this.parts()) {
+    checkLive(this.disposed, "restore");
+    const { tensors, steps } = checkState(this.shapes, this.parts, state);
+    for (const part of this.parts) {
       for (const [name, slot] of this.slots) slot.views[part].set(tensors[`${part}.${name}`]!.data);
     }
     this.completed = steps;
@@ -204,15 +210,6 @@ export class WasmTrainable<D> implements Trainable<D> {
   dispose(): void {
     this.discard();
     this.disposed = true;
-  }
-
-  private requireLive(caller: string): void {
-    if (this.disposed)
-      throw new SdxsError("DISPOSED", `${caller}: these parameters were disposed of. Make a new trainable.`);
-  }
-
-  private parts(): readonly StatePart[] {
-    return this.averaged ? ["params", "m", "v", "averaged"] : ["params", "m", "v"];
   }
 
   private slot(name: string): Slot {

@@ -134,10 +134,8 @@ function gpuDevice(tf: TensorFlow): { readonly watch: GpuWatch; readonly maxTens
 /** Runs a program once on symbolic tensors, so that what does not fit is an error before anything is computed. */
 function checkByTracing<In extends string>(program: Program<In>, spec: CompileSpec<In>, maxTensorBytes?: number): void {
   const builder = new GraphBuilder(maxTensorBytes);
-  const symbolic = (specs: Readonly<Record<string, TensorSpec>>, prefix: string) =>
-    mapTensors(specs, ({ shape, dtype }, name) => builder.input(prefix + name, shape, dtype ?? "float32"));
-  const params = { ...symbolic(spec.frozen ?? {}, "frozen:"), ...symbolic(spec.params ?? {}, "param:") };
-  program(builder.ops, params, symbolic(spec.inputs, "input:") as Record<In, (typeof params)[string]>);
+  const params = { ...builder.inputs(spec.frozen ?? {}, "frozen:"), ...builder.inputs(spec.params ?? {}, "param:") };
+  program(builder.ops, params, builder.inputs(spec.inputs, "input:"));
 }
 
 interface TfjsDevice {
