@@ -15,7 +15,7 @@ import {
 import { maxAbs, testBackends, type RunOnce } from "@sdxs/tensor/testing";
 import { copyParameters, parseUNetConfig, planBlockRemoval, unet, unetEncoder, unetParameters } from "@sdxs/tiny-unet";
 import { beforeAll, describe, expect, it } from "vitest";
-import { featureMatchingWarmup, type DiffusionNetwork, type FeatureExtractor } from "./index.js";
+import { featureMatchingWarmup, oneStepGenerator, type FeatureExtractor, type ScoreFunction } from "./index.js";
 
 type Inputs = "noise" | "target" | "context" | "featureTimestep";
 
@@ -28,10 +28,11 @@ const inputs: Readonly<Record<Inputs, HostTensor>> = {
 };
 
 // A student of one convolution that also shows which timestep and context it was given, and an encoder of two maps.
-const student: DiffusionNetwork = (ops, p, { sample, timestep, context }) => {
+const network: ScoreFunction = (ops, p, { sample, timestep, context }) => {
   const told = ops.add(ops.mul(timestep, 1e-3), ops.mean(context, { axes: [1, 2] }));
   return ops.add(convLayer(ops, p.at("conv"), sample, 4), ops.reshape(told, [-1, 1, 1, 1]));
 };
+const student = oneStepGenerator(network, conversion);
 const features: FeatureExtractor = (ops, p, { sample }) => {
   const first = ops.tanh(convLayer(ops, p.at("first"), sample, 6, { stride: 2 }));
   return [first, convLayer(ops, p.at("second"), first, 5)];
@@ -61,7 +62,7 @@ describe.each(testBackends)("feature-matching warm-up on $name", (backend) => {
   it("is Equation 10 between the student's one-step sample and the target", async () => {
     const program: Program<Inputs> = (ops, given, data) => {
       const timestep = ops.constant(Float32Array.of(999, 999), [2]);
-      const output = student(ops, scope(ops, given, "student"), {
+      const output = network(ops, scope(ops, given, "student"), {
         sample: data.noise,
         timestep,
         context: data.context,
@@ -78,7 +79,7 @@ describe.each(testBackends)("feature-matching warm-up on $name", (backend) => {
       return { sample, loss: featureMatchingLoss(ops, encode(sample), encode(data.target), { weights: [0.25, 0.75] }) };
     };
     const expected = await run(program, params, inputs);
-    const warmup = featureMatchingWarmup({ student, features, conversion, featureWeights: [0.25, 0.75] });
+    const warmup = featureMatchingWarmup({ student, features, featureWeights: [0.25, 0.75] });
     const { loss, perSample, sample } = await run(warmup, params, inputs);
     expect(perSample.shape).toEqual([2]);
     expected["loss"]!.data.forEach((value, i) => expect(perSample.data[i]).toBeCloseTo(value, 4));
@@ -88,7 +89,7 @@ describe.each(testBackends)("feature-matching warm-up on $name", (backend) => {
   });
 
   it("is 0 where the student already gives the target", async () => {
-    const warmup = featureMatchingWarmup({ student, features, conversion, weights: { features: 1, l1: 1, mse: 1 } });
+    const warmup = featureMatchingWarmup({ student, features, weights: { features: 1, l1: 1, mse: 1 } });
     const { sample } = await run(warmup, params, inputs);
     const { loss } = await run(warmup, params, { ...inputs, target: sample });
     expect(loss.item()).toBeCloseTo(0, 5);
@@ -96,7 +97,7 @@ describe.each(testBackends)("feature-matching warm-up on $name", (backend) => {
 
   it("weighs latent L1, latent MSE and feature MSE where asked", async () => {
     const lossOf = async (options: Pick<Parameters<typeof featureMatchingWarmup>[0], "weights" | "featureLoss">) =>
-      run(featureMatchingWarmup({ student, features, conversion, ...options }), params, inputs);
+      run(featureMatchingWarmup({ student, features, ...options }), params, inputs);
     const { loss: mse, sample } = await lossOf({ weights: { features: 0, mse: 1 } });
     const { loss: l1 } = await lossOf({ weights: { features: 0, l1: 1 } });
     const { loss: ssim } = await lossOf({});
@@ -112,7 +113,7 @@ describe.each(testBackends)("feature-matching warm-up on $name", (backend) => {
 
   it("has the gradient that finite differences give", async () => {
     const name = "student.conv.weight";
-    const warmup = featureMatchingWarmup({ student, features, conversion });
+    const warmup = featureMatchingWarmup({ student, features });
     const differentiate = <T>(ops: Ops<T>, given: TensorMap<T>, data: Readonly<Record<Inputs, T>>) =>
       ops.valueAndGrad((varied) => ({ loss: warmup(ops, { ...given, ...varied }, data).loss, aux: {} }), {
         [name]: given[name]!,
@@ -132,12 +133,12 @@ describe.each(testBackends)("feature-matching warm-up on $name", (backend) => {
   it("scales the student's input where the conversion does", async () => {
     const seen: Program<Inputs> = (ops, given, data) => {
       let input = data.noise;
-      const spy: DiffusionNetwork = (spyOps, p, networkInputs) => {
+      const spy: ScoreFunction = (spyOps, p, networkInputs) => {
         input = networkInputs.sample as unknown as typeof input; // the same tensor type: one call, one backend
-        return student(spyOps, p, networkInputs);
+        return network(spyOps, p, networkInputs);
       };
       const trailing = oneStepFromPlan(euler(noiseSchedule(), { steps: 1, spacing: "trailing" }));
-      featureMatchingWarmup({ student: spy, features, conversion: trailing })(ops, given, data);
+      featureMatchingWarmup({ student: oneStepGenerator(spy, trailing), features })(ops, given, data);
       return { input: ops.add(input, 0) };
     };
     const { input } = await run(seen, params, inputs);
@@ -162,11 +163,12 @@ describe.each(testBackends)("feature-matching warm-up on $name", (backend) => {
       ...prefixed(copyParameters(plan, teacherParams), "student."),
     };
     const warmup = featureMatchingWarmup({
-      student: (ops, p, { context, ...rest }) =>
-        unet(ops, p, plan.config, { ...rest, encoderHiddenStates: context }).sample,
+      student: oneStepGenerator(
+        (ops, p, { context, ...rest }) => unet(ops, p, plan.config, { ...rest, encoderHiddenStates: context }).sample,
+        conversion,
+      ),
       features: (ops, p, { context, ...rest }) =>
         unetEncoder(ops, p, teacher, { ...rest, encoderHiddenStates: context }).downBlocks,
-      conversion,
     });
     const differentiate = <T>(ops: Ops<T>, given: TensorMap<T>, data: Readonly<Record<Inputs, T>>) => {
       const learned = Object.fromEntries(Object.entries(given).filter(([name]) => name.startsWith("student.")));
@@ -183,10 +185,10 @@ describe.each(testBackends)("feature-matching warm-up on $name", (backend) => {
   });
 
   it("refuses a target of another shape and weights that are all 0", async () => {
-    const warmup = featureMatchingWarmup({ student, features, conversion });
+    const warmup = featureMatchingWarmup({ student, features });
     const narrow = { ...inputs, target: HostTensor.filled([2, 4, 8, 1], 0) };
     await expect(run(warmup, params, narrow)).rejects.toMatchObject({ code: "SHAPE_MISMATCH" });
-    expect(() => featureMatchingWarmup({ student, features, conversion, weights: { features: 0 } })).toThrow(
+    expect(() => featureMatchingWarmup({ student, features, weights: { features: 0 } })).toThrow(
       expect.objectContaining({ code: "INVALID_ARGUMENT" }),
     );
   });

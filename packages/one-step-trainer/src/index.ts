@@ -1,8 +1,25 @@
 export {
-  featureMatchingWarmup,
-  type DiffusionNetwork,
+  oneStepGenerator,
   type FeatureExtractor,
-  type FeatureMatchingWarmupOptions,
+  type Generator,
   type NetworkInputs,
-} from "./feature-matching-warmup.js";
+  type Sampler,
+  type ScoreFunction,
+} from "./plug-ins.js";
+export { featureMatchingWarmup, type FeatureMatchingWarmupOptions } from "./feature-matching-warmup.js";
 export { noiseImagePairs, type NoiseImageBatch, type NoiseImagePairsOptions } from "./noise-image-pairs.js";
+export {
+  segmentedScoreDistillation,
+  type OnlineInput,
+  type SegmentedScoreDistillation,
+  type SegmentedScoreDistillationOptions,
+  type StudentInput,
+} from "./segmented-score-distillation.js";
+export { type ScoreModels, type ScoreWeight } from "./score-difference.js";
+export {
+  segmentedScoreDistillationTask,
+  type PairBatch,
+  type SegmentedScoreDistillationTask,
+  type SegmentedScoreDistillationTaskOptions,
+} from "./segmented-score-distillation-task.js";
+export { distillationWarnings, saturatedShare } from "./diagnostics.js";

@@ -1,4 +1,5 @@
 import { HostTensor, InvalidArgumentError, ShapeError, random, sizeOf, type Shape } from "@sdxs/tensor";
+import type { Sampler } from "./plug-ins.js";
 import { combineHost, sample, type SamplerPlan } from "@sdxs/diffusion";
 
 export interface NoiseImagePairsOptions {
@@ -40,9 +41,7 @@ export interface NoiseImageBatch {
  * const pairs = noiseImagePairs({ seed: 1, sampleShape: [4, 16, 16], plan: ddim(schedule, { steps: 25 }), predict });
  * const { noise, target } = await pairs(contexts, 0);
  */
-export function noiseImagePairs(
-  options: NoiseImagePairsOptions,
-): (contexts: HostTensor, first: number, signal?: AbortSignal) => Promise<NoiseImageBatch> {
+export function noiseImagePairs(options: NoiseImagePairsOptions): Sampler {
   const { seed, sampleShape, plan, predict, guidance } = options;
   if (plan.steps.some(({ update }) => update.noise !== 0)) {
     throw new InvalidArgumentError(

@@ -1,7 +1,13 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { dpmSolver, noiseLevelAt, oneStepConversion, oneStepSample } from "@sdxs/diffusion";
-import { featureMatchingWarmup, noiseImagePairs } from "@sdxs/one-step-trainer";
+import { dpmSolver, noiseLevelAt, oneStepConversion } from "@sdxs/diffusion";
+import {
+  featureMatchingWarmup,
+  noiseImagePairs,
+  oneStepGenerator,
+  type Generator,
+  type ScoreFunction,
+} from "@sdxs/one-step-trainer";
 import {
   HostTensor,
   cosineSchedule,
@@ -16,7 +22,15 @@ import {
   type Schedule,
 } from "@sdxs/tensor";
 import { readSafetensorsFile, writeSafetensorsFile } from "@sdxs/tensor/node";
-import { copyParameters, planBlockRemoval, unet, unetDistillation, unetEncoder, unetParameters } from "@sdxs/tiny-unet";
+import {
+  copyParameters,
+  planBlockRemoval,
+  unet,
+  unetDistillation,
+  unetEncoder,
+  unetParameters,
+  type UNetConfig,
+} from "@sdxs/tiny-unet";
 import { tinyDecoderDistillation, tinyDecoderParameters } from "@sdxs/tiny-vae";
 import { gradientTask, train, type GradientTaskOptions } from "@sdxs/training";
 import { csvLog, fileCheckpoints } from "@sdxs/training/node";
@@ -268,8 +282,7 @@ async function warmUp<D>(options: DistillationOptions<D>, pairs: Pairs, tiny: Ho
   const { config } = studentPlan(teacher);
   const trained = await runStage(options, "one-step student", {
     program: featureMatchingWarmup({
-      student: (ops, p, { context, ...inputs }) =>
-        unet(ops, p, config, { ...inputs, encoderHiddenStates: context }).sample,
+      student: studentModel(config),
       features: (ops, p, { context, ...inputs }) => {
         const { convIn, downBlocks } = unetEncoder(ops, p, teacher.unet.config, {
           ...inputs,
@@ -277,7 +290,6 @@ async function warmUp<D>(options: DistillationOptions<D>, pairs: Pairs, tiny: Ho
         });
         return [convIn, ...downBlocks];
       },
-      conversion: oneStepConversion(schedule, { prediction: predictionType }),
       // Chosen: a little L1 holds the latents' levels, to which SSIM is blind where a map is flat.
       weights: { features: 1, l1: 0.5 },
     }),
@@ -333,16 +345,17 @@ async function runStage<D, In extends string>(
   }
 }
 
+/** A U-Net as what the trainers plug in. */
+const scoreFunction =
+  (config: UNetConfig): ScoreFunction =>
+  (ops, p, { context, ...inputs }) =>
+    unet(ops, p, config, { ...inputs, encoderHiddenStates: context }).sample;
+
+/** x_theta, one evaluation of the tiny U-Net. */
+const studentModel = (config: UNetConfig): Generator =>
+  oneStepGenerator(scoreFunction(config), oneStepConversion(schedule, { prediction: predictionType }));
+
 /** Noise and context to the student's latents in one evaluation of its U-Net. */
-export function studentGenerator(config: Student["unet"]["config"]): Program<"noise" | "context", "latents"> {
-  const conversion = oneStepConversion(schedule, { prediction: predictionType });
-  return (ops, params, { noise, context }) => {
-    const [batch = 1] = ops.shape(noise);
-    const { sample } = unet(ops, scope(ops, params), config, {
-      sample: noise,
-      timestep: ops.broadcastTo(ops.scalar(conversion.timestep), [batch]),
-      encoderHiddenStates: context,
-    });
-    return { latents: oneStepSample(ops, noise, sample, conversion) };
-  };
+export function studentGenerator(config: UNetConfig): Program<"noise" | "context", "latents"> {
+  return (ops, params, inputs) => ({ latents: studentModel(config)(ops, scope(ops, params), inputs) });
 }

@@ -1,0 +1,43 @@
+import type { HostTensor } from "@sdxs/tensor";
+
+/**
+ * What a person who watches a score distillation should know of its metrics, as sentences; none where all is well.
+ *
+ * The limits are chosen: above a score gap of 1.5 the online DM is further from the offline one than the samples are, and
+ * its gradient leads nowhere; a spread below 0.5 means that samples of different noises and prompts have become alike.
+ *
+ * @param metrics of one step of `segmentedScoreDistillationTask`, or smoothed over several
+ *
+ * @example
+ * train(task, { onProgress: ({ metrics }) => distillationWarnings(metrics).forEach((text) => console.warn(text)) });
+ */
+export function distillationWarnings(metrics: Readonly<Record<string, number>>): string[] {
+  const { "student.scoreGap": gap = 0, "student.spread": spread = 1 } = metrics;
+  const warnings: string[] = [];
+  if (gap > 1.5) {
+    warnings.push(
+      `The online and the offline score have drifted apart (gap ${gap.toFixed(2)}): give the online DM more updates per ` +
+        `step (onlineUpdates), or lower the student's learning rate.`,
+    );
+  }
+  if (spread < 0.5) {
+    warnings.push(
+      `The student's samples vary ${spread.toFixed(2)} times as much as the teacher's, as if they collapsed: raise lambdaFM, ` +
+        `lower the guidance scale, or go back to an earlier checkpoint.`,
+    );
+  }
+  return warnings;
+}
+
+/**
+ * The share of values at or beyond the ends of their range, which grows where distillation or guidance overdoes contrast.
+ *
+ * @param images any shape
+ * @param range default [-1, 1], that of decoded images
+ * @returns in [0, 1]
+ */
+export function saturatedShare({ data }: HostTensor, [low, high]: readonly [number, number] = [-1, 1]): number {
+  let count = 0;
+  for (const value of data) if (value <= low || value >= high) count++;
+  return count / data.length;
+}

@@ -1,0 +1,48 @@
+import type { HostTensor, Ops, Scope } from "@sdxs/tensor";
+import { oneStepSample, type OneStepConversion } from "@sdxs/diffusion";
+import type { NoiseImageBatch } from "./noise-image-pairs.js";
+
+/** What a diffusion network sees. */
+export interface NetworkInputs<T> {
+  /** x_t [batch, channels, height, width] */
+  readonly sample: T;
+  /** float32 [batch], in the units of the noise schedule (0 to 999). */
+  readonly timestep: T;
+  /** Text embeddings [batch, tokens, features]. */
+  readonly context: T;
+}
+
+/**
+ * A diffusion network: its prediction of the noise, the velocity or the clean sample, shaped as `sample`. The score of
+ * p_t follows from it. Any function will do that finds its parameters in the scope.
+ */
+export type ScoreFunction = <T>(ops: Ops<T>, p: Scope<T>, inputs: NetworkInputs<T>) => T;
+
+/** x_theta: noise [batch, channels, height, width] and text embeddings [batch, tokens, features] to clean samples, shaped as the noise. */
+export type Generator = <T>(ops: Ops<T>, p: Scope<T>, inputs: { readonly noise: T; readonly context: T }) => T;
+
+/** An encoder f whose intermediate maps [batch, channels, ...positions] are compared: a U-Net's encoder half, a CNN, a ViT. */
+export type FeatureExtractor = <T>(ops: Ops<T>, p: Scope<T>, inputs: NetworkInputs<T>) => readonly T[];
+
+/**
+ * psi(x_phi(epsilon)): the teacher's images of the noises `first`, `first + 1`, ... for contexts [batch, tokens, features].
+ * The same for the same indices; see `noiseImagePairs`.
+ */
+export type Sampler = (contexts: HostTensor, first: number, signal?: AbortSignal) => Promise<NoiseImageBatch>;
+
+/**
+ * A diffusion network as a one-step generator: one evaluation at the conversion's timestep.
+ *
+ * @example
+ * const student = oneStepGenerator(network, oneStepConversion(noiseSchedule()));
+ */
+export function oneStepGenerator(network: ScoreFunction, conversion: OneStepConversion): Generator {
+  return (ops, p, { noise, context }) => {
+    const output = network(ops, p, {
+      sample: conversion.input === 1 ? noise : ops.mul(noise, conversion.input),
+      timestep: ops.broadcastTo(ops.scalar(conversion.timestep), ops.shape(noise).slice(0, 1)),
+      context,
+    });
+    return oneStepSample(ops, noise, output, conversion);
+  };
+}

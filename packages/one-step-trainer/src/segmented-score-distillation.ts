@@ -1,0 +1,134 @@
+import { scope, sizeOf, type Ops, type Program } from "@sdxs/tensor";
+import { checkPair, compareFeatures, type FeatureComparison } from "./feature-comparison.js";
+import type { Generator } from "./plug-ins.js";
+import { axesAfterBatch, onlineLoss, scoreDifference, type ScoreModels } from "./score-difference.js";
+
+export interface SegmentedScoreDistillationOptions extends ScoreModels, FeatureComparison {
+  /** The one-step DM x_theta; its parameters lie under "student.". */
+  readonly student: Generator;
+}
+
+/** What the online DM's program takes. */
+export type OnlineInput = "noise" | "context" | "scoreNoise" | "timestep";
+/** What the student's program takes. */
+export type StudentInput = OnlineInput | "target" | "featureTimestep" | "alpha" | "lambdaFM";
+
+/** The two updates of Algorithm 1. */
+export interface SegmentedScoreDistillation {
+  readonly online: Program<OnlineInput, "loss">;
+  readonly student: Program<StudentInput, StudentOutput>;
+}
+
+type StudentOutput =
+  | "loss"
+  | "featureMatching"
+  | "scoreGap"
+  | "spread"
+  | "scoreGradientNorm"
+  | "featureGradientNorm"
+  | "sample"
+  | "onlineSample"
+  | "offlineSample";
+
+/**
+ * Segmented score distillation, Algorithm 1 of the SDXS paper (https://arxiv.org/abs/2403.16627), as two programs that
+ * are trained in turn; `segmentedScoreDistillationTask` does so.
+ *
+ * Grad(phi): the online DM learns to denoise what the student makes, Equation 1 on x_0 = x_theta(z).
+ *
+ * Grad(theta), Equations 11 and 12: the score difference at one t for each sample, which the caller draws from
+ * [0, alpha T], times alpha, the share of that range; and lambda_FM times the gradient of Equation 10 in place of the
+ * rest of the range.
+ *
+ * Inputs, all float32:
+ * - `noise` z [batch, channels, height, width], `context` [batch, tokens, features];
+ * - `scoreNoise`, shaped as `noise`, standard normal, and `timestep` [batch], whole numbers in [0, T): these make x_t;
+ * - of the student alone: `target`, the teacher's sample of `noise`; `featureTimestep` [batch], what the encoder is told;
+ *   `alpha` and `lambdaFM`, shape [].
+ *
+ * Outputs of the student's program:
+ * - `loss`, lambda_FM L_FM + alpha |score gradient|^2 / 2, whose gradient is Grad(theta): its value alone says little;
+ * - `featureMatching`, L_FM; `scoreGap`, the mean distance of the two predictions of x_0 relative to that of the sample
+ *   from the offline one: near 0 where the student's distribution is the teacher's; `spread`, the standard deviation over
+ *   the batch relative to the targets': near 0 where all samples have become one;
+ * - `scoreGradientNorm` and `featureGradientNorm`, L2 norms by the sample before alpha and lambda_FM, means over the batch;
+ * - `sample`, `onlineSample` and `offlineSample` for pictures, shaped as `noise`.
+ *
+ * Throws `ShapeError` where `target` or the empty prompt's context does not fit.
+ *
+ * @example
+ * const { online, student } = segmentedScoreDistillation({
+ *   student: oneStepGenerator(tinyNetwork, oneStepConversion(schedule)),
+ *   onlineScore: network, offlineScore: network, features: encoder, schedule,
+ *   guidance: { scale: 2, unconditional },
+ * });
+ */
+export function segmentedScoreDistillation(options: SegmentedScoreDistillationOptions): SegmentedScoreDistillation {
+  return {
+    // Grad(phi)
+    online(ops, params, { noise, ...inputs }) {
+      const sample = options.student(ops, scope(ops, params, "student"), { noise, context: inputs.context });
+      return { loss: ops.mean(onlineLoss(ops, params, options, sample, inputs)) };
+    },
+
+    // Grad(theta)
+    student(ops, params, { noise, target, featureTimestep, alpha, lambdaFM, ...inputs }) {
+      checkPair(ops, "segmentedScoreDistillation", noise, target);
+      const { context } = inputs;
+      const sample = options.student(ops, scope(ops, params, "student"), { noise, context });
+
+      // The segment [0, alpha T]: w(t) [s_phi(x_t, t) - s_p(x_t)] d x_t / d x_0
+      const score = scoreDifference(ops, params, options, sample, inputs);
+
+      // The segment (alpha T, T]: d L_FM / d x_0
+      const matching = ops.valueAndGrad(
+        ({ x }) => {
+          const compared = { sample: x!, target, context, featureTimestep };
+          return { loss: ops.sum(compareFeatures(ops, params, options, compared)), aux: {} };
+        },
+        { x: sample },
+      );
+
+      // Means over the batch; that of the score is one over elements as well, as in the other losses.
+      const [batch = 1, ...rest] = ops.shape(sample);
+      const scoreGradient = ops.div(score.gradient, sizeOf(rest));
+      const featureGradient = matching.grads["x"]!;
+      const gradient = ops.add(ops.mul(alpha, scoreGradient), ops.mul(lambdaFM, featureGradient));
+      const featureMatching = ops.div(matching.loss, batch);
+      const halfSquare = ops.mul(ops.mean(ops.square(score.gradient)), 0.5);
+      return {
+        loss: withGradient(
+          ops,
+          ops.add(ops.mul(lambdaFM, featureMatching), ops.mul(alpha, halfSquare)),
+          sample,
+          ops.div(gradient, batch),
+        ),
+        featureMatching,
+        scoreGap: score.gap,
+        spread: ops.sqrt(ops.div(variance(ops, sample), variance(ops, target))),
+        scoreGradientNorm: meanNorm(ops, scoreGradient),
+        featureGradientNorm: meanNorm(ops, featureGradient),
+        sample,
+        onlineSample: score.onlineSample,
+        offlineSample: score.offlineSample,
+      };
+    },
+  };
+}
+
+/** Mean over all elements of the variance over the batch; not quite 0, so that batches of one compare as equal. */
+function variance<T>(ops: Ops<T>, x: T): T {
+  const deviation = ops.sub(x, ops.mean(x, { axes: [0], keepDims: true }));
+  return ops.add(ops.mean(ops.square(deviation)), 1e-12);
+}
+
+/** `value`, with `gradient` as its gradient by `x`. */
+function withGradient<T>(ops: Ops<T>, value: T, x: T, gradient: T): T {
+  const product = ops.sum(ops.mul(x, ops.stopGradient(gradient)));
+  return ops.add(product, ops.stopGradient(ops.sub(value, product)));
+}
+
+/** Mean over the batch of the L2 norm of each sample. */
+function meanNorm<T>(ops: Ops<T>, x: T): T {
+  return ops.mean(ops.sqrt(ops.sum(ops.square(x), { axes: axesAfterBatch(ops, x) })));
+}
