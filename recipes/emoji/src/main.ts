@@ -15,9 +15,9 @@ Commands:
   teacher   train the autoencoder and the multi-step teacher, which the quickstart distils
 
 Options:
-  --autoencoder-steps N   default 1400
-  --teacher-steps N       default 3300
-  --decoder-steps N       default 1100
+  --autoencoder-steps N   default 2000
+  --teacher-steps N       default 6000
+  --decoder-steps N       default 1500
   --seed N                default 1
   --work FOLDER           checkpoints and logs (default recipes/emoji/work); the same command goes on from there
   --output FOLDER         the models (default recipes/emoji/teacher)`;
@@ -26,9 +26,9 @@ await runProgram(async (signal) => {
   const { positionals, values } = parseArgs({
     allowPositionals: true,
     options: {
-      "autoencoder-steps": { type: "string", default: "1400" },
-      "teacher-steps": { type: "string", default: "3300" },
-      "decoder-steps": { type: "string", default: "1100" },
+      "autoencoder-steps": { type: "string", default: "2000" },
+      "teacher-steps": { type: "string", default: "6000" },
+      "decoder-steps": { type: "string", default: "1500" },
       seed: { type: "string", default: "1" },
       work: { type: "string", default: fileURLToPath(new URL("../work", import.meta.url)) },
       output: { type: "string", default: teacherFolder },
