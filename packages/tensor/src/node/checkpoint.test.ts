@@ -124,6 +124,33 @@ describe("openCheckpoint", () => {
     }
   });
 
+  it("reads the only variant there is without being asked to, and asks where there are several", async () => {
+    const half = { x: HostTensor.scalar(0.5) };
+    await writeSafetensorsFile(`${path}.fp16.safetensors`, half, { dtype: "F16" });
+    expect(await read()).toEqual(half);
+    await writeSafetensorsFile(`${path}.non-ema.safetensors`, weights);
+    await expect(read()).rejects.toMatchObject({
+      code: "MISSING_FILE",
+      message: expect.stringContaining(
+        'It has diffusion_pytorch_model.fp16.safetensors (variant: "fp16"), ' +
+          'diffusion_pytorch_model.non-ema.safetensors (variant: "non-ema"): ask for one',
+      ),
+    });
+    expect(await read({ variant: "non-ema" })).toEqual(weights);
+
+    await rm(`${path}.fp16.safetensors`);
+    await rm(`${path}.non-ema.safetensors`);
+    await writeCheckpoint(path, weights, { maxShardSize: 450 });
+    const map = JSON.stringify(await json(index)).replaceAll(/model-(\d+-of-\d+)/g, "model.fp16-$1");
+    for (const number of [1, 2]) {
+      const name = shard(number, 2);
+      await rename(join(folder, name), join(folder, name.replace("model-", "model.fp16-")));
+    }
+    await rm(join(folder, index));
+    await writeFile(join(folder, "diffusion_pytorch_model.safetensors.index.fp16.json"), map);
+    expect(await read()).toEqual(weights);
+  });
+
   it("names every shard that is missing", async () => {
     await writeCheckpoint(path, weights, { maxShardSize: 50 });
     await rm(join(folder, shard(1, 3)));
@@ -184,14 +211,7 @@ describe("openCheckpoint", () => {
       code: "UNSUPPORTED_OPERATION",
       message: expect.stringMatching(/only diffusion_pytorch_model\.bin: .*safe_serialization=True/),
     });
-    await writeFile(`${path}.fp16.safetensors`, "");
-    await expect(openCheckpoint(path)).rejects.toMatchObject({
-      code: "MISSING_FILE",
-      message: expect.stringContaining(
-        'It has diffusion_pytorch_model.fp16.safetensors (variant: "fp16"): ask for one',
-      ),
-    });
-    await rename(`${path}.fp16.safetensors`, `${path}.safetensors`);
+    await writeFile(`${path}.safetensors`, "");
     await expect(openCheckpoint(path, { variant: "fp16" })).rejects.toMatchObject({
       message: expect.stringContaining("It has diffusion_pytorch_model.safetensors (no variant)"),
     });

@@ -7,7 +7,10 @@ import { safetensorsChunks, type WriteSafetensorsOptions } from "../safetensors.
 import { openSafetensorsFile, readJsonFile, replaceFiles, type FileContent, type SafetensorsFile } from "./files.js";
 
 export interface OpenCheckpointOptions {
-  /** Which of several sets of weights: "fp16" for diffusion_pytorch_model.fp16.safetensors. Default: the one without. */
+  /**
+   * Which of several sets of weights: "fp16" for diffusion_pytorch_model.fp16.safetensors. Default: the one without, or
+   * else the only one there is.
+   */
   readonly variant?: string;
 }
 
@@ -38,23 +41,20 @@ const PICKLE = /\.(bin|ckpt|pt|pth)$/;
  * await weights.close();
  */
 export async function openCheckpoint(path: string, options: OpenCheckpointOptions = {}): Promise<SafetensorsFile> {
-  const { variant } = options;
   const folder = dirname(path);
   const stem = basename(path);
   const present = await readdir(folder).catch((cause: unknown): never => {
     throw new SdxsError("MISSING_FILE", `There is no folder at ${folder}. Check the path.`, { cause });
   });
-  // As diffusers does, the index goes before a single file. Its libraries put the variant in different places.
-  const indexName = `${stem}.safetensors.index.json`;
-  const indexNames =
-    variant === undefined
-      ? [indexName]
-      : [`${stem}.safetensors.index.${variant}.json`, `${stem}.safetensors.${variant}.index.json`];
-  const index = indexNames.find((name) => present.includes(name));
-  if (index !== undefined) return openShards(folder, index, present);
-  const single = variant === undefined ? `${stem}.safetensors` : `${stem}.${variant}.safetensors`;
-  if (present.includes(single)) return openSafetensorsFile(join(folder, single));
-  throw noWeights(folder, stem, single, present);
+  const files = weightsFiles(stem, present);
+  const variant = options.variant ?? onlyVariant(files);
+  // As diffusers does, the index goes before a single file.
+  const chosen = files.find((file) => file.variant === variant)?.name;
+  if (chosen === undefined) {
+    const wanted = variant === undefined ? `${stem}.safetensors` : `${stem}.${variant}.safetensors`;
+    throw noWeights(folder, wanted, files, present);
+  }
+  return chosen.endsWith(".json") ? openShards(folder, chosen, present) : openSafetensorsFile(join(folder, chosen));
 }
 
 /**
@@ -169,15 +169,50 @@ function weightMap(path: string, json: unknown): Map<string, string> {
   return new Map(entries);
 }
 
-function noWeights(folder: string, stem: string, wanted: string, present: readonly string[]): SdxsError {
-  const variants = present
-    .map((name) => new RegExp(`^${escaped(stem)}(?:\\.(\\w+))?\\.safetensors$`).exec(name))
-    .filter((match) => match !== null)
-    .map(([name, variant]) => `${name} (${variant === undefined ? "no variant" : `variant: "${variant}"`})`);
-  if (variants.length > 0) {
+interface WeightsFile {
+  readonly name: string;
+  /** Undefined for the weights without one. */
+  readonly variant: string | undefined;
+}
+
+/** A variant's name; what follows a hyphen begins with a letter, other than in a shard's "fp16-00001-of-00002". */
+const VARIANT = "\\w+(?:-[a-zA-Z]\\w*)*";
+
+/** The indices and single files of weights in a folder. diffusers and transformers name a variant's index differently. */
+function weightsFiles(stem: string, present: readonly string[]): WeightsFile[] {
+  const patterns = [
+    `\\.safetensors\\.index(?:\\.(${VARIANT}))?\\.json`,
+    `\\.safetensors\\.(${VARIANT})\\.index\\.json`,
+    `(?:\\.(${VARIANT}))?\\.safetensors`,
+  ];
+  return patterns.flatMap((pattern) => {
+    const whole = new RegExp(`^${escaped(stem)}${pattern}$`);
+    return present.flatMap((name) => {
+      const match = whole.exec(name);
+      return match === null ? [] : [{ name, variant: match[1] }];
+    });
+  });
+}
+
+/** The variant that is the only one, if it has a name. */
+function onlyVariant(files: readonly WeightsFile[]): string | undefined {
+  const variants = new Set(files.map(({ variant }) => variant));
+  return variants.size === 1 ? files[0]?.variant : undefined;
+}
+
+function noWeights(
+  folder: string,
+  wanted: string,
+  files: readonly WeightsFile[],
+  present: readonly string[],
+): SdxsError {
+  if (files.length > 0) {
+    const others = files.map(
+      ({ name, variant }) => `${name} (${variant === undefined ? "no variant" : `variant: "${variant}"`})`,
+    );
     return new SdxsError(
       "MISSING_FILE",
-      `${folder} has no ${wanted}. It has ${variants.join(", ")}: ask for one of these.`,
+      `${folder} has no ${wanted}. It has ${others.join(", ")}: ask for one of these.`,
     );
   }
   const pickled = present.filter((name) => PICKLE.test(name));
