@@ -1,8 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
-import { copyFile, mkdir, mkdtemp, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import * as ort from "onnxruntime-node";
 import { afterAll, beforeEach, describe, expect, it } from "vitest";
 import {
@@ -23,6 +22,7 @@ import { onnxBackend } from "@sdxs/tensor/onnx";
 import { parseUNetConfig, unet, unetParameters } from "@sdxs/tiny-unet";
 import { modelClasses, type ModelClass, type ModelClassName, type ModelConfigs } from "./model-classes.js";
 import { loadModel, saveModel, type Model } from "./model-folder.js";
+import { layOut, modelCases, packages, readJson, weightsPath } from "./model-folder.test-support.js";
 
 const root = mkdtempSync(join(tmpdir(), "sdxs-models-"));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -32,42 +32,11 @@ beforeEach(async () => {
   folder = await mkdtemp(join(root, "model-"));
 });
 
-const packages = fileURLToPath(new URL("../../", import.meta.url));
-
-/** Reference data of diffusers and transformers for each class: a configuration, weights, and their name in a folder. */
-const cases = [
-  ["UNet2DConditionModel", "tiny-unet/fixtures/unet_sdxs_mini/config.json", "weights", "diffusion_pytorch_model"],
-  [
-    "ControlNetModel",
-    "controlnet/fixtures/controlnet_sdxs_mini/controlnet_config.json",
-    "controlnet",
-    "diffusion_pytorch_model",
-  ],
-  ["AutoencoderKL", "tiny-vae/fixtures/vae_kl_mini/config.json", "weights", "diffusion_pytorch_model"],
-  ["AutoencoderTiny", "tiny-vae/fixtures/taesd_small/config.json", "weights", "diffusion_pytorch_model"],
-  ["CLIPTextModel", "runtime/fixtures/clip_gelu/config.json", "weights", "model"],
-  ["CLIPTextModelWithProjection", "runtime/fixtures/clip_gelu_proj/config.json", "weights", "model"],
-] as const satisfies (readonly [ModelClassName, string, string, string])[];
-
-const weightsPath = (config: string, name: string): string => join(packages, config, "..", `${name}.safetensors`);
-const readJson = async (path: string): Promise<Record<string, unknown>> =>
-  JSON.parse(await readFile(path, "utf8")) as Record<string, unknown>;
-
-/** Lays a case out as from_pretrained finds it, and gives its configuration. */
-async function layOut([className, config, weights, stem]: (typeof cases)[number]): Promise<Record<string, unknown>> {
-  const json = await readJson(join(packages, config));
-  // The reference text encoders were saved before a class was written into their configuration.
-  const named = stem === "model" ? { ...json, architectures: [className] } : json;
-  await writeFile(join(folder, "config.json"), JSON.stringify(named));
-  await copyFile(weightsPath(config, weights), join(folder, `${stem}.safetensors`));
-  return named;
-}
-
-describe.each(cases)("a %s", (className, config, weights, stem) => {
-  const golden = [className, config, weights, stem] as (typeof cases)[number];
+describe.each(modelCases)("a %s", (className, config, weights, stem) => {
+  const golden = [className, config, weights, stem] as const;
 
   it("is loaded from a folder of its library and saved as such a folder again", async () => {
-    const json = await layOut(golden);
+    const json = await layOut(folder, golden);
     const model = await loadModel(folder);
     expect(model.className).toBe(className);
     expect(model.config).toEqual(modelClasses[className].parse(json));
@@ -113,20 +82,21 @@ function withRandomWeights<N extends ModelClassName>(className: N, json: unknown
   return { className, config, params: initialize(modelClass.parameters(config), 1) };
 }
 
-const unetCase = cases[0];
-const klCase = cases[2];
-const textCase = cases[4];
+const unetCase = modelCases[0];
+const klCase = modelCases[2];
+const textCase = modelCases[4];
 const unetWeights = "diffusion_pytorch_model.safetensors";
 
 describe("loadModel", () => {
   it("reads variants, shards and single files with their configuration", async () => {
-    const json = await layOut(unetCase);
+    const json = await layOut(folder, unetCase);
     const model = await loadModel(folder, { className: "UNet2DConditionModel" });
     await copyFile(join(folder, unetWeights), join(folder, "unet.safetensors"));
     expect(await loadModel(join(folder, "unet.safetensors"), { config: json })).toEqual(model);
 
     await rename(join(folder, unetWeights), join(folder, "diffusion_pytorch_model.fp16.safetensors"));
     expect(await loadModel(folder, { variant: "fp16" })).toEqual(model);
+    expect(await loadModel(folder)).toEqual(model); // the only one there is
 
     const sharded = join(folder, "sharded");
     await saveModel(sharded, model, { maxShardSize: 100_000 });
@@ -136,7 +106,7 @@ describe("loadModel", () => {
   });
 
   it("reads autoencoders under diffusers' former names of attention", async () => {
-    await layOut(klCase);
+    await layOut(folder, klCase);
     const model = await loadModel(folder);
     const former = { to_q: "query", to_k: "key", to_v: "value", "to_out.0": "proj_attn" };
     const renamed = Object.entries(model.params).map(([name, tensor]) => {
@@ -149,7 +119,7 @@ describe("loadModel", () => {
   });
 
   it("reads text encoders whose weights list their positions", async () => {
-    await layOut(textCase);
+    await layOut(folder, textCase);
     const model = await loadModel(folder);
     const positions = new HostTensor(
       [1, 77],
@@ -163,7 +133,7 @@ describe("loadModel", () => {
   });
 
   it("lists all weights that do not fit before it reads any", async () => {
-    await layOut(unetCase);
+    await layOut(folder, unetCase);
     const { params } = await loadModel(folder);
     const { "conv_in.bias": _, ...rest } = params;
     await writeSafetensorsFile(join(folder, unetWeights), {
@@ -186,7 +156,7 @@ describe("loadModel", () => {
   });
 
   it("refuses folders and configurations that it cannot understand, and says what to do", async () => {
-    const json = await layOut(unetCase);
+    const json = await layOut(folder, unetCase);
     const refused = async (
       code: string,
       message: RegExp,
@@ -216,7 +186,12 @@ describe("loadModel", () => {
     await writeFile(config, "{");
     await refused("MALFORMED_FILE", /config\.json is not JSON/);
     await rm(config);
-    await refused("MISSING_FILE", /There is no .*config\.json.*not to a whole pipeline's/);
+    await refused("MISSING_FILE", /There is no .*config\.json.*check the path/);
+    await writeFile(join(folder, "model_index.json"), "{}");
+    await refused(
+      "MISSING_FILE",
+      /a whole pipeline's folder\. Pass that of one of its models, as .*unet, or .*loadPipelineFolder/,
+    );
     await rename(join(folder, unetWeights), join(folder, "diffusion_pytorch_model.bin"));
     await refused("UNSUPPORTED_OPERATION", /only diffusion_pytorch_model\.bin/, { config: json });
   });
@@ -224,7 +199,7 @@ describe("loadModel", () => {
 
 describe("saveModel", () => {
   it("stores half precision where it is asked to, and tells transformers", async () => {
-    await layOut(textCase);
+    await layOut(folder, textCase);
     const model = await loadModel(folder);
     await saveModel(folder, model, { dtype: "BF16" });
     expect(await readJson(join(folder, "config.json"))).toMatchObject({ torch_dtype: "bfloat16" });
@@ -236,7 +211,7 @@ describe("saveModel", () => {
   });
 
   it("refuses weights that do not fit the configuration and writes nothing", async () => {
-    await layOut(unetCase);
+    await layOut(folder, unetCase);
     const model = await loadModel(folder, { className: "UNet2DConditionModel" });
     const { "conv_in.bias": _, ...params } = model.params;
     const target = join(folder, "saved");

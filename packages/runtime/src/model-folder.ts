@@ -1,4 +1,4 @@
-import { mkdir } from "node:fs/promises";
+import { access, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import {
   InvalidArgumentError,
@@ -24,6 +24,7 @@ import {
   type ModelClassName,
   type ModelConfigs,
 } from "./model-classes.js";
+import { inMessages } from "./in-messages.js";
 
 /** A model in memory. `className` tells which configuration it has. */
 export type Model<N extends ModelClassName = ModelClassName> = {
@@ -72,6 +73,25 @@ export async function loadModel<N extends ModelClassName = ModelClassName>(
   path: string,
   options: LoadModelOptions<N> = {},
 ): Promise<Model<N>> {
+  const model = await openModel(path, options);
+  try {
+    return await model.read();
+  } finally {
+    await model.close();
+  }
+}
+
+/** What has been checked and is ready to be read. Close it. */
+export interface Opened<V> {
+  read(): Promise<V>;
+  close(): Promise<void>;
+}
+
+/** The first half of `loadModel`: throws all that it may throw for what does not fit, and reads no weights. */
+export async function openModel<N extends ModelClassName = ModelClassName>(
+  path: string,
+  options: LoadModelOptions<N> = {},
+): Promise<Opened<Model<N>>> {
   const isFile = path.endsWith(".safetensors");
   const configPath = join(path, "config.json");
   if (isFile && options.config === undefined) {
@@ -79,7 +99,7 @@ export async function loadModel<N extends ModelClassName = ModelClassName>(
       `loadModel: ${path} is a file of weights alone. Pass its configuration as the option config, or a folder that has a config.json.`,
     );
   }
-  const json = options.config ?? (await readConfig(configPath));
+  const json = options.config ?? (await readConfig(path));
   const source = options.config === undefined ? configPath : "loadModel: the option config";
   const className = classNameOf(source, json, options.className);
   const modelClass: ModelClass<ModelConfigs[N]> = modelClasses[className];
@@ -89,10 +109,20 @@ export async function loadModel<N extends ModelClassName = ModelClassName>(
     ? await openSafetensorsFile(path)
     : await openCheckpoint(join(path, WEIGHTS_STEM[modelClass.library]), options);
   try {
-    const params = await readParameters(path, weights, modelClass, config);
-    return { className, config, params, otherFields: otherFields(json, modelClass, config) } as Model<N>;
-  } finally {
+    const readParameters = openParameters(path, weights, modelClass, config);
+    return {
+      read: async () =>
+        ({
+          className,
+          config,
+          params: await readParameters(),
+          otherFields: otherFields(json, modelClass, config),
+        }) as Model<N>,
+      close: () => weights.close(),
+    };
+  } catch (error) {
     await weights.close();
+    throw error;
   }
 }
 
@@ -113,9 +143,9 @@ export async function saveModel<N extends ModelClassName>(
   model: Model<N>,
   options: SaveModelOptions = {},
 ): Promise<void> {
+  checkModel(folder, model);
   const { className, config, params, otherFields = {} } = model;
   const modelClass: ModelClass<ModelConfigs[N]> = modelClasses[className];
-  inMessages(`saveModel: ${folder}`, () => checkParameters(modelClass.parameters(config), params));
   const { dtype = "F32" } = options;
   const isDiffusers = modelClass.library === "diffusers";
   const json = {
@@ -132,15 +162,28 @@ export async function saveModel<N extends ModelClassName>(
   });
 }
 
-async function readConfig(path: string): Promise<unknown> {
+/** Throws what `saveModel` throws for weights that do not fit. */
+export function checkModel<N extends ModelClassName>(folder: string, { className, config, params }: Model<N>): void {
+  const modelClass: ModelClass<ModelConfigs[N]> = modelClasses[className];
+  inMessages(`saveModel: ${folder}`, () => checkParameters(modelClass.parameters(config), params));
+}
+
+async function readConfig(folder: string): Promise<unknown> {
+  const path = join(folder, "config.json");
   try {
     return await readJsonFile(path);
   } catch (error) {
     if (!(error instanceof SdxsError) || error.code !== "MISSING_FILE") throw error;
+    const isPipeline = await access(join(folder, "model_index.json")).then(
+      () => true,
+      () => false,
+    );
     throw new SdxsError(
       "MISSING_FILE",
-      `There is no ${path}, so the weights beside it cannot be understood. Fetch it, pass its content as the option ` +
-        `config, or check that the path leads to one model's folder ("unet", "vae", ...), not to a whole pipeline's.`,
+      isPipeline
+        ? `${folder} is a whole pipeline's folder. Pass that of one of its models, as ${join(folder, "unet")}, or load it by loadPipelineFolder.`
+        : `There is no ${path}, so the weights beside it cannot be understood. Fetch it, pass its content as the option ` +
+            `config, or check the path.`,
       { cause: error },
     );
   }
@@ -167,12 +210,13 @@ function classNameOf<N extends ModelClassName>(source: string, json: unknown, ex
   );
 }
 
-async function readParameters<C>(
+/** Compares what is stored with what the model needs, and gives what reads it. */
+function openParameters<C>(
   path: string,
   weights: SafetensorsFile,
   { parameters, parametersOf = (stored) => ({ ...stored }) }: ModelClass<C>,
   config: C,
-): Promise<HostParams> {
+): () => Promise<HostParams> {
   const specs = parameters(config);
   const storedNames = parametersOf(Object.fromEntries(weights.names.map((name) => [name, name])));
   const found = mapTensors(storedNames, (name) => {
@@ -181,10 +225,12 @@ async function readParameters<C>(
   });
   inMessages(path, () => checkParameters(specs, found));
 
-  // Read in the files' order, kept in the model's, which does not depend on who wrote them.
-  const read: Record<string, HostTensor> = {};
-  for (const [name, stored] of Object.entries(storedNames)) read[name] = await weights.read(stored);
-  return mapTensors(specs, (_, name) => read[name]!);
+  return async () => {
+    // Read in the files' order, kept in the model's, which does not depend on who wrote them.
+    const read: Record<string, HostTensor> = {};
+    for (const [name, stored] of Object.entries(storedNames)) read[name] = await weights.read(stored);
+    return mapTensors(specs, (_, name) => read[name]!);
+  };
 }
 
 function otherFields<C>(json: unknown, modelClass: ModelClass<C>, config: C): Readonly<Record<string, unknown>> {
@@ -192,14 +238,4 @@ function otherFields<C>(json: unknown, modelClass: ModelClass<C>, config: C): Re
   // "_class_name", "_diffusers_version", "_name_or_path": who wrote the file, not what the model is.
   const others = Object.entries({ ...(json as object) }).filter(([name]) => !known.has(name) && !name.startsWith("_"));
   return Object.fromEntries(others);
-}
-
-/** Puts the file in question before the message of what `check` throws. */
-function inMessages<R>(source: string, check: () => R): R {
-  try {
-    return check();
-  } catch (error) {
-    if (!(error instanceof SdxsError)) throw error;
-    throw new SdxsError(error.code, `${source}: ${error.message}`, { cause: error });
-  }
 }

@@ -86,6 +86,12 @@ describe("loadTokenizer with CLIP's vocab.json and merges.txt", () => {
     expect(Array.from(tokenizer.encode("cat").ids)).toEqual([begin, id("cat</w>"), end, 0, 0, 0]);
   });
 
+  it("takes the padding token for itself in a prompt too, as transformers does with special tokens", () => {
+    // tokenizer_2 of Stable Diffusion XL lists 0, "!", among its special added tokens.
+    expect(load({ pad_token: "!" }).tokenize("cat!")).toEqual(["cat</w>", "!"]);
+    expect(load().tokenize("cat!")).toEqual(["cat</w>", "!</w>"]);
+  });
+
   it("reads a huge model_max_length, which means none, as CLIP's 77", () => {
     expect(load({ model_max_length: 1e30 }).maximumLength).toBe(77);
   });

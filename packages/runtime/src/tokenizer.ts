@@ -39,6 +39,8 @@ export interface EncodedPrompt {
 
 /** Turns prompts into the ids that a text encoder takes. */
 export interface PromptTokenizer {
+  /** What it was loaded from. */
+  readonly files: TokenizerFiles;
   readonly vocabularySize: number;
   /** Ids of an encoded prompt where `encode` is not told otherwise. */
   readonly maximumLength: number;
@@ -72,7 +74,7 @@ export function loadTokenizer(files: TokenizerFiles): PromptTokenizer {
   const begin = tokenText(config.bos_token) ?? "<|startoftext|>";
   const end = tokenText(config.eos_token) ?? "<|endoftext|>";
   const padding = tokenText(config.pad_token) ?? end;
-  const tokenizerJson = "tokenizerJson" in files ? files.tokenizerJson : clipTokenizerJson(files, begin, end);
+  const tokenizerJson = "tokenizerJson" in files ? files.tokenizerJson : clipTokenizerJson(files, begin, end, padding);
   const tokenizer = buildTokenizer(tokenizerJson, config);
   const idOf = (role: string, token: string): number => {
     const id = tokenizer.token_to_id(token);
@@ -103,6 +105,7 @@ export function loadTokenizer(files: TokenizerFiles): PromptTokenizer {
   };
 
   return {
+    files,
     vocabularySize: tokenizer.get_vocab(true).size,
     maximumLength: defaultLength,
     beginId,
@@ -148,6 +151,7 @@ function clipTokenizerJson(
   { vocab, merges }: Extract<TokenizerFiles, { vocab: unknown }>,
   begin: string,
   end: string,
+  padding: string,
 ): object {
   const pairs = (typeof merges === "string" ? merges.split(/\r?\n/) : merges).filter(
     (line) => line !== "" && !line.startsWith("#version"),
@@ -159,7 +163,8 @@ function clipTokenizerJson(
       );
     }
   }
-  const special = [begin, end].flatMap((content) => {
+  // Wherever one of them stands in a prompt, it is that token: so is a "!" where it pads.
+  const special = [...new Set([begin, end, padding])].flatMap((content) => {
     const id = vocab[content];
     // `loadTokenizer` reports a missing one.
     return id === undefined ? [] : [{ id, content, special: true, normalized: false }];
