@@ -1,7 +1,9 @@
 export {
+  joinTextEncodings,
   parseTextEncoderConfig,
   textEncoder,
   textEncoderParameters,
+  type JoinedTextEncodings,
   type TextEncoderConfig,
   type TextEncoderOptions,
   type TextEncoding,

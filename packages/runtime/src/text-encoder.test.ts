@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { HostTensor, initialize } from "@sdxs/tensor";
+import { HostTensor, initialize, prefixed, scope, type Ops, type TensorMap } from "@sdxs/tensor";
+import { tensorOf } from "@sdxs/tensor/reference-case";
 import {
   expectCase,
   expectOutput,
@@ -9,7 +10,7 @@ import {
   testBackends,
   type RunOnce,
 } from "@sdxs/tensor/testing";
-import { parseTextEncoderConfig, textEncoderParameters } from "./text-encoder.js";
+import { joinTextEncodings, parseTextEncoderConfig, textEncoder, textEncoderParameters } from "./text-encoder.js";
 import { checkTextEncoderCase, encode } from "./text-encoder-case.test-support.js";
 
 describe("published text encoders at full size", () => {
@@ -85,5 +86,68 @@ describe.each(testBackends)("textEncoder on $name", (backend) => {
       code: "SHAPE_MISMATCH",
       message: expect.stringContaining("1 to 3 tokens, got [1, 4]"),
     });
+  });
+
+  /** The small encoder twice, joined. */
+  const joined =
+    (options: { readonly projection?: boolean } = {}) =>
+    <T>(ops: Ops<T>, params: TensorMap<T>, { ids, ids2 }: Readonly<Record<"ids" | "ids2", T>>): TensorMap<T> => {
+      const config = parseTextEncoderConfig(small);
+      const p = scope(ops, params);
+      return {
+        ...joinTextEncodings(ops, textEncoder(ops, p, config, ids), textEncoder(ops, p, config, ids2, options)),
+      };
+    };
+
+  it("joins two encoders as diffusers' StableDiffusionXLPipeline does", async () => {
+    const load = async (name: string) => {
+      const reference = referenceCase(new URL(`../fixtures/${name}/`, import.meta.url));
+      return {
+        config: parseTextEncoderConfig(await reference.json("config.json")),
+        weights: await reference.tensors("weights.safetensors"),
+        io: await reference.tensors("io.safetensors"),
+      };
+    };
+    const first = await load("clip_quickgelu");
+    const second = await load("clip_gelu_proj"); // padded with 0, as XL's
+    const encodeBoth = <T>(ops: Ops<T>, params: TensorMap<T>, given: Readonly<Record<"ids" | "ids2", T>>) => {
+      const p = scope(ops, params);
+      const one = textEncoder(ops, p.at("one"), first.config, given.ids);
+      const two = textEncoder(ops, p.at("two"), second.config, given.ids2, { projection: true });
+      return { ...joinTextEncodings(ops, one, two) };
+    };
+    const weights = { ...prefixed(first.weights, "one."), ...prefixed(second.weights, "two.") };
+    const results = await run(encodeBoth, weights, {
+      ids: tensorOf(first.io, "in.input_ids"),
+      ids2: tensorOf(second.io, "in.input_ids"),
+    });
+    // encode_prompt: hidden_states[-2] of both, side by side, and output 0 of the second.
+    const penultimate = [first, second].map(({ io }) => tensorOf(io, "out.penultimate"));
+    // Both [3, 77, 32].
+    const rows = Array.from({ length: 3 * 77 }, (_, row) =>
+      penultimate.flatMap(({ data }) => [...data.slice(row * 32, (row + 1) * 32)]),
+    );
+    expectOutput("context", results["encoderHiddenStates"], HostTensor.from([3, 77, 64], rows.flat()));
+    expectOutput("textEmbeds", results["textEmbeds"], tensorOf(second.io, "out.text_embeds"));
+  });
+
+  it("refuses to join encodings of other lengths, or without a projection", async () => {
+    const weights = initialize(textEncoderParameters(parseTextEncoderConfig(small), { projection: true }), 1);
+    const ids = (batch: number, tokens: number) => new HostTensor([batch, tokens], new Int32Array(batch * tokens));
+    await expect(run(joined(), weights, { ids: ids(1, 3), ids2: ids(1, 3) })).rejects.toMatchObject({
+      code: "INVALID_ARGUMENT",
+      message: expect.stringContaining("{ projection: true }"),
+    });
+    for (const [batch, tokens] of [
+      [1, 4],
+      [2, 3],
+    ] as const) {
+      await expect(
+        run(joined({ projection: true }), weights, { ids: ids(1, 3), ids2: ids(batch, tokens) }),
+      ).rejects.toMatchObject({
+        code: "SHAPE_MISMATCH",
+        message: expect.stringContaining(`got hidden states [1, 3, 4] and [${batch}, ${tokens}, 4]`),
+      });
+    }
   });
 });

@@ -1,4 +1,5 @@
 import {
+  InvalidArgumentError,
   ShapeError,
   UnsupportedConfigError,
   attention,
@@ -172,6 +173,51 @@ export function textEncoder<T>(
     ? linearLayer(ops, p.at("text_projection"), pooled, config.projection_dim, { bias: false })
     : undefined;
   return { lastHiddenState, hiddenStates, penultimateNormalized: normalized(penultimate), pooled, textEmbeds };
+}
+
+/** What Stable Diffusion XL's U-Net takes of its two text encoders, under the names of its inputs. */
+export interface JoinedTextEncodings<T> {
+  /** [batch, tokens, hidden_size of the first + hidden_size of the second]; 768 + 1280 in XL. */
+  readonly encoderHiddenStates: T;
+  /** Of the second [batch, projection_dim]; 1280 in XL. For `addedConditions`. */
+  readonly textEmbeds: T;
+}
+
+/**
+ * Joins the encodings of the same prompts by Stable Diffusion XL's two text encoders, as `encode_prompt` of diffusers'
+ * `StableDiffusionXLPipeline` does: the last but one hidden states of both, not normalised, and the pooled projection of
+ * the second. Each encoder has a tokenizer of its own, since the second pads with "!".
+ *
+ * In guidance, an absent negative prompt is zeros of these shapes where the pipeline's force_zeros_for_empty_prompt is true,
+ * as in XL's release, and the empty prompt's encodings otherwise.
+ *
+ * @throws InvalidArgumentError where the second has no `textEmbeds`, ShapeError where batch or tokens differ.
+ *
+ * @example
+ * const first = textEncoder(ops, p.at("text_encoder"), config, ids); // ids: tokenizer.encodeBatch(prompts)
+ * const second = textEncoder(ops, p.at("text_encoder_2"), config2, ids2, { projection: true });
+ * const { encoderHiddenStates, textEmbeds } = joinTextEncodings(ops, first, second);
+ * unet(ops, p.at("unet"), unetConfig, { ...inputs, encoderHiddenStates, addedConditions: { textEmbeds, timeIds } });
+ */
+export function joinTextEncodings<T>(
+  ops: Ops<T>,
+  first: TextEncoding<T>,
+  second: TextEncoding<T>,
+): JoinedTextEncodings<T> {
+  if (second.textEmbeds === undefined) {
+    throw new InvalidArgumentError(
+      "joinTextEncodings: the second encoding has no textEmbeds. Call its textEncoder with { projection: true }.",
+    );
+  }
+  const states = [first, second].map(({ hiddenStates }) => hiddenStates.at(-2) as T);
+  const [one = [], two = []] = states.map((state) => ops.shape(state));
+  if (one[0] !== two[0] || one[1] !== two[1]) {
+    throw new ShapeError(
+      `joinTextEncodings: both need the same batch and tokens, got hidden states [${one.join(", ")}] and [${two.join(", ")}]. ` +
+        `Encode the same prompts at one length.`,
+    );
+  }
+  return { encoderHiddenStates: ops.concat(states, 2), textEmbeds: second.textEmbeds };
 }
 
 /** Names, shapes and initialisations of the parameters of `textEncoder`; nothing is computed. */
