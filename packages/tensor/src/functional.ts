@@ -50,13 +50,41 @@ function standardize<T>(ops: Ops<T>, x: T, epsilon: number): T {
   return ops.div(centered, ops.sqrt(ops.add(variance, epsilon)));
 }
 
+/** Most scores that `attention` holds at once: 128 MiB, the largest buffer that every WebGPU device binds. */
+const MOST_SCORES = 2 ** 25;
+
 /**
  * softmax(scale * query key^T + mask) value.
  * query [batch, heads, tokens, head], key and value [batch, heads, contextTokens, head];
  * the additive mask broadcasts to [batch, heads, tokens, contextTokens].
+ *
+ * Each query's row is computed by itself: where there are more scores than `mostScores`, as between the pixels of large
+ * images, some queries at a time, which gives the same and needs memory for these alone.
  */
-export function attention<T>(ops: Ops<T>, query: T, key: T, value: T, scale: number, mask?: T): T {
+export function attention<T>(
+  ops: Ops<T>,
+  query: T,
+  key: T,
+  value: T,
+  scale: number,
+  mask?: T,
+  mostScores = MOST_SCORES,
+): T {
   if (ops.fused?.attention) return ops.fused.attention(query, key, value, scale, mask);
-  const scores = ops.matmul(ops.mul(query, scale), key, { transposeB: true });
-  return ops.matmul(ops.softmax(mask === undefined ? scores : ops.add(scores, mask), -1), value);
+  const attend = (queries: T, masks: T | undefined): T => {
+    const scores = ops.matmul(ops.mul(queries, scale), key, { transposeB: true });
+    return ops.matmul(ops.softmax(masks === undefined ? scores : ops.add(scores, masks), -1), value);
+  };
+  const [batch = 1, heads = 1, tokens = 1] = ops.shape(query);
+  const rows = Math.max(1, Math.floor(mostScores / (batch * heads * (ops.shape(key)[2] ?? 1))));
+  if (tokens <= rows) return attend(query, mask);
+  // The mask's axis of queries, unless it is the same for all.
+  const axis = mask === undefined ? -1 : ops.shape(mask).length - 2;
+  const isShared = mask === undefined || axis < 0 || ops.shape(mask)[axis] === 1;
+  const blocks = Array.from({ length: Math.ceil(tokens / rows) }, (_, block) => {
+    const begin = block * rows;
+    const count = Math.min(rows, tokens - begin);
+    return attend(ops.slice(query, 2, begin, count), isShared ? mask : ops.slice(mask, axis, begin, count));
+  });
+  return ops.concat(blocks, 2);
 }

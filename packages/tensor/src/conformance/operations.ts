@@ -438,5 +438,10 @@ function compositeCases(): ConformanceCase[] {
       { query: heads(2, "query"), key: heads(4, "key"), value: heads(4, "value"), mask: spread([2, 4], "mask") },
       (ops, { query, key, value, mask }) => attention(ops, query, key, value, 0.5, mask),
     ),
+    ...operation(
+      "attention of two queries at a time",
+      { query: heads(3, "query"), key: heads(4, "key"), value: heads(4, "value"), mask: spread([3, 4], "mask") },
+      (ops, { query, key, value, mask }) => attention(ops, query, key, value, 0.5, mask, 16), // 2 heads * 4 keys each
+    ),
   ];
 }
