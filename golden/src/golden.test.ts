@@ -77,13 +77,6 @@ describe("npm run golden", () => {
     ]);
   });
 
-  it("lists the losses that have no function", async () => {
-    await writeCase("losses", { ...io, "l2pool.out": HostTensor.scalar(1) });
-    const { code, lines } = await run(folder, "--backends", "onnx");
-    expect(code).toBe(0);
-    expect(lines[1]).toBe("no check, for lack of a function: l2pool.out");
-  });
-
   it("names a file that is cut off or missing, and goes on", async () => {
     await truncate(join(await writeCase("losses_1"), "io.safetensors"), 100);
     await writeCase("losses_2", io, { files: { "io.safetensors": 7 } });

@@ -1,4 +1,6 @@
+export { discriminatorLoss, generatorLoss, type AdversarialLoss } from "./adversarial.js";
 export { denoisingLoss, minSnrWeights, type DenoisingOptions } from "./denoising.js";
+export { downsample, type DownsamplingFilter } from "./downsample.js";
 export { featureDistillationLoss, type FeatureDistillationOptions } from "./feature-distillation.js";
 export { featureMatchingLoss, type FeatureMatchingOptions } from "./feature-matching.js";
 export { featureSimilarity, type FeatureSimilarity, type FeatureSimilarityOptions } from "./feature-similarity.js";
@@ -9,4 +11,5 @@ export { l1 } from "./l1.js";
 export { mse } from "./mse.js";
 export { outputDistillationLoss } from "./output-distillation.js";
 export { pseudoHuber, type PseudoHuberOptions } from "./pseudo-huber.js";
+export { r1Penalty } from "./r1-penalty.js";
 export { vaeDistillationLoss, type VaeDistillationOptions } from "./vae-distillation.js";

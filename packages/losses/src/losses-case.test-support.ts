@@ -9,6 +9,9 @@ import {
   type Comparison,
   type RunOnce,
 } from "@sdxs/tensor/reference-case";
+import { discriminatorLoss, generatorLoss, type AdversarialLoss } from "./adversarial.js";
+import { downsample, type DownsamplingFilter } from "./downsample.js";
+import { l2Pool } from "./extractors/l2-pool.js";
 import { featureMatchingLoss } from "./feature-matching.js";
 import { featureSimilarity } from "./feature-similarity.js";
 import { gaussianSsim, gaussianSsimMap } from "./gaussian-ssim.js";
@@ -65,6 +68,14 @@ const ssimOptions = (name: string, tensors: TensorMap<HostTensor>) => ({
   dataRange: tensorOf(tensors, `ssim.${name}.data_range`).item(),
 });
 
+/** The case's name of a filter: "bilinear_aa" is antialiased. */
+const filterNamed = (name: string): DownsamplingFilter => name.replace("_aa", "-antialias") as DownsamplingFilter;
+
+const adversarialNamed = (name: string): AdversarialLoss => {
+  const names: Readonly<Record<string, AdversarialLoss>> = { ns: "non-saturating", ls: "least-squares" };
+  return names[name] ?? (name as AdversarialLoss);
+};
+
 const definitions: readonly LossDefinition[] = [
   {
     value: /^mse\.out$/,
@@ -87,18 +98,44 @@ const definitions: readonly LossDefinition[] = [
     loss: (c) => pair((ops, x, y) => pseudoHuber(ops, x, y, { c: Number(c) })),
   },
   {
-    value: /^l1ds\.out\.area$/,
+    value: /^l1ds\.out\.(.+)$/,
     inputs: images,
-    gradients: { x: "l1ds.grad.area" },
-    loss: () => pair(vaeDistillationLoss),
+    gradients: { x: "l1ds.grad.$1" },
+    loss: (name) => pair((ops, x, y) => vaeDistillationLoss(ops, x, y, { filter: filterNamed(name) })),
   },
   {
-    value: /^l1ds\.area\.x_down$/,
+    value: /^l1ds\.(.+)\.x_down$/,
     inputs: images,
+    loss:
+      (name) =>
+      (ops, { x }) =>
+        downsample(ops, x!, 8, filterNamed(name)),
+  },
+  {
+    value: /^gan\.out\.(.+)_d$/,
+    inputs: { real: "gan.real", fake: "gan.fake" },
+    gradients: { real: "gan.grad_real.$1_d", fake: "gan.grad_fake.$1_d" },
+    loss:
+      (name) =>
+      (ops, { real, fake }) =>
+        discriminatorLoss(ops, adversarialNamed(name), real!, fake!),
+  },
+  {
+    value: /^gan\.out\.(.+)_g$/,
+    inputs: { fake: "gan.fake" },
+    gradients: { fake: "gan.grad_fake.$1_g" },
+    loss:
+      (name) =>
+      (ops, { fake }) =>
+        generatorLoss(ops, adversarialNamed(name), fake!),
+  },
+  {
+    value: /^l2pool\.out$/,
+    inputs: { x: "l2pool.x" },
     loss:
       () =>
       (ops, { x }) =>
-        ops.avgPool2d(x!, 8),
+        l2Pool(ops, x!),
   },
   {
     value: /^dists\.out\.l\.(\d+)$/,
@@ -128,9 +165,6 @@ const definitions: readonly LossDefinition[] = [
     loss: (name, tensors) => pair((ops, x, y) => gaussianSsimMap(ops, x, y, ssimOptions(name, tensors))),
   },
 ];
-
-/** Tensors of the case that no function of the package computes. */
-const withoutFunction = /^(gan|l2pool)\.|^l1ds\..*\b(bilinear|bilinear_aa|bicubic_aa)\b/;
 
 /** DISTS: texture and structure terms of all maps, weighed by alpha and beta, which sum to 1 over all channels. */
 function distsScore(tensors: TensorMap<HostTensor>): LossDefinition {
@@ -195,8 +229,7 @@ export const checkLossesCase: CaseCheck = async (reference, run) => {
     }
   }
   const inputs = /^(l1ds|dists|ssim\.\w+|l2pool)\.([xy](\.\d+)?|data_range|alpha|beta|filter)$|^gan\.(real|fake)$/;
-  const unchecked = uncompared(io, comparisons, inputs);
-  return { comparisons, unchecked, unsupported: unchecked.filter((name) => withoutFunction.test(name)) };
+  return { comparisons, unchecked: uncompared(io, comparisons, inputs) };
 };
 
 /** Images [height, width] and [channels, height, width] as [batch, channels, height, width]. */

@@ -1,8 +1,9 @@
 import { HostTensor, ShapeError, type Program } from "@sdxs/tensor";
-import { expectCase, referenceCase, testBackends, type RunOnce } from "@sdxs/tensor/testing";
+import { expectCase, expectOutput, referenceCase, testBackends, type RunOnce } from "@sdxs/tensor/testing";
 import { beforeAll, describe, expect, it } from "vitest";
 import {
   denoisingLoss,
+  downsample,
   featureDistillationLoss,
   featureMatchingLoss,
   gaussianSsim,
@@ -14,9 +15,17 @@ import {
   outputDistillationLoss,
   pseudoHuber,
   vaeDistillationLoss,
+  type DownsamplingFilter,
 } from "./index.js";
 import { checkLossesCase } from "./losses-case.test-support.js";
-import { expectClose, fixture, meanOf, valuesAndGradients, type PerSampleLoss } from "./reference.test-support.js";
+import {
+  expectClose,
+  fixture,
+  fixtureTensors,
+  meanOf,
+  valuesAndGradients,
+  type PerSampleLoss,
+} from "./reference.test-support.js";
 
 const reference = await fixture("losses");
 const kl = await fixture("kl");
@@ -76,6 +85,19 @@ describe.each(testBackends)("losses on $name", (backend) => {
   it("values and gradients are those of PyTorch, DISTS and scikit-image", async () => {
     expectCase(await checkLossesCase(referenceCase(new URL("../fixtures/losses/", import.meta.url)), run));
   });
+
+  it.each(["area", "bilinear", "bilinear-antialias", "bicubic-antialias"] satisfies DownsamplingFilter[])(
+    "images made smaller by %s are PyTorch's, whatever the factor",
+    async (filter) => {
+      const { x: images, ...smaller } = await fixtureTensors("downsample");
+      const program: Program = (ops, _params, { images }) =>
+        Object.fromEntries([1, 2, 3, 6].map((factor) => [factor, downsample(ops, images!, factor, filter)]));
+      const results = await run(program, {}, { images: images! });
+      for (const [factor, result] of Object.entries(results)) {
+        expectOutput(`factor ${factor}`, result, smaller[`${filter}.${factor}`]);
+      }
+    },
+  );
 
   it("feature matching weighs its maps, evenly by default", async () => {
     const inputs = Object.fromEntries(["x.0", "x.1", "y.0", "y.1"].map((name) => [name, reference(`dists.${name}`)]));
@@ -177,6 +199,7 @@ describe.each(testBackends)("losses on $name", (backend) => {
       (ops, { x, y }) => klDivergence(ops, x!, y!),
       (ops, { x, y }) => gaussianSsim(ops, x!, y!, { dataRange: 2 }),
       (ops, { x }) => vaeDistillationLoss(ops, x!, x!, { downsample: 7 }),
+      (ops, { x }) => downsample(ops, ops.sum(x!, { axes: [0] }), 2),
       (ops, { x }) => featureMatchingLoss(ops, [x!], [x!, x!]),
       (ops, { x }) => denoisingLoss(ops, x!, x!, { weights: x! }),
       (ops, { y }) => gaussianSsim(ops, y!, y!, { dataRange: 2 }),

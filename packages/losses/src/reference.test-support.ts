@@ -4,9 +4,13 @@ import { expect } from "vitest";
 
 export { meanOf, valuesAndGradients, type PerSampleLoss } from "./losses-case.test-support.js";
 
+/** All tensors of a fixture, by name. */
+export const fixtureTensors = (name: string): Promise<Record<string, HostTensor>> =>
+  referenceCase(new URL(`../fixtures/${name}/`, import.meta.url)).tensors("io.safetensors");
+
 /** The tensors of a fixture; asking for one that is not there fails. */
 export async function fixture(name: string): Promise<(tensor: string) => HostTensor> {
-  const tensors = await referenceCase(new URL(`../fixtures/${name}/`, import.meta.url)).tensors("io.safetensors");
+  const tensors = await fixtureTensors(name);
   return (tensor) => {
     const found = tensors[tensor];
     if (found === undefined) throw new Error(`The fixture ${name} has no tensor ${tensor}.`);

@@ -129,8 +129,6 @@ export interface CaseResult {
   readonly comparisons: readonly Comparison[];
   /** Tensors of the case that are neither inputs nor compared. */
   readonly unchecked: readonly string[];
-  /** Those among them that the project has no function for. */
-  readonly unsupported?: readonly string[];
   /** What a reader should know of how it was compared. */
   readonly notes?: readonly string[];
 }
