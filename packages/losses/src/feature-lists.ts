@@ -1,12 +1,12 @@
 import { ShapeError, type Ops } from "@sdxs/tensor";
 
-/** Throws `ShapeError` unless both lists and the weights have one length above 0 and the maps pairwise one shape. */
+/** Throws `ShapeError` unless both lists, and the weights if any, have one length above 0 and the maps pairwise one shape. */
 export function checkFeatureLists<T>(
   ops: Ops<T>,
   where: string,
   features: readonly T[],
   targets: readonly T[],
-  weights: readonly number[],
+  weights: readonly unknown[] = features,
 ): void {
   if (features.length === 0 || features.length !== targets.length || features.length !== weights.length) {
     throw new ShapeError(

@@ -8,7 +8,7 @@ export interface GaussianSsimOptions {
 
 /** Standard deviation of the window in pixels and its side, Section III of Wang et al. 2004. */
 const WINDOW_SIGMA = 1.5;
-const WINDOW_SIZE = 11;
+export const WINDOW_SIZE = 11;
 /** K_1 and K_2 of the same section. */
 const K1 = 0.01;
 const K2 = 0.03;
@@ -33,15 +33,26 @@ export function gaussianSsim<T>(ops: Ops<T>, x: T, y: T, options: GaussianSsimOp
 
 /** SSIM of each window: [batch, channels, height - 10, width - 10]. Arguments and errors as in `gaussianSsim`. */
 export function gaussianSsimMap<T>(ops: Ops<T>, x: T, y: T, options: GaussianSsimOptions): T {
-  const { dataRange } = options;
-  checkSameShape(ops, "gaussianSsim", x, y, 4);
+  const { luminance, contrastStructure } = ssimTerms(ops, "gaussianSsim", x, y, options);
+  return ops.mul(luminance, contrastStructure);
+}
+
+/** The two factors of SSIM, Equations 6 and 9 with 10, of each window: [batch, channels, height - 10, width - 10]. */
+export function ssimTerms<T>(
+  ops: Ops<T>,
+  where: string,
+  x: T,
+  y: T,
+  { dataRange }: GaussianSsimOptions,
+): { readonly luminance: T; readonly contrastStructure: T } {
+  checkSameShape(ops, where, x, y, 4);
   const [batch = 1, channels = 1, height = 0, width = 0] = ops.shape(x);
   if (height < WINDOW_SIZE || width < WINDOW_SIZE) {
     throw new ShapeError(
-      `gaussianSsim: images must be at least ${WINDOW_SIZE} pixels high and wide, got ${height} x ${width}.`,
+      `${where}: images must be at least ${WINDOW_SIZE} pixels high and wide, got ${height} x ${width}.`,
     );
   }
-  if (!(dataRange > 0)) throw new InvalidArgumentError(`gaussianSsim: dataRange must be above 0, got ${dataRange}.`);
+  if (!(dataRange > 0)) throw new InvalidArgumentError(`${where}: dataRange must be above 0, got ${dataRange}.`);
 
   // The five local means in one pass of a separable filter.
   const planes = [x, y, ops.square(x), ops.square(y), ops.mul(x, y)];
@@ -57,8 +68,10 @@ export function gaussianSsimMap<T>(ops: Ops<T>, x: T, y: T, options: GaussianSsi
   const squares = ops.add(ops.square(meanX), ops.square(meanY));
   const covariance = ops.sub(meanXY, product);
   const variances = ops.sub(ops.add(meanXX, meanYY), squares);
-  const numerator = ops.mul(ops.add(ops.mul(product, 2), c1), ops.add(ops.mul(covariance, 2), c2));
-  return ops.div(numerator, ops.mul(ops.add(squares, c1), ops.add(variances, c2)));
+  return {
+    luminance: ops.div(ops.add(ops.mul(product, 2), c1), ops.add(squares, c1)),
+    contrastStructure: ops.div(ops.add(ops.mul(covariance, 2), c2), ops.add(variances, c2)),
+  };
 }
 
 /** Gaussian means of planes [planes, 1, height, width] over all windows that lie inside. */

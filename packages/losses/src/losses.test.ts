@@ -163,6 +163,30 @@ describe.each(testBackends)("losses on $name", (backend) => {
     expectClose(result["grad.teacher"]!.data, new Float32Array(y.data.length), 1e-9);
   });
 
+  it("balanced feature distillation divides each sample's term by the teacher's mean square", async () => {
+    const loss: PerSampleLoss = (ops, { x, y }) =>
+      featureDistillationLoss(ops, [x!, ops.mul(x!, 100)], [y!, ops.mul(y!, 100)], { balanced: true, weights: [1, 2] });
+    const result = await valuesAndGradients(run, loss, { x, y }, ["x", "y"]);
+    const size = x.data.length / 2;
+    const scales = [0, 1].map((n) =>
+      Array.from(y.data.slice(n * size, (n + 1) * size)).reduce((sum, v) => sum + v * v, 0),
+    );
+    const differences = Array.from(x.data, (value, i) => value - y.data[i]!);
+    const share = (difference: number, i: number): number => (3 * difference) / scales[Math.floor(i / size)]!;
+    const terms = differences.map((difference, i) => difference * share(difference, i));
+    const values = [0, 1].map((n) => terms.slice(n * size, (n + 1) * size).reduce((sum, term) => sum + term));
+    expectClose(result["values"]!.data, values, 1e-5);
+    expectClose(result["grad.x"]!.data, differences.map(share), TOLERANCE, 0); // 2 / 2, of the mean of two samples
+    expectClose(result["grad.y"]!.data, new Float32Array(y.data.length), 1e-9);
+  });
+
+  it("balanced feature distillation is finite where the teacher's features are 0", async () => {
+    const zero = HostTensor.filled([2, 3], 0);
+    const loss: PerSampleLoss = (ops, { zero }) => featureDistillationLoss(ops, [zero!], [zero!], { balanced: true });
+    const result = await valuesAndGradients(run, loss, { zero }, ["zero"]);
+    expectClose([...result["values"]!.data, ...result["grad.zero"]!.data], new Float32Array(8), 1e-9);
+  });
+
   it("the denoising loss weighs each sample by min-SNR", async () => {
     // snr = 9 and 1 / 9, on either side of gamma = 5.
     const alpha = HostTensor.from([2], [Math.sqrt(0.9), Math.sqrt(0.1)]);
