@@ -12,6 +12,7 @@ const ceilings = {
   "training/node": "3 kB",
   // The promise to those who install the losses alone.
   losses: "8 kB",
+  "losses/extractors": "5 kB",
   "tiny-vae": "7 kB",
   "tiny-unet": "9 kB",
   lora: "7 kB",
