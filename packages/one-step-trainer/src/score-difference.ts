@@ -5,11 +5,10 @@ import {
   guided,
   predictedSample,
   predictionTarget,
-  type NoiseLevel,
   type NoiseSchedule,
   type PredictionType,
 } from "@sdxs/diffusion";
-import { denoisingLoss } from "@sdxs/losses";
+import { denoisingLoss, distributionMatchingLoss, scoreDistillationLoss, scoreDistillationWeights } from "@sdxs/losses";
 import type { ScoreFunction } from "./plug-ins.js";
 
 /**
@@ -64,21 +63,18 @@ export function onlineLoss<T>(
   return denoisingLoss(ops, output, predictionTarget(ops, prediction, sample, scoreNoise, level));
 }
 
-/** The scores of both models at x_t. Nothing of it carries a gradient. */
+/** What both models make of one x_t. Nothing of it carries a gradient. */
 export interface ScoreDifference<T> {
   /** w(t) [s_phi(x_t, t) - s_p(x_t)] d x_t / d x_0, shaped as the sample. */
   readonly gradient: T;
+  /** Half its squared norm, the mean over the batch, shape []. */
+  readonly loss: T;
   /** The clean samples that both predict from x_t. */
   readonly onlineSample: T;
   readonly offlineSample: T;
-  /** Mean distance of the two predictions relative to that of the sample from the offline one, shape []. */
-  readonly gap: T;
 }
 
-/**
- * The integrand of Equation 12 at one t for each sample. Both scores are taken through predictions of the clean sample:
- * the scores of two models differ by alpha / sigma^2 times the difference of their predictions of x_0.
- */
+/** The integrand of Equation 12 at one t for each sample. */
 export function scoreDifference<T>(
   ops: Ops<T>,
   params: TensorMap<T>,
@@ -87,37 +83,25 @@ export function scoreDifference<T>(
   { scoreNoise, timestep, context }: NoisyInputs<T>,
 ): ScoreDifference<T> {
   const { onlineScore, schedule, prediction = "epsilon", scoreWeight = "dmd" } = models;
-  const fixed = ops.stopGradient(sample);
   const level = gatherNoiseLevels(ops, schedule, timestep);
-  const noisy = addNoise(ops, fixed, scoreNoise, level);
+  const noisy = ops.stopGradient(addNoise(ops, sample, scoreNoise, level));
   const inputs = { sample: noisy, timestep, context };
   const toSample = (output: T): T => ops.stopGradient(predictedSample(ops, prediction, noisy, output, level));
-
   const onlineSample = toSample(onlineScore(ops, scope(ops, params, "online"), inputs));
   const offlineSample = toSample(guidedScore(ops, scope(ops, params, "teacher"), models, inputs));
-  const difference = ops.sub(onlineSample, offlineSample);
-  const distance = ops.mean(ops.abs(ops.sub(fixed, offlineSample)), {
-    axes: axesAfterBatch(ops, sample),
-    keepDims: true,
-  });
-  return {
-    gradient: ops.mul(difference, sampleWeight(ops, scoreWeight, level, distance)),
-    onlineSample,
-    offlineSample,
-    gap: ops.div(ops.mean(ops.abs(difference)), ops.mean(distance)),
-  };
-}
 
-/** w(t) alpha times the scores' share in the difference of the predictions of x_0; `distance` is [batch, 1, ...]. */
-function sampleWeight<T>(ops: Ops<T>, weight: ScoreWeight, { alpha, sigma }: NoiseLevel<T>, distance: T): T {
-  switch (weight) {
-    case "diff-instruct": // alpha / sigma^2 from the scores, alpha from d x_t / d x_0
-      return ops.reshape(ops.div(ops.square(alpha), ops.square(sigma)), ops.shape(distance));
-    case "swiftbrush": // alpha / sigma from the noises, times sigma^2
-      return ops.reshape(ops.mul(alpha, sigma), ops.shape(distance));
-    case "dmd":
-      return ops.div(1, ops.maximum(distance, 1e-6)); // chosen: nothing is to be learned where they are one
-  }
+  const distillationLoss = (x: T): T => {
+    if (scoreWeight === "dmd") return distributionMatchingLoss(ops, x, { onlineSample, offlineSample });
+    const wide = (values: T): T => ops.reshape(values, [-1, ...axesAfterBatch(ops, sample).map(() => 1)]);
+    const { alpha, sigma } = { alpha: wide(level.alpha), sigma: wide(level.sigma) };
+    const toScore = (clean: T): T => ops.div(ops.sub(ops.mul(alpha, clean), noisy), ops.square(sigma));
+    const scores = { onlineScore: toScore(onlineSample), offlineScore: toScore(offlineSample) };
+    return scoreDistillationLoss(ops, x, scores, { weights: scoreDistillationWeights(ops, scoreWeight, level) });
+  };
+  const { loss, grads } = ops.valueAndGrad(({ x }) => ({ loss: ops.sum(distillationLoss(x!)), aux: {} }), {
+    x: sample,
+  });
+  return { gradient: grads["x"]!, loss: ops.div(loss, ops.shape(sample)[0] ?? 1), onlineSample, offlineSample };
 }
 
 /** The offline model's output, away from that for the empty prompt. Both are one batch. */

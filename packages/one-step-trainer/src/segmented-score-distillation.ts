@@ -81,7 +81,7 @@ export function segmentedScoreDistillation(options: SegmentedScoreDistillationOp
       const score = scoreDifference(ops, params, options, sample, inputs);
 
       // The segment (alpha T, T]: d L_FM / d x_0
-      const matching = ops.valueAndGrad(
+      const { loss: distance, grads } = ops.valueAndGrad(
         ({ x }) => {
           const compared = { sample: x!, target, context, featureTimestep };
           return { loss: ops.sum(compareFeatures(ops, params, options, compared)), aux: {} };
@@ -91,29 +91,30 @@ export function segmentedScoreDistillation(options: SegmentedScoreDistillationOp
 
       // Means over the batch; that of the score is one over elements as well, as in the other losses.
       const [batch = 1, ...rest] = ops.shape(sample);
-      const scoreGradient = ops.div(score.gradient, sizeOf(rest));
-      const featureGradient = matching.grads["x"]!;
+      const elements = sizeOf(rest);
+      const featureMatching = ops.div(distance, batch);
+      const featureGradient = grads["x"]!;
+      const scoreGradient = ops.div(score.gradient, elements);
+      const value = ops.add(ops.mul(lambdaFM, featureMatching), ops.mul(alpha, ops.div(score.loss, elements)));
       const gradient = ops.add(ops.mul(alpha, scoreGradient), ops.mul(lambdaFM, featureGradient));
-      const featureMatching = ops.div(matching.loss, batch);
-      const halfSquare = ops.mul(ops.mean(ops.square(score.gradient)), 0.5);
+      const { onlineSample, offlineSample } = score;
       return {
-        loss: withGradient(
-          ops,
-          ops.add(ops.mul(lambdaFM, featureMatching), ops.mul(alpha, halfSquare)),
-          sample,
-          ops.div(gradient, batch),
-        ),
+        loss: withGradient(ops, value, sample, ops.div(gradient, batch)),
         featureMatching,
-        scoreGap: score.gap,
+        scoreGap: ops.div(meanDistance(ops, onlineSample, offlineSample), meanDistance(ops, sample, offlineSample)),
         spread: ops.sqrt(ops.div(variance(ops, sample), variance(ops, target))),
         scoreGradientNorm: meanNorm(ops, scoreGradient),
         featureGradientNorm: meanNorm(ops, featureGradient),
         sample,
-        onlineSample: score.onlineSample,
-        offlineSample: score.offlineSample,
+        onlineSample,
+        offlineSample,
       };
     },
   };
+}
+
+function meanDistance<T>(ops: Ops<T>, a: T, b: T): T {
+  return ops.mean(ops.abs(ops.sub(a, b)));
 }
 
 /** Mean over all elements of the variance over the batch; not quite 0, so that batches of one compare as equal. */
