@@ -15,7 +15,7 @@ import type { Teacher } from "./teacher.js";
 import { readTokenizer } from "./tokenizer.js";
 
 const backend = onnxBackend({ ort, threads: 1 });
-const budget = { pairs: 32, decoderSteps: 2, unetSteps: 2, warmupSteps: 2 };
+const budget = { pairs: 32, decoderSteps: 2, unetSteps: 2, warmupSteps: 2, scoreSteps: 2 };
 
 /** A teacher of the real one's kind with random weights and few channels. */
 async function randomTeacher(): Promise<Teacher> {
@@ -102,6 +102,7 @@ describe("distil", () => {
     ["tiny decoder", 1],
     ["tiny U-Net", 2],
     ["one-step student", 1],
+    ["score distillation", 1],
   ] as const)("goes on where it was interrupted: in %s after step %i", async (...abortAt) => {
     const folder = await newFolder();
     await expect(run(folder, { abortAt })).rejects.toThrow();

@@ -5,6 +5,8 @@ import {
   featureMatchingWarmup,
   noiseImagePairs,
   oneStepGenerator,
+  segmentedScoreDistillationTask,
+  type FeatureExtractor,
   type Generator,
   type ScoreFunction,
 } from "@sdxs/one-step-trainer";
@@ -19,6 +21,7 @@ import {
   type Backend,
   type HostParams,
   type Program,
+  type Random,
   type Schedule,
 } from "@sdxs/tensor";
 import { readSafetensorsFile, writeSafetensorsFile } from "@sdxs/tensor/node";
@@ -32,7 +35,7 @@ import {
   type UNetConfig,
 } from "@sdxs/tiny-unet";
 import { tinyDecoderDistillation, tinyDecoderParameters } from "@sdxs/tiny-vae";
-import { gradientTask, train, type GradientTaskOptions } from "@sdxs/training";
+import { gradientTask, train, type GradientTaskOptions, type TrainingTask } from "@sdxs/training";
 import { csvLog, fileCheckpoints } from "@sdxs/training/node";
 import type { EmojiDataset } from "./dataset.js";
 import { latentSize, predictionType, promptTokens, schedule, tinyDecoderConfig } from "./models.js";
@@ -48,6 +51,8 @@ export interface DistillationBudget {
   readonly decoderSteps: number;
   readonly unetSteps: number;
   readonly warmupSteps: number;
+  /** Updates of the student by segmented score distillation; 0 for none, as in the quickstart, which has no time for it. */
+  readonly scoreSteps: number;
 }
 
 export interface DistillationOptions<D> {
@@ -68,8 +73,13 @@ export interface Student {
   readonly decoder: HostParams;
 }
 
+export interface DistilledStudent extends Student {
+  /** The student as the warm-up left it; the same where no scores were distilled. */
+  readonly warmedUp: Student;
+}
+
 /** The stages of `distil` that train something, in their order. */
-export const trainingStages = ["tiny decoder", "tiny U-Net", "one-step student"] as const;
+export const trainingStages = ["tiny decoder", "tiny U-Net", "one-step student", "score distillation"] as const;
 
 /** Steps and guidance of the teacher wherever pictures of it are shown: SDXS's comparison uses 32 (paper, Table 1). */
 export const teacherSteps = 32;
@@ -82,19 +92,23 @@ const pairBatch = 32;
 const decoderBatch = 8;
 const unetBatch = 16;
 const warmupBatch = 16;
+const scoreBatch = 16;
 
 /** The tiny U-Net of the paper's Section 3.1: no mid stage, no lowest level, no transformers at the highest resolution. */
 export function studentPlan(teacher: Teacher) {
   return planBlockRemoval(teacher.unet.config, "sdxs-512");
 }
 
-/** The whole method up to the warm-up: tiny decoder, tiny U-Net, one-step student. */
-export async function distil<D>(options: DistillationOptions<D>): Promise<Student> {
+/** The whole method: tiny decoder, tiny U-Net, one-step student by the warm-up and, where the budget has it, by scores. */
+export async function distil<D>(options: DistillationOptions<D>): Promise<DistilledStudent> {
   const pairs = await samplePairs(options);
   const decoder = await distilDecoder(options, pairs);
   const tiny = await distilUNet(options, pairs);
-  const unetParams = await warmUp(options, pairs, tiny);
-  return { unet: { config: studentPlan(options.teacher).config, params: unetParams }, decoder };
+  const { config } = studentPlan(options.teacher);
+  const warm = await warmUp(options, pairs, tiny);
+  const warmedUp: Student = { unet: { config, params: warm }, decoder };
+  if (options.budget.scoreSteps === 0) return { ...warmedUp, warmedUp };
+  return { unet: { config, params: await distilScores(options, pairs, warm) }, decoder, warmedUp };
 }
 
 interface Pairs {
@@ -283,13 +297,7 @@ async function warmUp<D>(options: DistillationOptions<D>, pairs: Pairs, tiny: Ho
   const trained = await runStage(options, "one-step student", {
     program: featureMatchingWarmup({
       student: studentModel(config),
-      features: (ops, p, { context, ...inputs }) => {
-        const { convIn, downBlocks } = unetEncoder(ops, p, teacher.unet.config, {
-          ...inputs,
-          encoderHiddenStates: context,
-        });
-        return [convIn, ...downBlocks];
-      },
+      features: encoderFeatures(teacher.unet.config),
       // Chosen: a little L1 holds the latents' levels, to which SSIM is blind where a map is flat.
       weights: { features: 1, l1: 0.5 },
     }),
@@ -301,21 +309,62 @@ async function warmUp<D>(options: DistillationOptions<D>, pairs: Pairs, tiny: Ho
       context: { shape: [warmupBatch, ...pairs.context.shape.slice(1)] },
       featureTimestep: { shape: [warmupBatch] },
     },
-    batch(step) {
-      const rows = random(seed, "one-step student", step).integers([warmupBatch], 0, rowCount(pairs.target)).data;
-      return {
-        noise: takeRows(pairs.noise, rows),
-        target: takeRows(pairs.target, rows),
-        context: takeRows(pairs.context, rows),
-        featureTimestep: HostTensor.filled([warmupBatch], 0),
-      };
-    },
+    batch: (step) => ({
+      ...takePairs(pairs, random(seed, "one-step student", step), warmupBatch),
+      featureTimestep: HostTensor.filled([warmupBatch], 0),
+    }),
     batchSize: warmupBatch,
     optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.99 },
     learningRate: annealed(5e-4, budget.warmupSteps, 2e-5),
     steps: budget.warmupSteps,
   });
   return select(trained, "student.");
+}
+
+/** Algorithm 1: segmented score distillation of the warmed-up student. The online DM begins as the teacher. */
+async function distilScores<D>(options: DistillationOptions<D>, pairs: Pairs, warm: HostParams): Promise<HostParams> {
+  const { backend, teacher, seed, budget } = options;
+  const network = scoreFunction(teacher.unet.config);
+  const { shape, data } = await encodePrompts(backend, teacher, [""]);
+  const contextShape = shape.slice(1);
+  const steps = budget.scoreSteps;
+  const batchOf = (purpose: string, update: number) => takePairs(pairs, random(seed, purpose, update), scoreBatch);
+  const task = await segmentedScoreDistillationTask({
+    name: "score distillation",
+    backend,
+    seed: `score distillation ${seed}`,
+    steps,
+    sampleShape: latentSpec(1).shape.slice(1),
+    contextShape,
+    batchSize: scoreBatch,
+    student: studentModel(studentPlan(teacher).config),
+    onlineScore: network,
+    offlineScore: network,
+    features: encoderFeatures(teacher.unet.config),
+    prediction: predictionType,
+    schedule,
+    guidance: { scale: guidanceScale, unconditional: new HostTensor(contextShape, data) },
+    params: { student: warm, online: teacher.unet.params, teacher: teacher.unet.params },
+    pairs: (update) => batchOf("score distillation", update),
+    contexts: (update) => batchOf("online", update).context,
+    // Chosen: the paper publishes no values, only that both begin high and are lowered.
+    alpha: cosineSchedule({ rate: 0.98, totalSteps: steps, finalRate: 0.7 }),
+    lambdaFM: cosineSchedule({ rate: 1, totalSteps: steps, finalRate: 0.2 }),
+    optimisation: {
+      student: {
+        optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.99 },
+        learningRate: annealed(1e-4, steps, 2e-5),
+      },
+      online: { optimizer: { weightDecay: 0, clipNorm: 1 }, learningRate: annealed(1e-4, steps, 5e-5) },
+    },
+  });
+  return runTask(options, task, () => task.weights("student", { averaged: true }));
+}
+
+/** Random rows of the pairs. */
+function takePairs({ noise, target, context }: Pairs, stream: Random, count: number): Pairs {
+  const rows = stream.integers([count], 0, rowCount(target)).data;
+  return { noise: takeRows(noise, rows), target: takeRows(target, rows), context: takeRows(context, rows) };
 }
 
 /** A learning rate that rises for a twentieth of the steps and falls along a cosine. Chosen: short trainings, no long plateau. */
@@ -325,25 +374,42 @@ function annealed(rate: number, totalSteps: number, finalRate: number): Schedule
 
 /** Runs one training with checkpoints and a log in the work folder; gives its averaged weights. */
 async function runStage<D, In extends string>(
-  { backend, workFolder, signal, onProgress }: DistillationOptions<D>,
+  options: DistillationOptions<D>,
   name: (typeof trainingStages)[number],
-  options: Omit<GradientTaskOptions<D, In>, "backend" | "name">,
+  task: Omit<GradientTaskOptions<D, In>, "backend" | "name">,
 ): Promise<HostParams> {
-  const task = await gradientTask({ ...options, backend, name });
+  const gradients = await gradientTask({ ...task, backend: options.backend, name });
+  return runTask(options, gradients, () => gradients.weights({ averaged: true }));
+}
+
+/** Runs a task with checkpoints and a log in the work folder, and gives what `result` makes of it in the end. */
+async function runTask<D>(
+  { workFolder, signal, onProgress }: DistillationOptions<D>,
+  task: TrainingTask,
+  result: () => Promise<HostParams>,
+): Promise<HostParams> {
   try {
-    const folder = join(workFolder, name);
+    const folder = join(workFolder, task.name);
     await train(task, {
       checkpoints: fileCheckpoints(join(folder, "checkpoints"), { keep: 1 }),
       checkpointEverySeconds: 20,
       log: csvLog(join(folder, "metrics.csv")),
       ...(signal && { signal }),
-      onProgress: (progress) => onProgress?.(name, progress),
+      onProgress: (progress) => onProgress?.(task.name, progress),
     });
-    return await task.weights({ averaged: true });
+    return await result();
   } finally {
     await task.dispose();
   }
 }
+
+/** The maps that feature matching compares: those of the U-Net's encoder half. */
+const encoderFeatures =
+  (config: UNetConfig): FeatureExtractor =>
+  (ops, p, { context, ...inputs }) => {
+    const { convIn, downBlocks } = unetEncoder(ops, p, config, { ...inputs, encoderHiddenStates: context });
+    return [convIn, ...downBlocks];
+  };
 
 /** A U-Net as what the trainers plug in. */
 const scoreFunction =

@@ -4,6 +4,7 @@ import { parseArgs } from "node:util";
 import { InvalidArgumentError } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import * as ort from "onnxruntime-node";
+import { distilAndReport } from "./distil-and-report.js";
 import { progressBars } from "./progress-bars.js";
 import { runProgram, wholeNumber } from "./program.js";
 import { teacherFolder } from "./teacher.js";
@@ -11,20 +12,44 @@ import { trainTeacher } from "./train-teacher.js";
 
 const usage = `npm run recipe:emoji -- COMMAND [options]
 
-Commands:
-  teacher   train the autoencoder and the multi-step teacher, which the quickstart distils
-
-Options:
+teacher   train the autoencoder and the multi-step teacher, which the others distil
   --autoencoder-steps N   default 2000
   --teacher-steps N       default 6000
   --decoder-steps N       default 1500
-  --seed N                default 1
-  --work FOLDER           checkpoints and logs (default recipes/emoji/work); the same command goes on from there
-  --output FOLDER         the models (default recipes/emoji/teacher)`;
+  --work FOLDER           checkpoints and logs (default recipes/emoji/work)
+  --output FOLDER         the models (default recipes/emoji/teacher)
+
+student   distil the teacher as the quickstart does, then by segmented score distillation
+  --pairs N               noise-image pairs, default 832
+  --decoder-steps N       default 700
+  --unet-steps N          default 80
+  --warmup-steps N        default 450
+  --score-steps N         default 600
+  --prompt TEXT           draw this prompt as well; may be repeated
+  --output FOLDER         default student
+  --restart               forget an earlier run in that folder
+
+Both take --seed N (default 1), and go on where they were interrupted.`;
 
 await runProgram(async (signal) => {
-  const { positionals, values } = parseArgs({
-    allowPositionals: true,
+  const [command = "", ...args] = process.argv.slice(2);
+  switch (command) {
+    case "teacher":
+      return teacher(args, signal);
+    case "student":
+      return student(args, signal);
+    case "--help":
+    case "":
+      console.log(usage);
+      return;
+    default:
+      throw new InvalidArgumentError(`Expected the command "teacher" or "student", got "${command}".\n\n${usage}`);
+  }
+});
+
+async function teacher(args: string[], signal: AbortSignal): Promise<void> {
+  const { values } = parseArgs({
+    args,
     options: {
       "autoencoder-steps": { type: "string", default: "2000" },
       "teacher-steps": { type: "string", default: "6000" },
@@ -32,16 +57,8 @@ await runProgram(async (signal) => {
       seed: { type: "string", default: "1" },
       work: { type: "string", default: fileURLToPath(new URL("../work", import.meta.url)) },
       output: { type: "string", default: teacherFolder },
-      help: { type: "boolean", default: false },
     },
   });
-  if (values.help) {
-    console.log(usage);
-    return;
-  }
-  if (positionals.join() !== "teacher") {
-    throw new InvalidArgumentError(`Expected the command "teacher", got "${positionals.join(" ")}".\n\n${usage}`);
-  }
   const bars = progressBars();
   await trainTeacher({
     backend: onnxBackend({ ort }),
@@ -55,4 +72,35 @@ await runProgram(async (signal) => {
     onProgress: bars.update,
   }).finally(bars.stop);
   console.log(`The teacher is in ${resolve(values.output)}.`);
-});
+}
+
+async function student(args: string[], signal: AbortSignal): Promise<void> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      pairs: { type: "string", default: "832" },
+      "decoder-steps": { type: "string", default: "700" },
+      "unet-steps": { type: "string", default: "80" },
+      "warmup-steps": { type: "string", default: "450" },
+      "score-steps": { type: "string", default: "600" },
+      prompt: { type: "string", multiple: true, default: [] },
+      seed: { type: "string", default: "1" },
+      output: { type: "string", default: "student" },
+      restart: { type: "boolean", default: false },
+    },
+  });
+  await distilAndReport({
+    budget: {
+      pairs: wholeNumber("--pairs", values.pairs),
+      decoderSteps: wholeNumber("--decoder-steps", values["decoder-steps"]),
+      unetSteps: wholeNumber("--unet-steps", values["unet-steps"]),
+      warmupSteps: wholeNumber("--warmup-steps", values["warmup-steps"]),
+      scoreSteps: wholeNumber("--score-steps", values["score-steps"]),
+    },
+    seed: wholeNumber("--seed", values.seed),
+    output: resolve(values.output),
+    prompts: values.prompt,
+    restart: values.restart,
+    signal,
+  });
+}

@@ -23,49 +23,58 @@ import { imageDecoder, latentSpec, tinyImageDecoder } from "./networks.js";
 import { concatRows, mapBatches, takeRows } from "./rows.js";
 import type { Teacher } from "./teacher.js";
 
-/** Images [prompts, 3, 64, 64] of each model. */
+/** What one model makes of prompts. */
 export interface Pictures {
-  readonly teacher: HostTensor;
-  readonly student: HostTensor;
+  readonly label: string;
+  /** [prompts, 3, 64, 64] */
+  readonly images: HostTensor;
 }
 
-/** What teacher and student make of prompts, from the same noise. */
+/** What the teacher and students make of prompts, from the same noise. */
 export async function drawPictures<D>(
   backend: Backend<D>,
   teacher: Teacher,
-  student: Student,
+  students: readonly { readonly label: string; readonly student: Student }[],
   prompts: readonly string[],
   seed: number,
-): Promise<Pictures> {
+): Promise<Pictures[]> {
   const batch = prompts.length;
   const context = await encodePrompts(backend, teacher, prompts);
   const sampler = await teacherSampler(backend, teacher, { steps: teacherSteps, batch, seed: `pictures ${seed}` });
   const { noise, target } = await sampler.sample(context, 0);
   await sampler.dispose();
-  const { unet, decoder } = student;
-  const { latents } = await mapBatches(backend, studentGenerator(unet.config), unet.params, { noise, context }, batch);
   const large = imageDecoder(teacher.autoencoder.config);
+  const { images } = await mapBatches(backend, large, teacher.autoencoder.params, { latents: target }, batch);
+  const pictures: Pictures[] = [{ label: `teacher, ${teacherSteps} steps with guidance`, images }];
   const small = tinyImageDecoder(tinyDecoderConfig);
-  return {
-    teacher: (await mapBatches(backend, large, teacher.autoencoder.params, { latents: target }, batch)).images,
-    student: (await mapBatches(backend, small, decoder, { latents }, batch)).images,
-  };
+  for (const { label, student } of students) {
+    const { unet, decoder } = student;
+    const { latents } = await mapBatches(
+      backend,
+      studentGenerator(unet.config),
+      unet.params,
+      { noise, context },
+      batch,
+    );
+    pictures.push({ label, images: (await mapBatches(backend, small, decoder, { latents }, batch)).images });
+  }
+  return pictures;
 }
 
-/** The PNG grid: for each prompt the artist's picture, where there is one, the teacher's and the student's. */
+/** The PNG grid: for each prompt the artist's picture, where there is one, and those of the models. */
 export async function pictureGrid(
   dataset: EmojiDataset,
   prompts: readonly string[],
-  pictures: Pictures,
+  pictures: readonly Pictures[],
 ): Promise<Buffer> {
   const images: HostTensor[] = [];
   const labels: string[] = [];
   prompts.forEach((prompt, row) => {
-    images.push(originalPicture(dataset, prompt), takeRows(pictures.teacher, [row]), takeRows(pictures.student, [row]));
-    labels.push(prompt, `teacher, ${teacherSteps} steps with guidance`, "student, one step");
+    images.push(originalPicture(dataset, prompt), ...pictures.map((made) => takeRows(made.images, [row])));
+    labels.push(prompt, ...pictures.map(({ label }) => label));
   });
-  // Two prompts side by side, three pictures each.
-  return contactSheet(concatRows(images), labels, { columns: 6 });
+  // Two prompts side by side.
+  return contactSheet(concatRows(images), labels, { columns: 2 * (1 + pictures.length) });
 }
 
 /** The drawing that a prompt describes to the letter; gray where there is none. */
@@ -83,6 +92,7 @@ export async function writeLossCurves(workFolder: string, path: string): Promise
   const series: CurveSeries[] = [];
   for (const name of trainingStages) {
     const rows = await csvLog(join(workFolder, name, "metrics.csv")).rows();
+    if (rows.length === 0) continue; // a stage that the budget left out
     const first = rows[0]?.metrics["loss"] ?? 1;
     series.push({ name, values: rows.map(({ step, metrics }) => ({ step, value: (metrics["loss"] ?? NaN) / first })) });
   }

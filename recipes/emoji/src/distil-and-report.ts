@@ -1,0 +1,85 @@
+import { mkdir, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { MissingPackageError } from "@sdxs/tensor";
+import { writeSafetensorsFile } from "@sdxs/tensor/node";
+import { onnxBackend } from "@sdxs/tensor/onnx";
+import { saveModel } from "@sdxs/runtime/node";
+import { loadEmojiDataset } from "./dataset.js";
+import { distil, type DistillationBudget } from "./distil.js";
+import { progressBars } from "./progress-bars.js";
+import { assertKnownWords } from "./prompts.js";
+import { quickstartPrompts } from "./quickstart-subset.js";
+import { drawPictures, figuresTable, measureModels, pictureGrid, writeLossCurves } from "./report.js";
+import { readTeacher } from "./teacher.js";
+
+export interface RunOptions {
+  readonly budget: DistillationBudget;
+  readonly seed: number;
+  /** Where results go; a run that was interrupted in it goes on. */
+  readonly output: string;
+  /** Prompts to draw besides those of the quickstart. */
+  readonly prompts: readonly string[];
+  /** Forget an earlier run in that folder. */
+  readonly restart: boolean;
+  readonly signal: AbortSignal;
+}
+
+/** Distils the shipped teacher, and leaves weights, pictures, loss curves and a table of sizes and times. */
+export async function distilAndReport(options: RunOptions): Promise<void> {
+  const { budget, seed, output, prompts, restart, signal } = options;
+  // One folder for each seed: a run goes on only where the same one was interrupted.
+  const workFolder = join(output, "work", `seed-${seed}`);
+  if (restart) await rm(join(output, "work"), { recursive: true, force: true });
+  await mkdir(workFolder, { recursive: true });
+
+  const dataset = await loadEmojiDataset();
+  for (const prompt of prompts) assertKnownWords(prompt, dataset.words);
+  const teacher = await readTeacher();
+  const backend = onnxBackend({ ort: await importOnnxRuntime() });
+
+  const bars = progressBars();
+  const student = await distil({
+    backend,
+    teacher,
+    dataset,
+    seed,
+    budget,
+    workFolder,
+    signal,
+    onProgress: bars.update,
+  }).finally(bars.stop);
+
+  const file = (name: string): string => join(output, name);
+  await saveModel(file("student-unet"), { className: "UNet2DConditionModel", ...student.unet }, { dtype: "F16" });
+  await writeSafetensorsFile(file("tiny-decoder.safetensors"), student.decoder, { dtype: "F16" });
+  const students =
+    budget.scoreSteps === 0
+      ? [{ label: "student, one step", student }]
+      : [
+          { label: "student, warmed up", student: student.warmedUp },
+          { label: "student, scores distilled", student },
+        ];
+  const writeGrid = async (name: string, drawn: readonly string[]): Promise<void> => {
+    const pictures = await drawPictures(backend, teacher, students, drawn, seed);
+    await writeFile(file(name), await pictureGrid(dataset, drawn, pictures));
+  };
+  await writeGrid("grid.png", quickstartPrompts);
+  await writeLossCurves(workFolder, file("losses.png"));
+  const table = figuresTable(await measureModels(backend, teacher, student));
+  await writeFile(file("table.md"), table);
+  console.log(
+    `\n${table}\nPictures: ${file("grid.png")}\nLosses:   ${file("losses.png")}\nTable:    ${file("table.md")}`,
+  );
+  if (prompts.length > 0) {
+    await writeGrid("prompts.png", prompts);
+    console.log(`Prompts:  ${file("prompts.png")}`);
+  }
+}
+
+async function importOnnxRuntime() {
+  try {
+    return await import("onnxruntime-node");
+  } catch (cause) {
+    throw new MissingPackageError("onnxruntime-node", "The recipe", { cause });
+  }
+}
