@@ -1,6 +1,7 @@
-import { HostTensor, initialize, random, withGradients, type Program } from "@sdxs/tensor";
+import { initialize, random, type HostTensor, type Program } from "@sdxs/tensor";
 import { testBackends, type RunOnce } from "@sdxs/tensor/testing";
 import { beforeAll, describe, expect, it } from "vitest";
+import { slopeAlongGradient } from "./finite-differences.test-support.js";
 import { parseAutoencoderTinyConfig, tinyDecoderDistillation, tinyDecoderParameters } from "./index.js";
 
 const config = parseAutoencoderTinyConfig({
@@ -69,19 +70,7 @@ describe.each(testBackends)("tiny decoder distillation on $name", (backend) => {
     const weights = { downsampled: 1, l1: 0.5, mse: 1, ssim: 0.1 };
     const program: Program = tinyDecoderDistillation(config, { weights, downsample: 4 });
     const name = "decoder.layers.0.weight";
-    const { [`grad.${name}`]: gradient } = await run(withGradients(program, [name]), params, { latents, image });
-    const norm = Math.hypot(...gradient!.data);
-    const lossAt = async (step: number) => {
-      const { shape, data } = params[name]!;
-      const moved = HostTensor.from(
-        shape,
-        Array.from(data, (value, i) => value + (step * gradient!.data[i]!) / norm),
-      );
-      return (await run(program, { ...params, [name]: moved }, { latents, image }))["loss"]!.item();
-    };
-    const step = 1e-2;
-    const slope = ((await lossAt(step)) - (await lossAt(-step))) / (2 * step);
-    expect(slope / norm).toBeCloseTo(1, 2);
+    expect(await slopeAlongGradient(run, program, params, { latents, image }, name)).toBeCloseTo(1, 2);
   });
 
   it("refuses weights that are all 0", () => {

@@ -33,3 +33,17 @@ export {
 } from "./autoencoder-kl.js";
 export { computeInTiles, type TilingOptions } from "./tiling.js";
 export { tinyDecoderDistillation, type TinyDecoderDistillationOptions } from "./distillation.js";
+export {
+  adversarialDecoderDistillation,
+  discriminatorParameters,
+  type AdversarialDecoderDistillation,
+  type AdversarialDecoderDistillationOptions,
+  type Discriminator,
+  type DiscriminatorOptions,
+} from "./adversarial-distillation.js";
+export {
+  patchDiscriminator,
+  projectedDiscriminator,
+  type PatchDiscriminatorOptions,
+  type ProjectedDiscriminatorOptions,
+} from "./discriminator.js";
