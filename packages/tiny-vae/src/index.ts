@@ -47,3 +47,4 @@ export {
   type PatchDiscriminatorOptions,
   type ProjectedDiscriminatorOptions,
 } from "./discriminator.js";
+export { tinyEncoderDistillation } from "./encoder-distillation.js";
