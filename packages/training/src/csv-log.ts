@@ -1,7 +1,8 @@
 import { appendFile, mkdir, readFile } from "node:fs/promises";
 import { dirname } from "node:path";
-import { InvalidArgumentError, MalformedFileError, SdxsError } from "@sdxs/tensor";
+import { InvalidArgumentError, MalformedFileError } from "@sdxs/tensor";
 import { replaceFile } from "@sdxs/tensor/node";
+import { fileFailure } from "./file-failure.js";
 import type { MetricsLog, MetricsRow } from "./metrics-log.js";
 
 /**
@@ -17,11 +18,12 @@ import type { MetricsLog, MetricsRow } from "./metrics-log.js";
  */
 export function csvLog(path: string): MetricsLog {
   let columns: string[] | undefined;
+  const fail = (cause: unknown): never => fileFailure("csvLog", path, cause);
 
   const replace = async (rows: readonly MetricsRow[]): Promise<void> => {
     columns = [...new Set(rows.flatMap(({ metrics }) => Object.keys(metrics)))];
     checkNames(columns);
-    await mkdir(dirname(path), { recursive: true }).catch((cause: unknown) => fail(path, cause));
+    await mkdir(dirname(path), { recursive: true }).catch(fail);
     await replaceFile(path, [rows.length > 0 ? ["step", ...columns].join() + "\n" : "", ...rows.map(line)]);
   };
 
@@ -35,7 +37,7 @@ export function csvLog(path: string): MetricsLog {
     async append(row) {
       const known = columns;
       if (known !== undefined && Object.keys(row.metrics).every((name) => known.includes(name))) {
-        await appendFile(path, line(row)).catch((cause: unknown) => fail(path, cause));
+        await appendFile(path, line(row)).catch(fail);
       } else {
         await replace([...(await rows()), row]);
       }
@@ -51,7 +53,7 @@ async function readText(path: string): Promise<string> {
     return await readFile(path, "utf8");
   } catch (cause) {
     if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") return "";
-    return fail(path, cause);
+    return fileFailure("csvLog", path, cause);
   }
 }
 
@@ -80,9 +82,4 @@ function checkNames(names: readonly string[]): void {
   throw new InvalidArgumentError(
     `csvLog: a metric's name must not be "step" and must hold no comma, quote or line break, got ${JSON.stringify(bad)}.`,
   );
-}
-
-function fail(path: string, cause: unknown): never {
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  throw new SdxsError("FILE_FAILURE", `csvLog: cannot use ${path}: ${reason}`, { cause });
 }

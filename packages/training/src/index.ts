@@ -11,5 +11,5 @@ export { NonFiniteError, nonFiniteNames } from "./non-finite.js";
 export { train, type TrainOptions, type TrainResult } from "./train.js";
 export { smoother, type Progress } from "./progress.js";
 export { memoryCheckpoints, type Checkpoint, type CheckpointStore } from "./checkpoint-store.js";
-export { memoryLog, type MetricsLog, type MetricsRow } from "./metrics-log.js";
+export { joinLogs, memoryLog, type MetricsLog, type MetricsRow, type MetricsSink } from "./metrics-log.js";
 export { lossCurveSvg, type CurveLabel, type CurveSeries, type LossCurveOptions } from "./loss-curve.js";

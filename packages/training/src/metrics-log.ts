@@ -7,11 +7,15 @@ export interface MetricsRow {
   readonly metrics: Metrics;
 }
 
-/** A history of metrics, one row per step: `csvLog` of "@sdxs/training/node" for a file, `memoryLog` for tests and pages. */
-export interface MetricsLog {
+/** What takes the metrics of a training, one row per step. */
+export interface MetricsSink {
   append(row: MetricsRow): Promise<void>;
   /** Forgets all rows after `step`, which a resumed training is about to repeat. */
   truncate(step: number): Promise<void>;
+}
+
+/** A sink that can be read: `csvLog` of "@sdxs/training/node" for a file, `memoryLog` for tests and pages. */
+export interface MetricsLog extends MetricsSink {
   rows(): Promise<readonly MetricsRow[]>;
 }
 
@@ -27,6 +31,23 @@ export function memoryLog(): MetricsLog {
     },
     async rows() {
       return [...rows];
+    },
+  };
+}
+
+/**
+ * Several sinks as one.
+ *
+ * @example
+ * await train(task, { log: joinLogs(csvLog("run/metrics.csv"), tensorBoardLog("run/events")) });
+ */
+export function joinLogs(...sinks: readonly MetricsSink[]): MetricsSink {
+  return {
+    async append(row) {
+      for (const sink of sinks) await sink.append(row);
+    },
+    async truncate(step) {
+      for (const sink of sinks) await sink.truncate(step);
     },
   };
 }

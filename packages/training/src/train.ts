@@ -1,6 +1,6 @@
 import { InvalidArgumentError, SdxsError } from "@sdxs/tensor";
 import type { CheckpointStore } from "./checkpoint-store.js";
-import type { MetricsLog } from "./metrics-log.js";
+import type { MetricsSink } from "./metrics-log.js";
 import { progressMeter, type Progress } from "./progress.js";
 import type { Metrics, TrainingTask } from "./training-task.js";
 
@@ -16,7 +16,7 @@ export interface TrainOptions {
   /** Called after every step. */
   readonly onProgress?: (progress: Progress) => void;
   /** Gets each step's metrics. Rows after the step that a training resumes from are removed. */
-  readonly log?: MetricsLog;
+  readonly log?: MetricsSink;
   /** Runs after every `everySteps` steps and after the last; its metrics get "validation." before their names. */
   readonly validate?: { readonly everySteps: number; readonly run: (step: number) => Metrics | Promise<Metrics> };
 }
