@@ -56,13 +56,14 @@ function train(options: AdamWOptions, learningRate: number, asTensors = false): 
   let state = optimizer.init(ops, params);
   const norms: number[] = [];
   gradients.forEach((gradient, i) => {
-    const { first, secondRoot } = optimizer.biasCorrections(i + 1);
+    const { first, secondRoot, averaging } = optimizer.biasCorrections(i + 1);
+    const scalar = (value: number) => HostTensor.scalar(value);
     const result = optimizer.update(ops, {
       params,
       gradients: gradient,
       state,
       learningRate: asTensors ? HostTensor.scalar(learningRate) : learningRate,
-      step: asTensors ? { first: HostTensor.scalar(first), secondRoot: HostTensor.scalar(secondRoot) } : i + 1,
+      step: asTensors ? { first: scalar(first), secondRoot: scalar(secondRoot), averaging: scalar(averaging) } : i + 1,
     });
     ({ params, state } = result);
     norms.push(result.gradientNorm.item());
@@ -127,6 +128,19 @@ describe("adamW", () => {
     expectClose(run.state.averaged?.["a"], plain.aAverage);
   });
 
+  it("warms the average up as diffusers does", () => {
+    const actual = (emaDecay: number): number[] =>
+      [1, 2, 3, 4, 1000].map((step) => 1 - adamW({ emaDecay, emaWarmup: true }).biasCorrections(step).averaging);
+    // EMAModel.get_decay with its defaults but `decay`: (1 + s) / (10 + s) after s = step - 1 updates, 0 after none.
+    const decays = (emaDecay: number): number[] => [
+      0,
+      ...[2 / 11, 3 / 12, 4 / 13, 1000 / 1009].map((d) => Math.min(d, emaDecay)),
+    ];
+    for (const emaDecay of [0.9999, 0.28]) {
+      actual(emaDecay).forEach((decay, i) => expect(decay).toBeCloseTo(decays(emaDecay)[i]!, 12));
+    }
+  });
+
   it("keeps no average unless asked, and changes nothing in place", () => {
     const run = train({}, 0.1);
     expect(run.state.averaged).toBeUndefined();
@@ -145,6 +159,7 @@ describe("adamW", () => {
       weightDecay: 0.01,
       clipNorm: undefined,
       emaDecay: undefined,
+      emaWarmup: false,
     });
   });
 

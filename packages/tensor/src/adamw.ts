@@ -16,9 +16,15 @@ export interface AdamWOptions {
   readonly clipNorm?: number;
   /**
    * Keep an exponential moving average of the parameters with this decay in [0, 1). Default: none.
-   * The average begins at the initial parameters and remembers about 1 / (1 - decay) steps: train for several times as many.
+   * The average begins at the initial parameters and remembers about 1 / (1 - decay) steps: train for several times as many,
+   * or let `emaWarmup` forget the beginning.
    */
   readonly emaDecay?: number;
+  /**
+   * Let the decay grow to `emaDecay` as step / (step + 9), from 0 in the first step, as diffusers' `EMAModel` does: the
+   * average then follows the training from its beginning. Default false.
+   */
+  readonly emaWarmup?: boolean;
 }
 
 /** The options with PyTorch's defaults filled in. */
@@ -29,6 +35,7 @@ export interface ResolvedAdamWOptions {
   readonly weightDecay: number;
   readonly clipNorm: number | undefined;
   readonly emaDecay: number | undefined;
+  readonly emaWarmup: boolean;
 }
 
 /** First and second moments of the gradients and, with `emaDecay`, the averaged parameters, by parameter name. */
@@ -38,12 +45,17 @@ export interface AdamWState<T> {
   readonly averaged: TensorMap<T> | undefined;
 }
 
-/** What makes up for moments that begin at zero. Numbers, or scalar tensors that a recorded graph takes as inputs. */
+/**
+ * What makes up for moments that begin at zero and an average that begins at the initial parameters. Numbers, or scalar
+ * tensors that a recorded graph takes as inputs.
+ */
 export interface BiasCorrections<T> {
   /** 1 - beta1 ** step. */
   readonly first: Operand<T>;
   /** sqrt(1 - beta2 ** step). */
   readonly secondRoot: Operand<T>;
+  /** The parameters' share in the new average: 1 minus this step's decay. */
+  readonly averaging: Operand<T>;
 }
 
 export interface AdamWUpdate<T> {
@@ -67,7 +79,8 @@ export interface AdamW {
   readonly options: ResolvedAdamWOptions;
   /** Zero moments; the averaged parameters begin as copies of the parameters. */
   init<T>(ops: Ops<T>, params: TensorMap<T>): AdamWState<T>;
-  biasCorrections(step: number): { readonly first: number; readonly secondRoot: number };
+  /** As numbers. */
+  biasCorrections(step: number): BiasCorrections<never>;
   /** One update; nothing is changed in place. */
   update<T>(ops: Ops<T>, update: AdamWUpdate<T>): AdamWResult<T>;
 }
@@ -81,7 +94,9 @@ export interface AdamW {
  *     m = beta1 * m + (1 - beta1) * g
  *     v = beta2 * v + (1 - beta2) * g^2
  *     p = p - learningRate / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + epsilon)
- *     averaged = emaDecay * averaged + (1 - emaDecay) * p
+ *     averaged = averaged + (1 - decay) * (p - averaged)
+ *
+ * where decay is emaDecay or, with `emaWarmup`, that of diffusers' `EMAModel`: 0 in step 1, then min(emaDecay, step / (step + 9)).
  *
  * @throws InvalidArgumentError where an option is out of range.
  *
@@ -92,13 +107,19 @@ export interface AdamW {
  */
 export function adamW(options: AdamWOptions = {}): AdamW {
   const resolved = resolve(options);
-  const { beta1, beta2, epsilon, weightDecay, clipNorm, emaDecay } = resolved;
+  const { beta1, beta2, epsilon, weightDecay, clipNorm, emaDecay, emaWarmup } = resolved;
 
-  const biasCorrections = (step: number): { first: number; secondRoot: number } => {
+  const biasCorrections = (step: number): BiasCorrections<never> => {
     if (!Number.isInteger(step) || step < 1) {
       throw new InvalidArgumentError(`adamW: step is the number of this update and counts from 1, got ${step}.`);
     }
-    return { first: 1 - beta1 ** step, secondRoot: Math.sqrt(1 - beta2 ** step) };
+    // step - 1 is what diffusers counts: (1 + step) / (10 + step) there.
+    const mostDecay = !emaWarmup ? 1 : step === 1 ? 0 : step / (step + 9);
+    return {
+      first: 1 - beta1 ** step,
+      secondRoot: Math.sqrt(1 - beta2 ** step),
+      averaging: 1 - Math.min(emaDecay ?? 0, mostDecay),
+    };
   };
 
   return {
@@ -141,7 +162,7 @@ export function adamW(options: AdamWOptions = {}): AdamW {
         v[name] = second;
         if (emaDecay !== undefined) {
           const before = state.averaged?.[name] ?? param;
-          averaged[name] = ops.add(ops.mul(before, emaDecay), ops.mul(next, 1 - emaDecay));
+          averaged[name] = ops.add(before, ops.mul(ops.sub(next, before), corrections.averaging));
         }
       }
       return {
@@ -188,7 +209,8 @@ function checkNames<T>(what: string, params: TensorMap<T>, others: TensorMap<T>)
 
 /** Defaults of torch.optim.AdamW. */
 function resolve(options: AdamWOptions): ResolvedAdamWOptions {
-  const { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0.01, clipNorm, emaDecay } = options;
+  const { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0.01 } = options;
+  const { clipNorm, emaDecay, emaWarmup = false } = options;
   const demand = (name: string, value: number, holds: boolean, range: string): void => {
     if (!holds) throw new InvalidArgumentError(`adamW: ${name} must be ${range}, got ${value}.`);
   };
@@ -199,5 +221,5 @@ function resolve(options: AdamWOptions): ResolvedAdamWOptions {
   if (clipNorm !== undefined)
     demand("clipNorm", clipNorm, clipNorm > 0 && clipNorm < Infinity, "a finite number above 0");
   if (emaDecay !== undefined) demand("emaDecay", emaDecay, emaDecay >= 0 && emaDecay < 1, "in [0, 1)");
-  return { beta1, beta2, epsilon, weightDecay, clipNorm, emaDecay };
+  return { beta1, beta2, epsilon, weightDecay, clipNorm, emaDecay, emaWarmup };
 }

@@ -98,11 +98,11 @@ class ProgramTrainable<D> implements Trainable<D> {
     }
     const gradients = await pending;
     try {
-      const { first, secondRoot } = this.optimizer.biasCorrections(this.completed + 1);
+      const corrections = this.optimizer.biasCorrections(this.completed + 1);
       const update = await (this.update ??= this.compileUpdate());
       const { gradientNorm, ...next } = (await update.run(
         { ...this.stateTensors(), ...prefixed(gradients, "gradient.") },
-        mapTensors({ learningRate, first, secondRoot, count }, (value) => HostTensor.scalar(value)),
+        mapTensors({ learningRate, count, ...corrections }, (value) => HostTensor.scalar(value)),
       )) as { readonly gradientNorm: D };
       const norm = (await this.device.download(gradientNorm)).item();
       this.device.dispose(gradientNorm);
@@ -201,7 +201,7 @@ class ProgramTrainable<D> implements Trainable<D> {
   private compileUpdate(): Promise<CompiledProgram<D>> {
     const { optimizer } = this;
     const averages = this.averaged !== undefined;
-    const program: Program = (ops, tensors, { learningRate, first, secondRoot, count }) => {
+    const program: Program = (ops, tensors, { learningRate, count, first, secondRoot, averaging }) => {
       const { params, state, gradientNorm } = optimizer.update(ops, {
         params: select(tensors, "params."),
         gradients: mapTensors(select(tensors, "gradient."), (sum) => ops.div(sum, count!)),
@@ -211,7 +211,7 @@ class ProgramTrainable<D> implements Trainable<D> {
           averaged: averages ? select(tensors, "averaged.") : undefined,
         },
         learningRate: learningRate!,
-        step: { first: first!, secondRoot: secondRoot! },
+        step: { first: first!, secondRoot: secondRoot!, averaging: averaging! },
       });
       return {
         gradientNorm,
@@ -224,7 +224,9 @@ class ProgramTrainable<D> implements Trainable<D> {
     const kinds = [...this.parts, "gradient"];
     return this.device.compile(program, {
       params: Object.assign({}, ...kinds.map((kind) => prefixed(this.specs, `${kind}.`))) as typeof this.specs,
-      inputs: { learningRate: { shape: [] }, first: { shape: [] }, secondRoot: { shape: [] }, count: { shape: [] } },
+      inputs: Object.fromEntries(
+        ["learningRate", "count", "first", "secondRoot", "averaging"].map((name) => [name, { shape: [] }]),
+      ),
     });
   }
 }

@@ -54,6 +54,7 @@ function updateCases(): ConformanceCase[] {
       { beta1: 0.8, beta2: 0.95, epsilon: 1e-3, weightDecay: 0.1, clipNorm: 1, emaDecay: 0.9 },
       four,
     ),
+    steps("averaging warms up", { emaDecay: 0.25, emaWarmup: true }, four),
     steps("gradients within the limit are not clipped", { clipNorm: 100 }, four),
     steps("what was accumulated counts by its mean", { clipNorm: 1 }, [
       [gradientsOf("a"), gradientsOf("b"), gradientsOf("c")],

@@ -1,4 +1,4 @@
-import { adamW, type AdamWOptions, type ResolvedAdamWOptions } from "../adamw.js";
+import { adamW, type AdamW, type AdamWOptions } from "../adamw.js";
 import { InvalidArgumentError, ParameterError } from "../errors.js";
 import { HostTensor, sizeOf, type Shape } from "../host-tensor.js";
 import type { TensorMap } from "../ops.js";
@@ -75,7 +75,7 @@ interface CpuTensors<D> {
 export class WasmTrainable<D> implements Trainable<D> {
   readonly params: TensorMap<D>;
   readonly averaged: TensorMap<D> | undefined;
-  private readonly options: ResolvedAdamWOptions;
+  private readonly optimizer: AdamW;
   private readonly slots: ReadonlyMap<string, Slot>;
   private readonly parts: readonly StatePart[];
   private readonly shapes: ReadonlyMap<string, Shape>;
@@ -92,7 +92,7 @@ export class WasmTrainable<D> implements Trainable<D> {
     private readonly device: CpuTensors<D>,
   ) {
     const names = Object.keys(initial);
-    this.options = adamW(options).options;
+    this.optimizer = adamW(options);
     const averages = options.emaDecay !== undefined;
     this.parts = stateParts(averages);
     this.shapes = trainableShapes(initial);
@@ -169,18 +169,18 @@ export class WasmTrainable<D> implements Trainable<D> {
     const gradientNorm = Math.sqrt(squares) / count;
     if (!Number.isFinite(gradientNorm)) return { gradientNorm, finite: false };
 
-    const { beta1, beta2, epsilon, weightDecay, clipNorm, emaDecay } = this.options;
-    this.completed++;
+    const { beta1, beta2, epsilon, weightDecay, clipNorm, emaDecay } = this.optimizer.options;
+    const { first, secondRoot, averaging } = this.optimizer.biasCorrections(++this.completed);
     const clip = clipNorm === undefined ? 1 : Math.min(1, clipNorm / (gradientNorm + CLIP_EPSILON));
     const keep = 1 - learningRate * weightDecay;
-    const stepSize = learningRate / (1 - beta1 ** this.completed);
-    const vScale = 1 / Math.sqrt(1 - beta2 ** this.completed);
+    const stepSize = learningRate / first;
+    const vScale = 1 / secondRoot;
     for (const [name, slot] of this.slots) {
       const { kernels, p, m, v, average } = slot;
       staged(slot, gradients[name], (at, bytes) => {
         // prettier-ignore
         kernels.adamw(p + at, 0, m + at, v + at, bytes, clip / count, beta1, 1 - beta1, beta2, 1 - beta2, keep, stepSize, vScale, epsilon);
-        if (emaDecay !== undefined) kernels.average(average + at, p + at, bytes, emaDecay, 1 - emaDecay);
+        if (emaDecay !== undefined) kernels.average(average + at, p + at, bytes, 1 - averaging, averaging);
       });
     }
     return { gradientNorm, finite: true };
