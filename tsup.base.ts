@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import type { Options } from "tsup";
 
 /**
@@ -12,6 +13,23 @@ export function publishedPackage(entry: string[]): Options {
     // TypeScript 6 deprecates an option that tsup's declaration build still sets.
     dts: { compilerOptions: { ignoreDeprecations: "6.0" } },
     // Subpaths share code instead of each holding a copy, CommonJS included.
+    splitting: true,
+    sourcemap: true,
+    clean: true,
+    silent: true,
+    target: "es2022",
+  };
+}
+
+/** How programs are built: bundles of the packages' sources, so that they start without building the packages. */
+export function program(entry: string[], outDir = "dist"): Options {
+  return {
+    entry,
+    outDir,
+    format: ["esm"],
+    // Its path aliases lead to the sources of the sdxs packages; all others stay imports.
+    tsconfig: fileURLToPath(new URL("tsconfig.json", import.meta.url)),
+    skipNodeModulesBundle: true,
     splitting: true,
     sourcemap: true,
     clean: true,

@@ -1,4 +1,5 @@
 export {
+  broadcastLevel,
   gatherNoiseLevels,
   noiseLevelAt,
   noiseSchedule,

@@ -7,6 +7,7 @@ export {
   type ScoreFunction,
 } from "./plug-ins.js";
 export { featureMatchingWarmup, type FeatureMatchingWarmupOptions } from "./feature-matching-warmup.js";
+export { type Guidance } from "./guidance.js";
 export { noiseImagePairs, type NoiseImageBatch, type NoiseImagePairsOptions } from "./noise-image-pairs.js";
 export {
   segmentedScoreDistillation,

@@ -1,6 +1,7 @@
 import { HostTensor, InvalidArgumentError, ShapeError, random, sizeOf, type Shape } from "@sdxs/tensor";
-import type { Sampler } from "./plug-ins.js";
 import { combineHost, sample, type SamplerPlan } from "@sdxs/diffusion";
+import { activeGuidance, type Guidance } from "./guidance.js";
+import type { Sampler } from "./plug-ins.js";
 
 export interface NoiseImagePairsOptions {
   /** Decides the noise of every pair. */
@@ -15,12 +16,7 @@ export interface NoiseImagePairsOptions {
    */
   readonly predict: (sample: HostTensor, timestep: number, context: HostTensor) => Promise<HostTensor>;
   /** Classifier-free guidance; needs the context of the empty prompt. Default: none. */
-  readonly guidance?: {
-    /** 1 is no guidance. */
-    readonly scale: number;
-    /** [tokens, features] */
-    readonly unconditional: HostTensor;
-  };
+  readonly guidance?: Guidance;
 }
 
 /** A batch of noise and the teacher's samples of it, each [batch, ...sampleShape]. */
@@ -59,14 +55,9 @@ export function noiseImagePairs(options: NoiseImagePairsOptions): Sampler {
     const noise = stack(Array.from({ length: batch }, (_, i) => noiseOf.at(first + i).normal(sampleShape)));
 
     let teacher = (x: HostTensor, timestep: number) => predict(x, timestep, contexts);
-    if (guidance !== undefined && guidance.scale !== 1) {
-      const { scale, unconditional } = guidance;
-      if (unconditional.shape.join() !== contextShape.join()) {
-        throw new ShapeError(
-          `noiseImagePairs: guidance.unconditional must be [${contextShape.join(", ")}] as one context, ` +
-            `got [${unconditional.shape.join(", ")}].`,
-        );
-      }
+    const active = activeGuidance("noiseImagePairs", guidance, contextShape);
+    if (active !== undefined) {
+      const { scale, unconditional } = active;
       const emptyPrompts = stack(Array<HostTensor>(batch).fill(unconditional));
       const both = concatenate(emptyPrompts, contexts);
       teacher = async (x, timestep) => {

@@ -1,6 +1,7 @@
-import { InvalidArgumentError, ShapeError, scope, type HostTensor, type Ops, type TensorMap } from "@sdxs/tensor";
+import { scope, type Ops, type TensorMap } from "@sdxs/tensor";
 import {
   addNoise,
+  broadcastLevel,
   gatherNoiseLevels,
   guided,
   predictedSample,
@@ -9,6 +10,7 @@ import {
   type PredictionType,
 } from "@sdxs/diffusion";
 import { denoisingLoss, distributionMatchingLoss, scoreDistillationLoss, scoreDistillationWeights } from "@sdxs/losses";
+import { activeGuidance, type Guidance } from "./guidance.js";
 import type { ScoreFunction } from "./plug-ins.js";
 
 /**
@@ -30,11 +32,7 @@ export interface ScoreModels {
   readonly prediction?: PredictionType;
   readonly schedule: NoiseSchedule;
   /** Classifier-free guidance of the offline score, never of the online one. Default: none. */
-  readonly guidance?: {
-    readonly scale: number;
-    /** Context of the empty prompt [tokens, features]. */
-    readonly unconditional: HostTensor;
-  };
+  readonly guidance?: Guidance;
   /** Default "dmd", which depends on the schedule the least. */
   readonly scoreWeight?: ScoreWeight;
 }
@@ -92,9 +90,8 @@ export function scoreDifference<T>(
 
   const distillationLoss = (x: T): T => {
     if (scoreWeight === "dmd") return distributionMatchingLoss(ops, x, { onlineSample, offlineSample });
-    const wide = (values: T): T => ops.reshape(values, [-1, ...axesAfterBatch(ops, sample).map(() => 1)]);
-    const { alpha, sigma } = { alpha: wide(level.alpha), sigma: wide(level.sigma) };
-    const toScore = (clean: T): T => ops.div(ops.sub(ops.mul(alpha, clean), noisy), ops.square(sigma));
+    const { alpha, sigma } = broadcastLevel(ops, level, ops.shape(sample).length);
+    const toScore = (clean: T): T => ops.div(ops.sub(ops.mul(alpha, clean), noisy), ops.mul(sigma, sigma));
     const scores = { onlineScore: toScore(onlineSample), offlineScore: toScore(offlineSample) };
     return scoreDistillationLoss(ops, x, scores, { weights: scoreDistillationWeights(ops, scoreWeight, level) });
   };
@@ -111,16 +108,11 @@ function guidedScore<T>(
   { offlineScore, guidance }: ScoreModels,
   inputs: { readonly sample: T; readonly timestep: T; readonly context: T },
 ): T {
-  if (guidance === undefined || guidance.scale === 1) return offlineScore(ops, p, inputs);
   const { sample, timestep, context } = inputs;
   const [batch = 1, ...contextShape] = ops.shape(context);
-  const { scale, unconditional } = guidance;
-  if (!Number.isFinite(scale)) throw new InvalidArgumentError(`guidance.scale must be a finite number, got ${scale}.`);
-  if (unconditional.shape.join() !== contextShape.join()) {
-    throw new ShapeError(
-      `guidance.unconditional must be [${contextShape.join(", ")}] as one context, got [${unconditional.shape.join(", ")}].`,
-    );
-  }
+  const active = activeGuidance("segmentedScoreDistillation", guidance, contextShape);
+  if (active === undefined) return offlineScore(ops, p, inputs);
+  const { scale, unconditional } = active;
   const empty = ops.broadcastTo(ops.constant(unconditional.data, [1, ...contextShape]), ops.shape(context));
   const twice = (x: T): T => ops.concat([x, x], 0);
   const outputs = offlineScore(ops, p, {

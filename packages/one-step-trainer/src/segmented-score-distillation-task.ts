@@ -1,9 +1,10 @@
 import {
   HostTensor,
   InvalidArgumentError,
-  mapTensors,
+  downloadAll,
   prefixed,
   random,
+  specsOf,
   type AdamWOptions,
   type Backend,
   type HostParams,
@@ -191,29 +192,19 @@ export async function segmentedScoreDistillationTask<D>(
       return { sample, onlineSample, offlineSample };
     };
     const compiled = await backend.compile(program, {
-      params: mapTensors(current, ({ shape, dtype }) => ({ shape, dtype })),
+      params: specsOf(current),
       frozen: given.frozen,
       inputs: given.inputs,
     });
     try {
-      return await downloadAll(backend, await compiled.run(current, await given.batch(step, 0)));
+      const outputs = await compiled.run(current, await given.batch(step, 0));
+      const host = await downloadAll(backend, outputs);
+      for (const tensor of Object.values(outputs)) backend.dispose(tensor);
+      return host;
     } finally {
       await compiled.dispose();
     }
   }
-}
-
-/** Tensors in host memory; those of the device are disposed of. */
-async function downloadAll<D, Name extends string>(
-  backend: Backend<D>,
-  tensors: Readonly<Record<Name, D>>,
-): Promise<Record<Name, HostTensor>> {
-  const host: [string, HostTensor][] = [];
-  for (const [name, tensor] of Object.entries<D>(tensors)) {
-    host.push([name, await backend.download(tensor)]);
-    backend.dispose(tensor);
-  }
-  return Object.fromEntries(host) as Record<Name, HostTensor>;
 }
 
 function inRange(name: string, value: number, step: number, holds: (value: number) => boolean): number {

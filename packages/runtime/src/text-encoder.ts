@@ -2,13 +2,13 @@ import {
   InvalidArgumentError,
   ShapeError,
   UnsupportedConfigError,
-  attention,
   configReader,
   declareParameters,
   finiteNumber,
   gelu,
   layerNormLayer,
   linearLayer,
+  multiHeadAttention,
   normal,
   oneOf,
   positiveInteger,
@@ -66,16 +66,11 @@ export function parseTextEncoderConfig(json: unknown): TextEncoderConfig {
 
 /** CLIPAttention: causal self-attention. x [batch, tokens, features]. */
 function selfAttention<T>(ops: Ops<T>, p: Scope<T>, x: T, mask: T, config: TextEncoderConfig): T {
-  const [batch = 1, tokens = 1, features = 1] = ops.shape(x);
+  const [, , features = 1] = ops.shape(x);
+  const project = (name: string): T => linearLayer(ops, p.at(name), x, features);
   const heads = config.num_attention_heads;
-  const headFeatures = features / heads;
-  const split = (name: string): T => {
-    const perHead = ops.reshape(linearLayer(ops, p.at(name), x, features), [batch, tokens, heads, headFeatures]);
-    return ops.transpose(perHead, [0, 2, 1, 3]); // [batch, heads, tokens, head]
-  };
-  const attended = attention(ops, split("q_proj"), split("k_proj"), split("v_proj"), headFeatures ** -0.5, mask);
-  const merged = ops.reshape(ops.transpose(attended, [0, 2, 1, 3]), [batch, tokens, features]);
-  return linearLayer(ops, p.at("out_proj"), merged, features);
+  const attended = multiHeadAttention(ops, project("q_proj"), project("k_proj"), project("v_proj"), heads, mask);
+  return linearLayer(ops, p.at("out_proj"), attended, features);
 }
 
 /** CLIPEncoderLayer: attention and feed-forward network, each normalised first and around a residual. */

@@ -88,3 +88,20 @@ export function attention<T>(
   });
   return ops.concat(blocks, 2);
 }
+
+/**
+ * Attention by several heads at once, each with its share of the features and scores scaled by the root of their number.
+ *
+ * @param query [batch, tokens, features], already projected; features divisible by `heads`
+ * @param key [batch, contextTokens, features]
+ * @param value shaped as `key`
+ * @param mask additive, broadcasts to [batch, heads, tokens, contextTokens]
+ * @returns [batch, tokens, features], to be projected
+ */
+export function multiHeadAttention<T>(ops: Ops<T>, query: T, key: T, value: T, heads: number, mask?: T): T {
+  const [batch = 1, tokens = 1, features = 1] = ops.shape(query);
+  const headFeatures = features / heads;
+  const split = (x: T): T => ops.transpose(ops.reshape(x, [batch, -1, heads, headFeatures]), [0, 2, 1, 3]); // [batch, heads, tokens, head]
+  const attended = attention(ops, split(query), split(key), split(value), headFeatures ** -0.5, mask);
+  return ops.reshape(ops.transpose(attended, [0, 2, 1, 3]), [batch, tokens, features]);
+}

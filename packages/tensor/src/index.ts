@@ -37,10 +37,11 @@ export {
   prefixed,
   scope,
   select,
+  specsOf,
   type HostParams,
   type Scope,
 } from "./scope.js";
-export { attention, gelu, groupNorm, layerNorm, linear, quickGelu, silu } from "./functional.js";
+export { attention, gelu, groupNorm, layerNorm, linear, multiHeadAttention, quickGelu, silu } from "./functional.js";
 export {
   convLayer,
   groupNormLayer,
@@ -51,6 +52,7 @@ export {
 } from "./layers.js";
 export { fanInUniform, normal, ones, uniform, zeros, type Initializer } from "./initializers.js";
 export { random, type Random, type StreamName } from "./random.js";
+export { downloadAll } from "./download.js";
 export { initialize } from "./initialize.js";
 export { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16 } from "./half.js";
 export {

@@ -8,6 +8,7 @@ import { gunzipSync } from "node:zlib";
 import * as tf from "@tensorflow/tfjs";
 import "@tensorflow/tfjs-backend-wasm";
 import * as ort from "onnxruntime-node";
+import { fromBackend } from "./conformance/adapter.js";
 import { MalformedFileError, SdxsError } from "./errors.js";
 import type { HostTensor, Shape } from "./host-tensor.js";
 import { readSafetensorsFile } from "./node.js";
@@ -27,26 +28,11 @@ export type RunOnce = <In extends string, Out extends string>(
   inputs: Readonly<Record<In, HostTensor>>,
 ) => Promise<Record<Out, HostTensor>>;
 
-const runOn =
-  <D>(backend: Backend<D>): RunOnce =>
-  async <In extends string, Out extends string>(
-    program: Program<In, Out>,
-    params: TensorMap<HostTensor>,
-    inputs: Readonly<Record<In, HostTensor>>,
-  ): Promise<Record<Out, HostTensor>> => {
-    const specs = <Name extends string>(tensors: Readonly<Record<Name, HostTensor>>): Record<Name, TensorSpec> =>
-      Object.fromEntries(
-        Object.entries<HostTensor>(tensors).map(([name, { shape, dtype }]) => [name, { shape, dtype }]),
-      ) as Record<Name, TensorSpec>;
-    const compiled = await backend.compile(program, { params: specs(params), inputs: specs(inputs) });
-    const results = await compiled.run(params, inputs);
-    const host: [string, HostTensor][] = [];
-    for (const [name, tensor] of Object.entries<D>(results)) host.push([name, await backend.download(tensor)]);
-    // One tensor may stand under several names.
-    for (const tensor of new Set(Object.values<D>(results))) backend.dispose(tensor);
-    await compiled.dispose();
-    return Object.fromEntries(host) as Record<Out, HostTensor>;
-  };
+const runOn = <D>(backend: Backend<D>): RunOnce => {
+  const adapter = fromBackend(backend);
+  // Outputs have the names of the program's, whatever those are.
+  return ((program: Program, params, inputs) => adapter.evaluate(program, params, inputs)) as RunOnce;
+};
 
 /** Every adapter that runs in Node without a GPU, for `describe.each`. */
 export const testBackends: readonly { readonly name: "onnx" | "tfjs"; readonly run: () => Promise<RunOnce> }[] = [

@@ -148,4 +148,11 @@ export function mapTensors<A, B>(
   return Object.fromEntries(Object.entries(params).map(([name, value]) => [name, f(value, name)]));
 }
 
+/** Shapes and element types of tensors. */
+export function specsOf<Name extends string>(
+  tensors: Readonly<Record<Name, HostTensor>>,
+): Readonly<Record<Name, TensorSpec>> {
+  return mapTensors(tensors, ({ shape, dtype }: HostTensor) => ({ shape, dtype })) as Record<Name, TensorSpec>;
+}
+
 export type HostParams = TensorMap<HostTensor>;

@@ -1,13 +1,13 @@
 import {
   InvalidArgumentError,
   ShapeError,
-  attention,
   convLayer,
   declareParameters,
   gelu,
   groupNormLayer,
   layerNormLayer,
   linearLayer,
+  multiHeadAttention,
   silu,
   type Ops,
   type ParameterSpec,
@@ -82,24 +82,18 @@ function residualBlock<T>(ops: Ops<T>, p: Scope<T>, x: T, channels: number, cond
   return ops.add(shortcut, second);
 }
 
-/** Multi-head attention of x [batch, tokens, features] to context [batch, contextTokens, contextFeatures]. */
-function multiHeadAttention<T>(ops: Ops<T>, p: Scope<T>, x: T, context: T, heads: number): T {
-  const [, tokens = 1, features = 1] = ops.shape(x);
-  const headFeatures = features / heads;
-  const split = (name: string, source: T): T => {
-    const projected = linearLayer(ops, p.at(name), source, features, { bias: false });
-    const perHead = ops.reshape(projected, [-1, sizeAt(ops, source, 1), heads, headFeatures]);
-    return ops.transpose(perHead, [0, 2, 1, 3]); // [batch, heads, tokens, head]
-  };
-  const attended = attention(
+/** Attention of x [batch, tokens, features] to context [batch, contextTokens, contextFeatures]. */
+function contextAttention<T>(ops: Ops<T>, p: Scope<T>, x: T, context: T, heads: number): T {
+  const features = sizeAt(ops, x, 2);
+  const project = (name: string, source: T): T => linearLayer(ops, p.at(name), source, features, { bias: false });
+  const attended = multiHeadAttention(
     ops,
-    split("to_q", x),
-    split("to_k", context),
-    split("to_v", context),
-    headFeatures ** -0.5,
+    project("to_q", x),
+    project("to_k", context),
+    project("to_v", context),
+    heads,
   );
-  const merged = ops.reshape(ops.transpose(attended, [0, 2, 1, 3]), [-1, tokens, features]); // [batch, tokens, features]
-  return linearLayer(ops, p.at("to_out.0"), merged, features);
+  return linearLayer(ops, p.at("to_out.0"), attended, features);
 }
 
 /** GEGLU feed-forward network with four times the features inside. x [batch, tokens, features]. */
@@ -120,8 +114,8 @@ interface AttentionOptions {
 function transformerBlock<T>(ops: Ops<T>, p: Scope<T>, x: T, context: T, options: AttentionOptions): T {
   const own = layerNormLayer(ops, p.at("norm1"), x);
   const first = options.onlyCrossAttention ? context : own;
-  let h = ops.add(x, multiHeadAttention(ops, p.at("attn1"), own, first, options.heads));
-  h = ops.add(h, multiHeadAttention(ops, p.at("attn2"), layerNormLayer(ops, p.at("norm2"), h), context, options.heads));
+  let h = ops.add(x, contextAttention(ops, p.at("attn1"), own, first, options.heads));
+  h = ops.add(h, contextAttention(ops, p.at("attn2"), layerNormLayer(ops, p.at("norm2"), h), context, options.heads));
   return ops.add(h, feedForward(ops, p.at("ff"), layerNormLayer(ops, p.at("norm3"), h)));
 }
 

@@ -1,5 +1,13 @@
-import { InvalidArgumentError, prefixed, select, type Backend, type HostTensor, type TensorMap } from "@sdxs/tensor";
-import { Learner, checkCount, specsOf, type LearnerOptions, type NonFiniteGuard } from "./learner.js";
+import {
+  InvalidArgumentError,
+  prefixed,
+  select,
+  specsOf,
+  type Backend,
+  type HostTensor,
+  type TensorMap,
+} from "@sdxs/tensor";
+import { Learner, checkCount, type LearnerOptions, type NonFiniteGuard } from "./learner.js";
 import type { Metrics, TrainingTask } from "./training-task.js";
 
 export interface AlternatingLearner<In extends string = string> extends LearnerOptions<In> {
@@ -50,9 +58,9 @@ export interface AlternatingTask<Name extends string> extends TrainingTask {
 export async function alternatingTask<D, Inputs extends Readonly<Record<string, string>>>(
   options: AlternatingTaskOptions<D, Inputs>,
 ): Promise<AlternatingTask<keyof Inputs & string>> {
-  const { name, backend, steps, samplesPerStep, onNonFinite = "stop", maxConsecutiveSkips = 10 } = options;
+  const { name, backend, learners, steps, samplesPerStep, ...guard } = options;
   const caller = `alternatingTask "${name}"`;
-  const entries = Object.entries<AlternatingLearner>(options.learners);
+  const entries = Object.entries<AlternatingLearner>(learners);
   if (entries.length === 0)
     throw new InvalidArgumentError(`${caller}: there is nobody to learn, \`learners\` is empty.`);
   checkCount(caller, "steps", steps);
@@ -66,7 +74,7 @@ export async function alternatingTask<D, Inputs extends Readonly<Record<string, 
       const learner = await Learner.create(
         `${caller}, ${who}`,
         backend,
-        { ...rest, onNonFinite, maxConsecutiveSkips },
+        { ...rest, ...guard },
         { prefix: `${who}.`, specs, params },
       );
       turns.push({ who, updates, learner });

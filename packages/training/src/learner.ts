@@ -2,8 +2,10 @@ import {
   HostTensor,
   InvalidArgumentError,
   SdxsError,
+  downloadAll,
   mapTensors,
   select,
+  specsOf,
   withGradients,
   type AdamWOptions,
   type Backend,
@@ -140,7 +142,7 @@ export class Learner<D> {
         `weights: ${this.name} keeps no averaged parameters. Give its optimizer an \`emaDecay\`.`,
       );
     }
-    return this.download(params);
+    return downloadAll(this.backend, params);
   }
 
   async dispose(): Promise<void> {
@@ -185,7 +187,7 @@ export class Learner<D> {
     const outputs = await this.compiled.run(this.company?.params() ?? this.params, inputs);
     const gradients = select(outputs, `grad.${this.prefix}`);
     const others = Object.entries(outputs).filter(([name]) => !name.startsWith("grad."));
-    const scalars = mapTensors(await this.download(Object.fromEntries(others)), (scalar) => scalar.item());
+    const scalars = mapTensors(await downloadAll(this.backend, Object.fromEntries(others)), (scalar) => scalar.item());
     // One tensor may stand under several names.
     for (const tensor of new Set(others.map(([, tensor]) => tensor))) this.backend.dispose(tensor);
     return { scalars, gradients };
@@ -211,17 +213,11 @@ export class Learner<D> {
     const atMost = 3; // chosen: the first ones tell where it began, the rest follows from them
     for (let index = 0; index < this.microBatches; index++) {
       const { gradients } = await this.run(update, index);
-      const names = nonFiniteNames(await this.download(gradients), atMost);
+      const names = nonFiniteNames(await downloadAll(this.backend, gradients), atMost);
       for (const tensor of new Set(Object.values(gradients))) this.backend.dispose(tensor);
       if (names.length > 0) return names.map((name) => `grad.${this.prefix}${name}`);
     }
     return ["the sum of the gradients' squares"]; // each is finite: together they exceed float32
-  }
-
-  private async download(tensors: TensorMap<D>): Promise<TensorMap<HostTensor>> {
-    const entries: [string, HostTensor][] = [];
-    for (const [name, tensor] of Object.entries(tensors)) entries.push([name, await this.backend.download(tensor)]);
-    return Object.fromEntries(entries);
   }
 }
 
@@ -229,11 +225,6 @@ export class Learner<D> {
 export function checkCount(name: string, option: string, value: number): void {
   if (Number.isInteger(value) && value >= 1) return;
   throw new InvalidArgumentError(`${name}: ${option} must be a whole number of at least 1, got ${value}.`);
-}
-
-/** Shapes and types of tensors. */
-export function specsOf(tensors: TensorMap<HostTensor>): TensorMap<TensorSpec> {
-  return mapTensors(tensors, ({ shape, dtype }) => ({ shape, dtype }));
 }
 
 /** Name in the state of [skipped updates, skipped updates in a row], int32. */

@@ -41,7 +41,7 @@ import type { EmojiDataset } from "./dataset.js";
 import { latentSize, predictionType, promptTokens, schedule, tinyDecoderConfig } from "./models.js";
 import { imageDecoder, imageSpec, latentSpec, noisePredictor, promptEncoder } from "./networks.js";
 import type { StageProgress } from "./progress-bars.js";
-import { mapBatches, rowCount, takeRows } from "./rows.js";
+import { mapBatches, rowCount, takeRows } from "../../rows.js";
 import type { Teacher } from "./teacher.js";
 
 /** How much of everything a distillation does. */
@@ -54,6 +54,15 @@ export interface DistillationBudget {
   /** Updates of the student by segmented score distillation; 0 for none, as in the quickstart, which has no time for it. */
   readonly scoreSteps: number;
 }
+
+/** What the quickstart does. Chosen so that all of it takes six to eight minutes on two cores. */
+export const quickstartBudget: DistillationBudget = {
+  pairs: 832,
+  decoderSteps: 700,
+  unetSteps: 80,
+  warmupSteps: 450,
+  scoreSteps: 0,
+};
 
 export interface DistillationOptions<D> {
   readonly backend: Backend<D>;
@@ -69,7 +78,7 @@ export interface DistillationOptions<D> {
 
 /** A one-step model: prompts to latents by `unet`, latents to images by `decoder`. */
 export interface Student {
-  readonly unet: { readonly config: ReturnType<typeof studentPlan>["config"]; readonly params: HostParams };
+  readonly unet: { readonly config: UNetConfig; readonly params: HostParams };
   readonly decoder: HostParams;
 }
 

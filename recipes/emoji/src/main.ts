@@ -5,10 +5,14 @@ import { InvalidArgumentError } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import * as ort from "onnxruntime-node";
 import { distilAndReport } from "./distil-and-report.js";
+import { quickstartBudget, type DistillationBudget } from "./distil.js";
 import { progressBars } from "./progress-bars.js";
 import { runProgram, wholeNumber } from "./program.js";
 import { teacherFolder } from "./teacher.js";
 import { trainTeacher } from "./train-teacher.js";
+
+/** As the quickstart, and score distillation. */
+const studentBudget: DistillationBudget = { ...quickstartBudget, scoreSteps: 600 };
 
 const usage = `npm run recipe:emoji -- COMMAND [options]
 
@@ -20,11 +24,11 @@ teacher   train the autoencoder and the multi-step teacher, which the others dis
   --output FOLDER         the models (default recipes/emoji/teacher)
 
 student   distil the teacher as the quickstart does, then by segmented score distillation
-  --pairs N               noise-image pairs, default 832
-  --decoder-steps N       default 700
-  --unet-steps N          default 80
-  --warmup-steps N        default 450
-  --score-steps N         default 600
+  --pairs N               noise-image pairs, default ${studentBudget.pairs}
+  --decoder-steps N       default ${studentBudget.decoderSteps}
+  --unet-steps N          default ${studentBudget.unetSteps}
+  --warmup-steps N        default ${studentBudget.warmupSteps}
+  --score-steps N         default ${studentBudget.scoreSteps}
   --prompt TEXT           draw this prompt as well; may be repeated
   --output FOLDER         default student
   --restart               forget an earlier run in that folder
@@ -78,11 +82,11 @@ async function student(args: string[], signal: AbortSignal): Promise<void> {
   const { values } = parseArgs({
     args,
     options: {
-      pairs: { type: "string", default: "832" },
-      "decoder-steps": { type: "string", default: "700" },
-      "unet-steps": { type: "string", default: "80" },
-      "warmup-steps": { type: "string", default: "450" },
-      "score-steps": { type: "string", default: "600" },
+      pairs: { type: "string", default: String(studentBudget.pairs) },
+      "decoder-steps": { type: "string", default: String(studentBudget.decoderSteps) },
+      "unet-steps": { type: "string", default: String(studentBudget.unetSteps) },
+      "warmup-steps": { type: "string", default: String(studentBudget.warmupSteps) },
+      "score-steps": { type: "string", default: String(studentBudget.scoreSteps) },
       prompt: { type: "string", multiple: true, default: [] },
       seed: { type: "string", default: "1" },
       output: { type: "string", default: "student" },

@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { distilAndReport } from "./distil-and-report.js";
-import type { DistillationBudget } from "./distil.js";
+import { quickstartBudget } from "./distil.js";
 import { runProgram, wholeNumber } from "./program.js";
 
 const usage = `npm run quickstart [-- options]
@@ -13,9 +13,6 @@ Distils the emoji teacher into a one-step student and shows what both make of te
   --output FOLDER  where results go (default quickstart)
   --restart        forget an earlier run in that folder
   --help           this text`;
-
-/** Chosen so that all of it takes six to eight minutes on two cores. */
-const budget: DistillationBudget = { pairs: 832, decoderSteps: 700, unetSteps: 80, warmupSteps: 450, scoreSteps: 0 };
 
 await runProgram(async (signal) => {
   const { values } = parseArgs({
@@ -32,7 +29,7 @@ await runProgram(async (signal) => {
     return;
   }
   await distilAndReport({
-    budget,
+    budget: quickstartBudget,
     seed: wholeNumber("--seed", values.seed),
     output: resolve(values.output),
     prompts: values.prompt,

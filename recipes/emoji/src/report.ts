@@ -20,7 +20,7 @@ import {
 } from "./distil.js";
 import { tinyDecoderConfig } from "./models.js";
 import { imageDecoder, latentSpec, tinyImageDecoder } from "./networks.js";
-import { concatRows, mapBatches, takeRows } from "./rows.js";
+import { concatRows, mapBatches, takeRows } from "../../rows.js";
 import type { Teacher } from "./teacher.js";
 
 /** What one model makes of prompts. */

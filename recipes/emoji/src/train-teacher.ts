@@ -29,7 +29,7 @@ import {
   teacherTraining,
 } from "./networks.js";
 import type { StageProgress } from "./progress-bars.js";
-import { mapBatches, takeRows } from "./rows.js";
+import { mapBatches, takeRows } from "../../rows.js";
 import { readTokenizer, tokenizerFiles, tokenizerFolder } from "./tokenizer.js";
 
 export interface TeacherTrainingOptions<D> {

@@ -11,6 +11,7 @@ import {
   select,
   type Backend,
   type HostParams,
+  type Program,
 } from "@sdxs/tensor";
 import { noiseSchedule } from "@sdxs/diffusion";
 import {
@@ -21,6 +22,7 @@ import {
   type PairBatch,
 } from "@sdxs/one-step-trainer";
 import { gradientTask, train } from "@sdxs/training";
+import { mapBatches, takeRows } from "../../rows.js";
 import { mixtureParameters, mixtureScore, pointShape, samplePoints, type Component } from "./gaussian-mixture.js";
 
 /** What the student is to make: three groups of unequal weight and size. */
@@ -73,14 +75,11 @@ const pairs: PairBatch = {
 
 function pairBatch(purpose: string, update: number): PairBatch {
   const rows = random(seed, purpose, update).integers([batchSize], 0, pairCount).data;
-  const take = ({ shape: [, ...shape], data }: HostTensor): HostTensor => {
-    const size = data.length / pairCount;
-    return HostTensor.from(
-      [batchSize, ...shape],
-      Array.from(rows).flatMap((row) => [...data.subarray(row * size, (row + 1) * size)]),
-    );
+  return {
+    noise: takeRows(pairs.noise, rows),
+    target: takeRows(pairs.target, rows),
+    context: takeRows(pairs.context, rows),
   };
-  return { noise: take(pairs.noise), target: take(pairs.target), context: take(pairs.context) };
 }
 
 /** Steps of the warm-up, by feature matching or by MSE, and of score distillation. */
@@ -181,12 +180,8 @@ function onlineParameters(): HostParams {
 export async function generate<D>(backend: Backend<D>, params: HostParams, count: number): Promise<HostTensor> {
   const noise = random(seed, "test noise").normal([count, ...pointShape]);
   const context = HostTensor.filled([count, ...contextShape], 0);
-  const compiled = await backend.compile(
-    (ops, given, inputs) => ({ points: generator(ops, scope(ops, given), inputs) }),
-    { frozen: params, inputs: { noise: { shape: noise.shape }, context: { shape: context.shape } } },
-  );
-  const { points } = await compiled.run({}, { noise, context });
-  const result = await backend.download(points);
-  await compiled.dispose();
-  return result;
+  const program: Program<"noise" | "context", "points"> = (ops, given, inputs) => ({
+    points: generator(ops, scope(ops, given), inputs),
+  });
+  return (await mapBatches(backend, program, params, { noise, context }, count)).points;
 }

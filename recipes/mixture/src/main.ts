@@ -1,9 +1,10 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { HostTensor } from "@sdxs/tensor";
+import type { HostTensor } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import * as ort from "onnxruntime-node";
+import { firstRows } from "../../rows.js";
 import { distil, generate, methods, target } from "./distil.js";
 import { energyDistance, exactMoments, momentsOf, samplePoints, type Moments } from "./gaussian-mixture.js";
 import { scatterPlots } from "./plot.js";
@@ -24,7 +25,7 @@ for (const method of methods) {
   sets.push({ title: method, points });
   rows.push(row(method, momentsOf(points, target), energyDistance(points, truth)));
 }
-const few = sets.map(({ title, points }) => ({ title, points: firstPoints(points, 1000) }));
+const few = sets.map(({ title, points }) => ({ title, points: firstRows(points, 1000) }));
 await writeFile(resolve(output, "mixture.svg"), scatterPlots(few));
 const table = [
   "| trained by | mean | covariance xx, xy, yy | shares | energy distance |",
@@ -38,8 +39,4 @@ console.log(`\n${table}\nIn ${output}: mixture.svg, table.md`);
 function row(name: string, { mean, covariance, weights }: Moments, distance: number): string {
   const show = (numbers: readonly number[]): string => numbers.map((value) => value.toFixed(2)).join(", ");
   return `| ${name} | ${show(mean)} | ${show(covariance)} | ${show(weights)} | ${distance.toFixed(4)} |`;
-}
-
-function firstPoints({ shape: [, ...shape], data }: HostTensor, number: number): HostTensor {
-  return HostTensor.from([number, ...shape], data.slice(0, 2 * number));
 }

@@ -2,7 +2,6 @@ import {
   InvalidArgumentError,
   ShapeError,
   UnsupportedConfigError,
-  attention,
   configReader,
   convLayer,
   declareParameters,
@@ -10,6 +9,7 @@ import {
   gelu,
   layerNormLayer,
   linearLayer,
+  multiHeadAttention,
   normal,
   oneOf,
   positiveInteger,
@@ -102,14 +102,10 @@ function positions<T>(ops: Ops<T>, p: Scope<T>, config: DinoV2Config, height: nu
 
 /** Self-attention of x [batch, tokens, features]. */
 function selfAttention<T>(ops: Ops<T>, p: Scope<T>, x: T, heads: number): T {
-  const [batch = 1, tokens = 1, features = 1] = ops.shape(x);
-  const split = (name: string): T => {
-    const projected = linearLayer(ops, p.at(`attention.${name}`), x, features);
-    return ops.transpose(ops.reshape(projected, [batch, tokens, heads, -1]), [0, 2, 1, 3]); // [batch, heads, tokens, head]
-  };
-  const attended = attention(ops, split("query"), split("key"), split("value"), (features / heads) ** -0.5);
-  const merged = ops.reshape(ops.transpose(attended, [0, 2, 1, 3]), [batch, tokens, features]);
-  return linearLayer(ops, p.at("output.dense"), merged, features);
+  const [, , features = 1] = ops.shape(x);
+  const project = (name: string): T => linearLayer(ops, p.at(`attention.${name}`), x, features);
+  const attended = multiHeadAttention(ops, project("query"), project("key"), project("value"), heads);
+  return linearLayer(ops, p.at("output.dense"), attended, features);
 }
 
 /** Attention and feed-forward network, each normalised first, scaled per feature, around a residual. */

@@ -1,7 +1,8 @@
 import type { HostTensor } from "../host-tensor.js";
 import type { TensorMap } from "../ops.js";
-import type { Backend, Program, TensorSpec } from "../program.js";
-import { mapTensors } from "../scope.js";
+import { downloadAll } from "../download.js";
+import type { Backend, Program } from "../program.js";
+import { specsOf } from "../scope.js";
 
 /** What the suite needs of an implementation of `Ops` to test it. */
 export interface ConformanceAdapter {
@@ -39,13 +40,10 @@ export function fromBackend<D>(
     ...options,
     liveTensors: () => backend.memory().tensors,
     async evaluate(program, params, inputs) {
-      const specs = (tensors: TensorMap<HostTensor>): Record<string, TensorSpec> =>
-        mapTensors(tensors, ({ shape, dtype }) => ({ shape, dtype }));
-      const compiled = await backend.compile(program, { params: specs(params), inputs: specs(inputs) });
+      const compiled = await backend.compile(program, { params: specsOf(params), inputs: specsOf(inputs) });
       try {
         const results = await compiled.run(params, inputs);
-        const host: Record<string, HostTensor> = {};
-        for (const [name, tensor] of Object.entries(results)) host[name] = await backend.download(tensor);
+        const host = await downloadAll(backend, results);
         // One tensor may stand under several names.
         for (const tensor of new Set(Object.values(results))) backend.dispose(tensor);
         return host;
