@@ -6,9 +6,13 @@ import { readOptions } from "./command.js";
 /** onnxruntime-node running the graphs that torch.onnx exports, in place of one of our backends. */
 export const TORCH_EXPORT = "torch-export";
 
+export type InferBackend = BackendName | typeof TORCH_EXPORT;
+
 export interface InferArguments {
   readonly model: "sdxs-512";
-  readonly backend: BackendName | typeof TORCH_EXPORT;
+  /** Measured in turn, each in a process of its own where there are several. */
+  readonly backends: readonly InferBackend[];
+  readonly rounds: number;
   /** Timed runs of each stage, after one that is not. */
   readonly runs: number;
   /** An interpreter that has torch, for `torch-export`. */
@@ -16,28 +20,38 @@ export interface InferArguments {
 }
 
 export const INFER_USAGE = `Usage: npm run bench:infer -- --model sdxs-512 [options]
-  --backend NAME    ${[...BACKEND_NAMES, TORCH_EXPORT].join(", ")}; default onnx
+  --backend A,B     of ${[...BACKEND_NAMES, TORCH_EXPORT].join(", ")}; default onnx
+  --rounds N        how often the backends run, one after the other, default 1
   --runs N          timed runs of each stage, default 5
   --python FILE     an interpreter that has torch, default /usr/bin/python3`;
 
 /** @throws InvalidArgumentError that names the argument, what it must be and what came. */
 export function parseInferArguments(args: readonly string[]): InferArguments {
-  const { model, backend, runs, python } = read(args);
+  const { model, backend, rounds, runs, python } = read(args);
   if (model !== "sdxs-512") {
     throw new InvalidArgumentError(`bench:infer: --model must be sdxs-512, got "${model}".`);
   }
-  if (backend !== TORCH_EXPORT && !isBackendName(backend)) {
-    throw new InvalidArgumentError(
-      `bench:infer: --backend must be one of ${[...BACKEND_NAMES, TORCH_EXPORT].join(", ")}, got "${backend}".`,
-    );
-  }
-  return { model, backend, runs: wholeNumber("--runs", runs, 1), python };
+  return {
+    model,
+    backends: backend.split(",").map(inferBackend),
+    rounds: wholeNumber("--rounds", rounds, 1),
+    runs: wholeNumber("--runs", runs, 1),
+    python,
+  };
+}
+
+function inferBackend(name: string): InferBackend {
+  if (name === TORCH_EXPORT || isBackendName(name)) return name;
+  throw new InvalidArgumentError(
+    `bench:infer: --backend must be of ${[...BACKEND_NAMES, TORCH_EXPORT].join(", ")}, got "${name}".`,
+  );
 }
 
 const read = (args: readonly string[]) =>
   readOptions("bench:infer", args, {
     model: { type: "string", default: "" },
     backend: { type: "string", default: "onnx" },
+    rounds: { type: "string", default: "1" },
     runs: { type: "string", default: "5" },
     python: { type: "string", default: "/usr/bin/python3" },
   });

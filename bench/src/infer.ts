@@ -20,9 +20,16 @@ import { autoencoderTinyParameters, autoencoderTinyPresets, decodeTiny } from "@
 import * as ort from "onnxruntime-node";
 import { withBackend } from "./backends.js";
 import { runCommand } from "./command.js";
-import { INFER_USAGE, TORCH_EXPORT, parseInferArguments, type InferArguments } from "./infer-arguments.js";
-import { peakRssMb } from "./machine.js";
-import { exportFromTorch } from "./processes.js";
+import {
+  INFER_USAGE,
+  TORCH_EXPORT,
+  parseInferArguments,
+  type InferArguments,
+  type InferBackend,
+} from "./infer-arguments.js";
+import { inferenceTable, type InferReport, type StageTimes } from "./infer-report.js";
+import { machineLine, peakRssMb } from "./machine.js";
+import { exportFromTorch, inferApart } from "./processes.js";
 import { writeRandomModel } from "./random-checkpoint.js";
 import { median } from "./statistics.js";
 
@@ -35,15 +42,6 @@ interface Stage {
   readonly program: Program;
   /** Small networks' weights are constants; large ones' are read where they were loaded, once in memory. */
   readonly weights: "frozen" | "params";
-}
-
-interface StageTimes {
-  /** From the files to the compiled program. */
-  readonly loadMs: number;
-  /** The first run, which touches the memory of all activations for the first time. */
-  readonly firstMs: number;
-  /** Median of the runs after it. */
-  readonly ms: number;
 }
 
 /** SDXS-512 for one image of 512x512: latents 64x64, prompts of 77 tokens, the text encoder of Stable Diffusion 2.1. */
@@ -192,17 +190,44 @@ async function inferExported(folder: string, { python, runs }: InferArguments) {
   return { unet: unetTimes, decoder, unetAndDecoderPeakRssMb: peakRssMb() };
 }
 
-await runCommand(INFER_USAGE, async (given) => {
-  const args = parseInferArguments(given);
-  const { model, backend, runs } = args;
+/** Measures one backend in this process. */
+async function infer(backend: InferBackend, args: InferArguments): Promise<InferReport> {
   const folder = await mkdtemp(join(tmpdir(), "sdxs-infer-"));
   try {
     const report =
       backend === TORCH_EXPORT
         ? await inferExported(folder, args)
-        : await withBackend(backend, (device) => inferOurs(device, folder, runs));
-    console.log(JSON.stringify({ model, backend, ...report }));
+        : await withBackend(backend, (device) => inferOurs(device, folder, args.runs));
+    return { model: args.model, backend, ...report };
   } finally {
     await rm(folder, { recursive: true });
   }
+}
+
+await runCommand(INFER_USAGE, async (given) => {
+  const args = parseInferArguments(given);
+  const { model, backends, rounds, runs, python } = args;
+  const [first] = backends;
+  if (backends.length === 1 && rounds === 1) {
+    console.log(JSON.stringify(await infer(first!, args)));
+    return;
+  }
+  const reports: InferReport[] = [];
+  for (let round = 0; round < rounds; round++) {
+    for (const backend of backends) {
+      const report = await inferApart([
+        "--model",
+        model,
+        "--backend",
+        backend,
+        "--runs",
+        `${runs}`,
+        "--python",
+        python,
+      ]);
+      console.log(JSON.stringify(report));
+      reports.push(report);
+    }
+  }
+  console.log(`\n${inferenceTable(reports)}\n\n${machineLine()}`);
 });

@@ -4,6 +4,7 @@ import { promisify } from "node:util";
 import { SdxsError } from "@sdxs/tensor";
 import type { BackendName } from "./backends.js";
 import type { BenchmarkCase } from "./cases.js";
+import type { InferReport } from "./infer-report.js";
 
 const run = promisify(execFile);
 
@@ -27,6 +28,7 @@ export interface GradientCheck {
 }
 
 const trainScript = fileURLToPath(new URL("./train.js", import.meta.url));
+const inferScript = fileURLToPath(new URL("./infer.js", import.meta.url));
 const exportScript = fileURLToPath(new URL("../peers/torch_export.py", import.meta.url));
 const torchScript = fileURLToPath(new URL("../peers/torch_train.py", import.meta.url));
 
@@ -51,6 +53,11 @@ export async function runTorch(
 ): Promise<StepTimes> {
   const options = ["--config", config, "--batch", `${batch}`, "--size", size, "--steps", `${steps}`];
   return lastLine(python, [torchScript, ...options, ...setting.options], setting.environment);
+}
+
+/** Runs `bench:infer` for one backend in a process of its own. */
+export async function inferApart(args: readonly string[]): Promise<InferReport> {
+  return lastLine(process.execPath, [inferScript, ...args], {});
 }
 
 /** Compares the gradients of a dump of ours with PyTorch's in float32. */

@@ -228,7 +228,12 @@ function openParameters<C>(
   return async () => {
     // Read in the files' order, kept in the model's, which does not depend on who wrote them.
     const read: Record<string, HostTensor> = {};
-    for (const [name, stored] of Object.entries(storedNames)) read[name] = await weights.read(stored);
+    const remaining = Object.entries(storedNames).values();
+    const readRemaining = async (): Promise<void> => {
+      for (const [name, stored] of remaining) read[name] = await weights.read(stored);
+    };
+    // Two at a time: the system reads one while the other is widened.
+    await Promise.all([readRemaining(), readRemaining()]);
     return mapTensors(specs, (_, name) => read[name]!);
   };
 }
