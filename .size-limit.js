@@ -13,6 +13,7 @@ const ceilings = {
   // The promise to those who install the losses alone.
   losses: "8 kB",
   "losses/extractors": "5 kB",
+  "losses/discriminators": "3 kB",
   "tiny-vae": "7 kB",
   "tiny-unet": "9 kB",
   lora: "7 kB",

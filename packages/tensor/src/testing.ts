@@ -1,7 +1,9 @@
 /** Support for the tests of all packages; not part of the published package. */
 import { expect } from "vitest";
-import type { HostTensor } from "./host-tensor.js";
-import type { TensorSpec } from "./program.js";
+import { withGradients } from "./gradients.js";
+import { HostTensor } from "./host-tensor.js";
+import type { TensorMap } from "./ops.js";
+import type { Program, TensorSpec } from "./program.js";
 import {
   agrees,
   compareGradient,
@@ -9,6 +11,7 @@ import {
   compareTensors,
   type CaseResult,
   type Comparison,
+  type RunOnce,
 } from "./reference-case.js";
 
 export {
@@ -51,4 +54,26 @@ export function expectCase({ comparisons, unchecked }: CaseResult): void {
 
 function expectAgreement(comparisons: readonly Comparison[]): void {
   expect(comparisons.filter((comparison) => !agrees(comparison))).toEqual([]);
+}
+
+/** A loss's slope along its gradient by the parameter `name`, by central differences, over the gradient's norm: 1 where they agree. */
+export async function slopeAlongGradient(
+  run: RunOnce,
+  program: Program,
+  params: TensorMap<HostTensor>,
+  inputs: TensorMap<HostTensor>,
+  name: string,
+): Promise<number> {
+  const { [`grad.${name}`]: gradient } = await run(withGradients(program, [name]), params, inputs);
+  const norm = Math.hypot(...gradient!.data);
+  const lossAt = async (step: number) => {
+    const { shape, data } = params[name]!;
+    const moved = HostTensor.from(
+      shape,
+      Array.from(data, (value, i) => value + (step * gradient!.data[i]!) / norm),
+    );
+    return (await run(program, { ...params, [name]: moved }, inputs))["loss"]!.item();
+  };
+  const step = 1e-2;
+  return ((await lossAt(step)) - (await lossAt(-step))) / (2 * step) / norm;
 }

@@ -10,11 +10,10 @@ import {
   type Program,
 } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
-import { maxAbs, testBackends, type RunOnce } from "@sdxs/tensor/testing";
+import { maxAbs, slopeAlongGradient, testBackends, type RunOnce } from "@sdxs/tensor/testing";
 import type { AdversarialLoss } from "@sdxs/losses";
 import { alternatingTask } from "@sdxs/training";
 import { beforeAll, describe, expect, it } from "vitest";
-import { slopeAlongGradient } from "./finite-differences.test-support.js";
 import {
   adversarialDecoderDistillation,
   discriminatorParameters,

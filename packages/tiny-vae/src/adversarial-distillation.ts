@@ -8,13 +8,15 @@ import {
   type Scope,
   type Shape,
 } from "@sdxs/tensor";
-import { discriminatorLoss, generatorLoss, r1Penalty, type AdversarialLoss } from "@sdxs/losses";
+import { generatorLoss, type AdversarialLoss } from "@sdxs/losses";
+import {
+  discriminatorObjective,
+  patchDiscriminator,
+  projectedDiscriminator,
+  type Discriminator,
+} from "@sdxs/losses/discriminators";
 import { decodeTiny, type AutoencoderTinyConfig } from "./autoencoder-tiny.js";
-import { patchDiscriminator, projectedDiscriminator } from "./discriminator.js";
 import { tinyDecoderDistillation, type TinyDecoderDistillationOptions } from "./distillation.js";
-
-/** Judges maps [batch, channels, height, width] by logits [batch, ...], high for real images. Samples must not mix. */
-export type Discriminator = <T>(ops: Ops<T>, p: Scope<T>, maps: readonly T[]) => T;
 
 /** D of Equation 5. */
 export interface DiscriminatorOptions {
@@ -83,17 +85,7 @@ export function adversarialDecoderDistillation(
       const judge = (given: readonly (typeof image)[]) => discriminator(ops, p.at("discriminator"), given);
 
       const decoded = ops.stopGradient(decodeTiny(ops, p.at("decoder"), config, latents));
-      const realMaps = maps(image);
-      const real = judge(realMaps);
-      const fake = judge(maps(decoded));
-      const adversarial = ops.mean(discriminatorLoss(ops, gan, real, fake));
-      const penalty = () => ops.mul(ops.mean(r1OfMaps(ops, judge, realMaps)), r1Weight);
-      return {
-        loss: r1Weight === 0 ? adversarial : ops.add(adversarial, penalty()),
-        adversarial,
-        realLogit: ops.mean(real),
-        fakeLogit: ops.mean(fake),
-      };
+      return discriminatorObjective(ops, judge, { real: maps(image), fake: maps(decoded) }, { gan, r1Weight });
     },
 
     decoder(ops, params, inputs) {
@@ -111,13 +103,6 @@ export function adversarialDecoderDistillation(
       };
     },
   };
-}
-
-/** R1 by each of a sample's maps, [batch]: half the squared norm of the gradient by all of them. */
-function r1OfMaps<T>(ops: Ops<T>, judge: (maps: readonly T[]) => T, maps: readonly T[]): T {
-  return maps
-    .map((map, l) => r1Penalty(ops, (x) => judge(maps.map((other, k) => (k === l ? x : other))), map))
-    .reduce((sum, penalty) => ops.add(sum, penalty));
 }
 
 /**

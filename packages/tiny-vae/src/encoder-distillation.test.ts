@@ -1,7 +1,6 @@
 import { HostTensor, initialize, random, scope, type Program } from "@sdxs/tensor";
-import { testBackends, type RunOnce } from "@sdxs/tensor/testing";
+import { slopeAlongGradient, testBackends, type RunOnce } from "@sdxs/tensor/testing";
 import { beforeAll, describe, expect, it } from "vitest";
-import { slopeAlongGradient } from "./finite-differences.test-support.js";
 import { encodeTiny, parseAutoencoderTinyConfig, tinyEncoderDistillation, tinyEncoderParameters } from "./index.js";
 
 const config = parseAutoencoderTinyConfig({

@@ -38,13 +38,13 @@ export {
   discriminatorParameters,
   type AdversarialDecoderDistillation,
   type AdversarialDecoderDistillationOptions,
-  type Discriminator,
   type DiscriminatorOptions,
 } from "./adversarial-distillation.js";
 export {
   patchDiscriminator,
   projectedDiscriminator,
+  type Discriminator,
   type PatchDiscriminatorOptions,
   type ProjectedDiscriminatorOptions,
-} from "./discriminator.js";
+} from "@sdxs/losses/discriminators";
 export { tinyEncoderDistillation } from "./encoder-distillation.js";

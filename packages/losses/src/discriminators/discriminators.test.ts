@@ -10,7 +10,7 @@ import {
 } from "@sdxs/tensor";
 import { listShapes, maxAbsError, testBackends, type RunOnce } from "@sdxs/tensor/testing";
 import { beforeAll, describe, expect, it } from "vitest";
-import { discriminatorParameters, patchDiscriminator, projectedDiscriminator } from "./index.js";
+import { patchDiscriminator, projectedDiscriminator } from "../discriminators.js";
 
 // The layers in float64, written out for one sample: maps are lists of channels, channels lists of rows.
 type Map = number[][][];
@@ -88,8 +88,8 @@ describe.each(testBackends)("discriminators on $name", (backend) => {
 
   it("patchDiscriminator is PatchGAN with group norms", async () => {
     const options = { channels: [4, 16] };
-    const specs = discriminatorParameters([1, 3, 8, 8], {
-      discriminator: (ops, p, [images]) => patchDiscriminator(ops, p, images!, options),
+    const specs = declareParameters((ops, p, { images }) => patchDiscriminator(ops, p, images, options), {
+      images: { shape: [1, 3, 8, 8] },
     });
     expect(listShapes(specs)).toEqual({
       "layers.0.conv.weight": [4, 3, 4, 4],
