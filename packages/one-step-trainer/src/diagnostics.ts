@@ -4,15 +4,18 @@ import type { HostTensor } from "@sdxs/tensor";
  * What a person who watches a score distillation should know of its metrics, as sentences; none where all is well.
  *
  * The limits are chosen: above a score gap of 1.5 the online DM is further from the offline one than the samples are, and
- * its gradient leads nowhere; a spread below 0.5 means that samples of different noises and prompts have become alike.
+ * its gradient leads nowhere; a spread below 0.5 means that samples of different noises and prompts have become alike; a
+ * discriminator whose loss is below 0.1, of 1.4 or 2 where it can only guess, has nothing more to teach.
  *
- * @param metrics of one step of `segmentedScoreDistillationTask`, or smoothed over several
+ * @param metrics of one step of this package's tasks, or smoothed over several
  *
  * @example
  * train(task, { onProgress: ({ metrics }) => distillationWarnings(metrics).forEach((text) => console.warn(text)) });
  */
 export function distillationWarnings(metrics: Readonly<Record<string, number>>): string[] {
-  const { "student.scoreGap": gap = 0, "student.spread": spread = 1 } = metrics;
+  const gap = metrics["student.scoreGap"] ?? 0;
+  const spread = metrics["student.spread"] ?? metrics["online.spread"] ?? metrics["lora.spread"] ?? 1;
+  const discrimination = metrics["discriminator.adversarial"] ?? metrics["online.adversarial"] ?? 1;
   const warnings: string[] = [];
   if (gap > 1.5) {
     warnings.push(
@@ -23,7 +26,13 @@ export function distillationWarnings(metrics: Readonly<Record<string, number>>):
   if (spread < 0.5) {
     warnings.push(
       `The student's samples vary ${spread.toFixed(2)} times as much as the teacher's, as if they collapsed: raise lambdaFM, ` +
-        `lower the guidance scale, or go back to an earlier checkpoint.`,
+        `lower lambdaGan or the guidance scale, or go back to an earlier checkpoint.`,
+    );
+  }
+  if (discrimination < 0.1) {
+    warnings.push(
+      `The discriminator tells samples from real ones without fail (loss ${discrimination.toFixed(2)}): lower its learning ` +
+        `rate, raise r1Weight, or give it fewer feature maps.`,
     );
   }
   return warnings;

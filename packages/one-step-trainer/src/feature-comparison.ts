@@ -23,14 +23,23 @@ interface ComparedSamples<T> {
 export function compareFeatures<T>(
   ops: Ops<T>,
   params: TensorMap<T>,
-  { features, featureLoss = "ssim", featureWeights }: FeatureComparison,
+  comparison: FeatureComparison,
   { sample, target, context, featureTimestep }: ComparedSamples<T>,
 ): T {
   const encode = (x: T): readonly T[] =>
-    features(ops, scope(ops, params, "teacher"), { sample: x, timestep: featureTimestep, context });
-  const maps = encode(sample);
+    comparison.features(ops, scope(ops, params, "teacher"), { sample: x, timestep: featureTimestep, context });
+  return compareMaps(ops, comparison, encode(sample), encode(target));
+}
+
+/** The same of maps f(x) that are there already. */
+export function compareMaps<T>(
+  ops: Ops<T>,
+  { featureLoss = "ssim", featureWeights }: FeatureComparison,
+  maps: readonly T[],
+  targets: readonly T[],
+): T {
   const distance = featureLoss === "ssim" ? featureMatchingLoss : featureDistillationLoss;
-  return distance(ops, maps, encode(target), { weights: featureWeights ?? maps.map(() => 1 / maps.length) });
+  return distance(ops, maps, targets, { weights: featureWeights ?? maps.map(() => 1 / maps.length) });
 }
 
 /** Throws `ShapeError` unless a noise and its target have one shape. */

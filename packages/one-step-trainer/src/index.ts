@@ -19,8 +19,20 @@ export {
 export { type ScoreModels, type ScoreWeight } from "./score-difference.js";
 export {
   segmentedScoreDistillationTask,
-  type PairBatch,
-  type SegmentedScoreDistillationTask,
   type SegmentedScoreDistillationTaskOptions,
 } from "./segmented-score-distillation-task.js";
+export { type ScoreDistillationTask, type ScoreDistillationTaskOptions } from "./score-distillation-task.js";
+export { type Optimisation, type PairBatch, type TaskOptions } from "./task-options.js";
+export {
+  textureFinetune,
+  type TextureFinetune,
+  type TextureFinetuneOptions,
+  type TextureInput,
+} from "./texture-finetune.js";
+export {
+  textureFinetuneTask,
+  type TextureFinetuneTask,
+  type TextureFinetuneTaskOptions,
+} from "./texture-finetune-task.js";
+export { featureDiscriminatorParameters, type FeatureDiscriminator } from "./feature-discriminator.js";
 export { distillationWarnings, saturatedShare } from "./diagnostics.js";

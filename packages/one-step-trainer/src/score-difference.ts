@@ -12,6 +12,7 @@ import {
 import { denoisingLoss, distributionMatchingLoss, scoreDistillationLoss, scoreDistillationWeights } from "@sdxs/losses";
 import { activeGuidance, type Guidance } from "./guidance.js";
 import type { ScoreFunction } from "./plug-ins.js";
+import { differentiateBySample, sampleSize, type SampleLoss } from "./sample-loss.js";
 
 /**
  * w(t) of Equation 12, which sets how much each noise level counts:
@@ -61,12 +62,11 @@ export function onlineLoss<T>(
   return denoisingLoss(ops, output, predictionTarget(ops, prediction, sample, scoreNoise, level));
 }
 
-/** What both models make of one x_t. Nothing of it carries a gradient. */
-export interface ScoreDifference<T> {
-  /** w(t) [s_phi(x_t, t) - s_p(x_t)] d x_t / d x_0, shaped as the sample. */
-  readonly gradient: T;
-  /** Half its squared norm, the mean over the batch, shape []. */
-  readonly loss: T;
+/**
+ * What both models make of one x_t. The gradient is w(t) [s_phi(x_t, t) - s_p(x_t)] d x_t / d x_0 and the value half its
+ * squared norm, both divided by a sample's elements: a mean, as the other losses are. Nothing of it carries a gradient.
+ */
+export interface ScoreDifference<T> extends SampleLoss<T> {
   /** The clean samples that both predict from x_t. */
   readonly onlineSample: T;
   readonly offlineSample: T;
@@ -95,10 +95,9 @@ export function scoreDifference<T>(
     const scores = { onlineScore: toScore(onlineSample), offlineScore: toScore(offlineSample) };
     return scoreDistillationLoss(ops, x, scores, { weights: scoreDistillationWeights(ops, scoreWeight, level) });
   };
-  const { loss, grads } = ops.valueAndGrad(({ x }) => ({ loss: ops.sum(distillationLoss(x!)), aux: {} }), {
-    x: sample,
-  });
-  return { gradient: grads["x"]!, loss: ops.div(loss, ops.shape(sample)[0] ?? 1), onlineSample, offlineSample };
+  const elements = sampleSize(ops, sample);
+  const loss = differentiateBySample(ops, sample, (x) => ops.div(distillationLoss(x), elements));
+  return { ...loss, onlineSample, offlineSample };
 }
 
 /** The offline model's output, away from that for the empty prompt. Both are one batch. */
@@ -110,7 +109,7 @@ function guidedScore<T>(
 ): T {
   const { sample, timestep, context } = inputs;
   const [batch = 1, ...contextShape] = ops.shape(context);
-  const active = activeGuidance("segmentedScoreDistillation", guidance, contextShape);
+  const active = activeGuidance("The offline score", guidance, contextShape);
   if (active === undefined) return offlineScore(ops, p, inputs);
   const { scale, unconditional } = active;
   const empty = ops.broadcastTo(ops.constant(unconditional.data, [1, ...contextShape]), ops.shape(context));
@@ -121,12 +120,4 @@ function guidedScore<T>(
     context: ops.concat([empty, context], 0),
   });
   return guided(ops, ops.slice(outputs, 0, 0, batch), ops.slice(outputs, 0, batch, batch), scale);
-}
-
-/** The axes of a tensor but the first. */
-export function axesAfterBatch<T>(ops: Ops<T>, x: T): number[] {
-  return ops
-    .shape(x)
-    .slice(1)
-    .map((_, i) => i + 1);
 }

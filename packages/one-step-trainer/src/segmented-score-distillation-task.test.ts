@@ -115,6 +115,13 @@ describe("diagnostics", () => {
     expect(distillationWarnings({ "student.scoreGap": 0.4, "student.spread": 0.9 })).toEqual([]);
     expect(distillationWarnings({ "student.scoreGap": 2 })[0]).toMatch(/onlineUpdates/);
     expect(distillationWarnings({ "student.spread": 0.2 })[0]).toMatch(/lambdaFM/);
+    expect(distillationWarnings({ "lora.spread": 0.2 })[0]).toMatch(/lambdaGan/);
+  });
+
+  it("warn of a discriminator that has won", () => {
+    expect(distillationWarnings({ "discriminator.adversarial": 1.4 })).toEqual([]);
+    expect(distillationWarnings({ "discriminator.adversarial": 0.03 })[0]).toMatch(/learning rate/);
+    expect(distillationWarnings({ "online.adversarial": 0.03 })[0]).toMatch(/learning rate/);
   });
 
   it("count values at the ends of their range", () => {

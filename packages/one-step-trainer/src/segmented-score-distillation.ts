@@ -1,7 +1,9 @@
-import { scope, sizeOf, type Ops, type Program } from "@sdxs/tensor";
+import { scope, type Program } from "@sdxs/tensor";
 import { checkPair, compareFeatures, type FeatureComparison } from "./feature-comparison.js";
 import type { Generator } from "./plug-ins.js";
-import { axesAfterBatch, onlineLoss, scoreDifference, type ScoreModels } from "./score-difference.js";
+import { differentiateBySample, gradientNorm, weightedLoss } from "./sample-loss.js";
+import { scoreGap, spread } from "./sample-statistics.js";
+import { onlineLoss, scoreDifference, type ScoreModels } from "./score-difference.js";
 
 export interface SegmentedScoreDistillationOptions extends ScoreModels, FeatureComparison {
   /** The one-step DM x_theta; its parameters lie under "student.". */
@@ -81,55 +83,24 @@ export function segmentedScoreDistillation(options: SegmentedScoreDistillationOp
       const score = scoreDifference(ops, params, options, sample, inputs);
 
       // The segment (alpha T, T]: d L_FM / d x_0
-      const { loss: distance, grads } = ops.valueAndGrad(
-        ({ x }) => {
-          const compared = { sample: x!, target, context, featureTimestep };
-          return { loss: ops.sum(compareFeatures(ops, params, options, compared)), aux: {} };
-        },
-        { x: sample },
+      const features = differentiateBySample(ops, sample, (x) =>
+        compareFeatures(ops, params, options, { sample: x, target, context, featureTimestep }),
       );
 
-      // Means over the batch; that of the score is one over elements as well, as in the other losses.
-      const [batch = 1, ...rest] = ops.shape(sample);
-      const elements = sizeOf(rest);
-      const featureMatching = ops.div(distance, batch);
-      const featureGradient = grads["x"]!;
-      const scoreGradient = ops.div(score.gradient, elements);
-      const value = ops.add(ops.mul(lambdaFM, featureMatching), ops.mul(alpha, ops.div(score.loss, elements)));
-      const gradient = ops.add(ops.mul(alpha, scoreGradient), ops.mul(lambdaFM, featureGradient));
-      const { onlineSample, offlineSample } = score;
       return {
-        loss: withGradient(ops, value, sample, ops.div(gradient, batch)),
-        featureMatching,
-        scoreGap: ops.div(meanDistance(ops, onlineSample, offlineSample), meanDistance(ops, sample, offlineSample)),
-        spread: ops.sqrt(ops.div(variance(ops, sample), variance(ops, target))),
-        scoreGradientNorm: meanNorm(ops, scoreGradient),
-        featureGradientNorm: meanNorm(ops, featureGradient),
+        loss: weightedLoss(ops, sample, [
+          [alpha, score],
+          [lambdaFM, features],
+        ]),
+        featureMatching: features.value,
+        scoreGap: scoreGap(ops, sample, score),
+        spread: spread(ops, sample, target),
+        scoreGradientNorm: gradientNorm(ops, score),
+        featureGradientNorm: gradientNorm(ops, features),
         sample,
-        onlineSample,
-        offlineSample,
+        onlineSample: score.onlineSample,
+        offlineSample: score.offlineSample,
       };
     },
   };
-}
-
-function meanDistance<T>(ops: Ops<T>, a: T, b: T): T {
-  return ops.mean(ops.abs(ops.sub(a, b)));
-}
-
-/** Mean over all elements of the variance over the batch; not quite 0, so that batches of one compare as equal. */
-function variance<T>(ops: Ops<T>, x: T): T {
-  const deviation = ops.sub(x, ops.mean(x, { axes: [0], keepDims: true }));
-  return ops.add(ops.mean(ops.square(deviation)), 1e-12);
-}
-
-/** `value`, with `gradient` as its gradient by `x`. */
-function withGradient<T>(ops: Ops<T>, value: T, x: T, gradient: T): T {
-  const product = ops.sum(ops.mul(x, ops.stopGradient(gradient)));
-  return ops.add(product, ops.stopGradient(ops.sub(value, product)));
-}
-
-/** Mean over the batch of the L2 norm of each sample. */
-function meanNorm<T>(ops: Ops<T>, x: T): T {
-  return ops.mean(ops.sqrt(ops.sum(ops.square(x), { axes: axesAfterBatch(ops, x) })));
 }

@@ -1,0 +1,108 @@
+import {
+  InvalidArgumentError,
+  prefixed,
+  type HostParams,
+  type HostTensor,
+  type Program,
+  type TensorSpec,
+} from "@sdxs/tensor";
+import type { NoiseSchedule } from "@sdxs/diffusion";
+import { alternatingTask, type AlternatingTask } from "@sdxs/training";
+import {
+  alternatingOptions,
+  batchNoise,
+  batchSpecs,
+  computeOnce,
+  type Optimisation,
+  type TaskOptions,
+} from "./task-options.js";
+
+/** What trainings of a student against an online and an offline DM have in common. */
+export interface ScoreDistillationTaskOptions<D> extends TaskOptions<D> {
+  readonly schedule: NoiseSchedule;
+  /** The student as it begins, the online DM (with the teacher's weights), and what is frozen. */
+  readonly params: { readonly student: HostParams; readonly online: HostParams; readonly teacher: HostParams };
+  /** Updates of the online DM for each of the student. */
+  readonly onlineUpdates?: number;
+  /** The lowest timestep at which scores are compared, as a share of all. Default 0.02, DMD's. */
+  readonly minTimestep?: number;
+  readonly optimisation: { readonly student: Optimisation; readonly online: Optimisation };
+}
+
+export interface ScoreDistillationTask extends AlternatingTask<"online" | "student"> {
+  /**
+   * What there is to look at after `step` updates: the student's samples of that update's micro-batch 0, and what the
+   * online and the offline DM predict from them under noise, each [batch, ...sampleShape]. Compiles a program of its own,
+   * which is gone afterwards.
+   */
+  samples(step: number): Promise<Record<Pictures, HostTensor>>;
+}
+
+type Pictures = "sample" | "onlineSample" | "offlineSample";
+
+/** A program with what it is given. */
+interface Turn<In extends string, Out extends string> {
+  readonly program: Program<In, Out>;
+  readonly inputs: Readonly<Record<In, TensorSpec>>;
+  readonly batch: (update: number, microBatch: number) => Promise<Readonly<Record<In, HostTensor>>>;
+}
+
+/** The shapes of what both programs take, and the random part of it; `where` is the caller's name for messages. */
+export function scoreInputs<D>(where: string, options: ScoreDistillationTaskOptions<D>) {
+  const { minTimestep = 0.02, schedule } = options;
+  if (!(minTimestep >= 0 && minTimestep < 1)) {
+    throw new InvalidArgumentError(`${where}: minTimestep must be in [0, 1), got ${minTimestep}.`);
+  }
+  const { sample, context, perSample } = batchSpecs(options);
+  const { normal, timesteps } = batchNoise(options, schedule);
+  return {
+    minTimestep,
+    sample,
+    perSample,
+    normal,
+    timesteps,
+    shared: { noise: sample, context, scoreNoise: sample, timestep: perSample },
+    /** The noise that the online DM sees samples of, and how noisy it sees them: at any timestep. */
+    online: (update: number, microBatch: number) => ({
+      noise: normal("online noise", update, microBatch),
+      scoreNoise: normal("online score noise", update, microBatch),
+      timestep: timesteps(0, 1, "online timesteps", update, microBatch),
+    }),
+    /** What makes the student's samples noisy, where scores are compared: up to a share of the timesteps. */
+    student: (highest: number, update: number, microBatch: number) => ({
+      scoreNoise: normal("score noise", update, microBatch),
+      timestep: timesteps(minTimestep, highest, "timesteps", update, microBatch),
+    }),
+  };
+}
+
+/** The online DM and the student as learners of one task, in the order of Algorithm 1. */
+export async function scoreDistillationTask<D, Online extends string, Student extends string>(
+  options: ScoreDistillationTaskOptions<D>,
+  { online, student }: { readonly online: Turn<Online, "loss">; readonly student: Turn<Student, "loss" | Pictures> },
+): Promise<ScoreDistillationTask> {
+  const { backend, params, microBatches = 1, onlineUpdates = 1, optimisation } = options;
+  const frozen = prefixed(params.teacher, "teacher.");
+  const task = await alternatingTask({
+    ...alternatingOptions(options),
+    learners: {
+      online: { ...online, params: params.online, updates: onlineUpdates, microBatches, ...optimisation.online },
+      student: { ...student, params: params.student, frozen, microBatches, ...optimisation.student },
+    },
+  });
+  return {
+    ...task,
+    async samples(step) {
+      const current: HostParams = {
+        ...prefixed(await task.weights("student"), "student."),
+        ...prefixed(await task.weights("online"), "online."),
+        ...frozen,
+      };
+      const pictures: Program<Student, Pictures> = (ops, all, inputs) => {
+        const { sample, onlineSample, offlineSample } = student.program(ops, all, inputs);
+        return { sample, onlineSample, offlineSample };
+      };
+      return computeOnce(backend, pictures, current, student.inputs, await student.batch(step, 0));
+    },
+  };
+}
