@@ -7,6 +7,7 @@ import {
   oneStepGenerator,
   segmentedScoreDistillationTask,
   type FeatureExtractor,
+  type FeatureMatchingWarmupOptions,
   type Generator,
   type ScoreFunction,
 } from "@sdxs/one-step-trainer";
@@ -120,7 +121,7 @@ export async function distil<D>(options: DistillationOptions<D>): Promise<Distil
   return { unet: { config, params: await distilScores(options, pairs, warm) }, decoder, warmedUp };
 }
 
-interface Pairs {
+export interface Pairs {
   /** epsilon [pairs, 4, 16, 16] */
   readonly noise: HostTensor;
   /** The teacher's sample of it. */
@@ -171,37 +172,49 @@ export async function teacherSampler<D>(
   return { sample, dispose: () => compiled.dispose() };
 }
 
-/** Pairs of noise and the teacher's sample of it, for captions of the training set. Kept piece by piece in the work folder. */
-async function samplePairs<D>(options: DistillationOptions<D>): Promise<Pairs> {
-  const { backend, teacher, dataset, seed, budget, workFolder, signal } = options;
-  const folder = join(workFolder, "pairs");
+/** Pairs of noise and the teacher's sample of it, for captions of the training set. */
+export async function samplePairs<D>(options: DistillationOptions<D>): Promise<Pairs> {
+  const { captions } = options.dataset.batch(options.seed, 0, options.budget.pairs);
+  return sampleTeacher(options, { name: "pairs", captions, steps: pairSteps, seed: options.seed });
+}
+
+/** What the teacher is to sample, under a name of its own, which is its folder's. */
+export interface TeacherSamples {
+  readonly name: string;
+  readonly captions: readonly string[];
+  readonly steps: number;
+  readonly seed: number | string;
+}
+
+/** Noise and the teacher's samples of it, one for each caption. Kept piece by piece in the work folder. */
+export async function sampleTeacher<D>(
+  { backend, teacher, workFolder, signal, onProgress }: DistillationOptions<D>,
+  { name, captions, steps, seed }: TeacherSamples,
+): Promise<Pairs> {
+  const folder = join(workFolder, name);
   await mkdir(folder, { recursive: true });
-  const { captions } = dataset.batch(seed, 0, budget.pairs);
+  const total = captions.length;
   const context = await encodePrompts(backend, teacher, captions);
-  const target = new Float32Array(budget.pairs * sampleSize);
-  const noise = new Float32Array(budget.pairs * sampleSize);
+  const target = new Float32Array(total * sampleSize);
+  const noise = new Float32Array(total * sampleSize);
   let sampler: Awaited<ReturnType<typeof teacherSampler<D>>> | undefined;
-  for (let first = 0; first < budget.pairs; first += pairBatch) {
+  for (let first = 0; first < total; first += pairBatch) {
     const file = join(folder, `${first}.safetensors`);
-    const rows = Array.from({ length: pairBatch }, (_, i) => Math.min(first + i, budget.pairs - 1));
+    const rows = Array.from({ length: pairBatch }, (_, i) => Math.min(first + i, total - 1));
     let piece = await readPiece(file);
     if (!piece) {
       signal?.throwIfAborted();
-      sampler ??= await teacherSampler(backend, teacher, { steps: pairSteps, batch: pairBatch, seed });
+      sampler ??= await teacherSampler(backend, teacher, { steps, batch: pairBatch, seed });
       piece = { ...(await sampler.sample(takeRows(context, rows), first, signal)) };
       await writeSafetensorsFile(file, piece);
     }
-    const count = Math.min(pairBatch, budget.pairs - first) * sampleSize;
+    const count = Math.min(pairBatch, total - first) * sampleSize;
     noise.set(piece.noise.data.subarray(0, count), first * sampleSize);
     target.set(piece.target.data.subarray(0, count), first * sampleSize);
-    options.onProgress?.("pairs", {
-      step: Math.min(first + pairBatch, budget.pairs),
-      steps: budget.pairs,
-      metrics: {},
-    });
+    onProgress?.(name, { step: Math.min(first + pairBatch, total), steps: total, metrics: {} });
   }
   await sampler?.dispose();
-  const shape = [budget.pairs, ...latentSpec(1).shape.slice(1)];
+  const shape = [total, ...latentSpec(1).shape.slice(1)];
   return { noise: new HostTensor(shape, noise), target: new HostTensor(shape, target), context };
 }
 
@@ -221,7 +234,7 @@ async function readPiece(file: string): Promise<{ noise: HostTensor; target: Hos
 }
 
 /** The tiny decoder from the large one's pictures of the teacher's latents, Equation 5. */
-async function distilDecoder<D>(options: DistillationOptions<D>, pairs: Pairs): Promise<HostParams> {
+export async function distilDecoder<D>(options: DistillationOptions<D>, pairs: Pairs): Promise<HostParams> {
   const { backend, teacher, seed, budget } = options;
   const latents = takeRows(
     pairs.target,
@@ -259,7 +272,7 @@ async function distilDecoder<D>(options: DistillationOptions<D>, pairs: Pairs): 
 const decoderPictures = 1024;
 
 /** The tiny U-Net from the teacher's features and outputs on its own samples, Equation 8. */
-async function distilUNet<D>(options: DistillationOptions<D>, pairs: Pairs): Promise<HostParams> {
+export async function distilUNet<D>(options: DistillationOptions<D>, pairs: Pairs): Promise<HostParams> {
   const { teacher, seed, budget } = options;
   const plan = studentPlan(teacher);
   const params = { ...initialize(unetParameters(plan.config), seed), ...copyParameters(plan, teacher.unet.params) };
@@ -299,16 +312,30 @@ async function distilUNet<D>(options: DistillationOptions<D>, pairs: Pairs): Pro
   return select(trained, "student.");
 }
 
+/** A warm-up under a name of its own, which is its folder's. */
+export interface WarmupVariant {
+  readonly name: string;
+  /** Of the terms between the student's sample and the teacher's. */
+  readonly weights: NonNullable<FeatureMatchingWarmupOptions["weights"]>;
+}
+
+/** Chosen: a little L1 holds the latents' levels, to which SSIM is blind where a map is flat. */
+const warmupWeights: WarmupVariant["weights"] = { features: 1, l1: 0.5 };
+
 /** The one-step student by feature matching alone, Section 3.2, in the features of the teacher's encoder. */
-async function warmUp<D>(options: DistillationOptions<D>, pairs: Pairs, tiny: HostParams): Promise<HostParams> {
+export async function warmUp<D>(
+  options: DistillationOptions<D>,
+  pairs: Pairs,
+  tiny: HostParams,
+  { name = "one-step student", weights = warmupWeights }: Partial<WarmupVariant> = {},
+): Promise<HostParams> {
   const { teacher, seed, budget } = options;
   const { config } = studentPlan(teacher);
-  const trained = await runStage(options, "one-step student", {
+  const trained = await runStage(options, name, {
     program: featureMatchingWarmup({
       student: studentModel(config),
       features: encoderFeatures(teacher.unet.config),
-      // Chosen: a little L1 holds the latents' levels, to which SSIM is blind where a map is flat.
-      weights: { features: 1, l1: 0.5 },
+      weights,
     }),
     params: prefixed(tiny, "student."),
     frozen: prefixed(teacher.unet.params, "teacher."),
@@ -330,16 +357,34 @@ async function warmUp<D>(options: DistillationOptions<D>, pairs: Pairs, tiny: Ho
   return select(trained, "student.");
 }
 
+/** A score distillation under a name of its own, which is its folder's. */
+export interface ScoreVariant {
+  readonly name: string;
+  readonly alpha: Schedule;
+  readonly lambdaFM: Schedule;
+}
+
 /** Algorithm 1: segmented score distillation of the warmed-up student. The online DM begins as the teacher. */
-async function distilScores<D>(options: DistillationOptions<D>, pairs: Pairs, warm: HostParams): Promise<HostParams> {
+export async function distilScores<D>(
+  options: DistillationOptions<D>,
+  pairs: Pairs,
+  warm: HostParams,
+  variant: Partial<ScoreVariant> = {},
+): Promise<HostParams> {
   const { backend, teacher, seed, budget } = options;
   const network = scoreFunction(teacher.unet.config);
   const { shape, data } = await encodePrompts(backend, teacher, [""]);
   const contextShape = shape.slice(1);
   const steps = budget.scoreSteps;
+  // Chosen: the paper publishes no values, only that both begin high and are lowered.
+  const {
+    name = "score distillation",
+    alpha = cosineSchedule({ rate: 0.98, totalSteps: steps, finalRate: 0.7 }),
+    lambdaFM = cosineSchedule({ rate: 1, totalSteps: steps, finalRate: 0.2 }),
+  } = variant;
   const batchOf = (purpose: string, update: number) => takePairs(pairs, random(seed, purpose, update), scoreBatch);
   const task = await segmentedScoreDistillationTask({
-    name: "score distillation",
+    name,
     backend,
     seed: `score distillation ${seed}`,
     steps,
@@ -356,9 +401,8 @@ async function distilScores<D>(options: DistillationOptions<D>, pairs: Pairs, wa
     params: { student: warm, online: teacher.unet.params, teacher: teacher.unet.params },
     pairs: (update) => batchOf("score distillation", update),
     contexts: (update) => batchOf("online", update).context,
-    // Chosen: the paper publishes no values, only that both begin high and are lowered.
-    alpha: cosineSchedule({ rate: 0.98, totalSteps: steps, finalRate: 0.7 }),
-    lambdaFM: cosineSchedule({ rate: 1, totalSteps: steps, finalRate: 0.2 }),
+    alpha,
+    lambdaFM,
     optimisation: {
       student: {
         optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.99 },
@@ -384,7 +428,7 @@ function annealed(rate: number, totalSteps: number, finalRate: number): Schedule
 /** Runs one training with checkpoints and a log in the work folder; gives its averaged weights. */
 async function runStage<D, In extends string>(
   options: DistillationOptions<D>,
-  name: (typeof trainingStages)[number],
+  name: string,
   task: Omit<GradientTaskOptions<D, In>, "backend" | "name">,
 ): Promise<HostParams> {
   const gradients = await gradientTask({ ...task, backend: options.backend, name });
