@@ -1,3 +1,4 @@
+export { canny, type CannyOptions } from "./canny.js";
 export { parseControlNetConfig, type ControlNetConfig } from "./controlnet-config.js";
 export {
   combineResiduals,
@@ -7,4 +8,5 @@ export {
   type ControlNetInputs,
   type ControlNetOptions,
 } from "./controlnet.js";
+export { distanceToEdge } from "./distance-to-edge.js";
 export { controlNetFromUNet, type ControlNetFromUNetOptions, type ControlNetPlan } from "./from-unet.js";
