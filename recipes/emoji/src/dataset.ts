@@ -204,20 +204,6 @@ export class EmojiDataset {
     const stream = random(seed, "emoji sample", index);
     const combination = choose(stream.at("combination"), this.trainingCombinations);
     const { concept, style, colour } = combination;
-
-    const { extent } = this.#picture(concept.name, style);
-    const scale = this.#minimumScale + (1 - this.#minimumScale) * fraction(stream.at("scale"));
-    const shift = (before: number, after: number, what: string) => {
-      const room = this.imageSize / 2;
-      const wanted = Math.round((2 * fraction(stream.at(what)) - 1) * this.#maximumShift);
-      return Math.max(Math.min(0, before * scale - room), Math.min(wanted, Math.max(0, room - after * scale)));
-    };
-    const placement: Placement = {
-      scale,
-      shiftX: shift(extent.left, extent.right, "shift x"),
-      shiftY: shift(extent.top, extent.bottom, "shift y"),
-    };
-
     const namesStyle = fraction(stream.at("style dropped")) >= this.#styleDropRate;
     const namesColour = colour !== "white" || fraction(stream.at("white dropped")) >= this.#whiteDropRate;
     const namesKeyword = concept.keywords.length > 0 && fraction(stream.at("keyword used")) < this.#keywordRate;
@@ -227,7 +213,27 @@ export class EmojiDataset {
       style: namesStyle ? style : undefined,
       colour: namesColour ? colour : undefined,
     });
-    return { ...combination, image: this.render(combination, placement), caption };
+    return { ...combination, image: this.jittered(combination, stream), caption };
+  }
+
+  /**
+   * A combination's picture as training shows it: size and place are drawn from the stream.
+   *
+   * @returns [3, size, size] in [-1, 1].
+   */
+  jittered(combination: EmojiCombination, stream: Random): Float32Array<ArrayBuffer> {
+    const { extent } = this.#picture(combination.concept.name, combination.style);
+    const scale = this.#minimumScale + (1 - this.#minimumScale) * fraction(stream.at("scale"));
+    const shift = (before: number, after: number, what: string) => {
+      const room = this.imageSize / 2;
+      const wanted = Math.round((2 * fraction(stream.at(what)) - 1) * this.#maximumShift);
+      return Math.max(Math.min(0, before * scale - room), Math.min(wanted, Math.max(0, room - after * scale)));
+    };
+    return this.render(combination, {
+      scale,
+      shiftX: shift(extent.left, extent.right, "shift x"),
+      shiftY: shift(extent.top, extent.bottom, "shift y"),
+    });
   }
 
   /** The samples `firstIndex` to `firstIndex + count - 1`, stacked. */

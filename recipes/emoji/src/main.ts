@@ -1,4 +1,4 @@
-import { resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { InvalidArgumentError } from "@sdxs/tensor";
@@ -6,6 +6,10 @@ import { onnxBackend } from "@sdxs/tensor/onnx";
 import * as ort from "onnxruntime-node";
 import { distilAndReport } from "./distil-and-report.js";
 import { quickstartBudget, type DistillationBudget } from "./distil.js";
+import { captionModelFile } from "./evaluation/caption-model.js";
+import { evaluationTable } from "./evaluation/evaluate.js";
+import { evaluationLimits } from "./evaluation/limits.js";
+import { trainCaptionModel } from "./evaluation/train-caption-model.js";
 import { progressBars } from "./progress-bars.js";
 import { runProgram, wholeNumber } from "./program.js";
 import { teacherFolder } from "./teacher.js";
@@ -33,7 +37,12 @@ student   distil the teacher as the quickstart does, then by segmented score dis
   --output FOLDER         default student
   --restart               forget an earlier run in that folder
 
-Both take --seed N (default 1), and go on where they were interrupted.`;
+judge     train the image-text model that tells whether pictures show their prompts
+  --steps N               default 1500
+  --work FOLDER           checkpoints and log (default recipes/emoji/work/judge)
+  --output FILE           the weights (default recipes/emoji/judge/caption-model.safetensors)
+
+All take --seed N (default 1), and go on where they were interrupted.`;
 
 await runProgram(async (signal) => {
   const [command = "", ...args] = process.argv.slice(2);
@@ -42,12 +51,16 @@ await runProgram(async (signal) => {
       return teacher(args, signal);
     case "student":
       return student(args, signal);
+    case "judge":
+      return judge(args, signal);
     case "--help":
     case "":
       console.log(usage);
       return;
     default:
-      throw new InvalidArgumentError(`Expected the command "teacher" or "student", got "${command}".\n\n${usage}`);
+      throw new InvalidArgumentError(
+        `Expected the command "teacher", "student" or "judge", got "${command}".\n\n${usage}`,
+      );
   }
 });
 
@@ -107,4 +120,31 @@ async function student(args: string[], signal: AbortSignal): Promise<void> {
     restart: values.restart,
     signal,
   });
+}
+
+async function judge(args: string[], signal: AbortSignal): Promise<void> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      steps: { type: "string", default: "1500" },
+      seed: { type: "string", default: "1" },
+      work: { type: "string", default: fileURLToPath(new URL("../work/judge", import.meta.url)) },
+      output: { type: "string", default: captionModelFile },
+    },
+  });
+  const backend = onnxBackend({ ort });
+  const bars = progressBars();
+  await trainCaptionModel({
+    backend,
+    workFolder: resolve(values.work),
+    outputFile: resolve(values.output),
+    seed: wholeNumber("--seed", values.seed),
+    steps: wholeNumber("--steps", values.steps),
+    signal,
+    onProgress: bars.update,
+  }).finally(bars.stop);
+  console.log(
+    `The image-text model is in ${resolve(values.output)}. What the judges say of pictures of known quality:\n`,
+  );
+  console.log(evaluationTable(await evaluationLimits(backend, join(resolve(values.work), "reference.safetensors"))));
 }
