@@ -21,6 +21,18 @@ export {
   segmentedScoreDistillationTask,
   type SegmentedScoreDistillationTaskOptions,
 } from "./segmented-score-distillation-task.js";
+export {
+  distributionMatchingDistillation,
+  type DistributionMatchingDistillation,
+  type DistributionMatchingDistillationOptions,
+  type MatchingOnlineInput,
+  type MatchingStudentInput,
+} from "./distribution-matching-distillation.js";
+export {
+  distributionMatchingDistillationTask,
+  type DistributionMatchingDistillationTaskOptions,
+  type RealBatch,
+} from "./distribution-matching-distillation-task.js";
 export { type ScoreDistillationTask, type ScoreDistillationTaskOptions } from "./score-distillation-task.js";
 export { type Optimisation, type PairBatch, type TaskOptions } from "./task-options.js";
 export {

@@ -79,7 +79,7 @@ export function batchNoise<D>(
     normal: (...purpose: (string | number)[]): HostTensor =>
       random(seed, ...purpose).normal([batchSize, ...sampleShape]),
     /** Whole numbers [batch] between two shares of the schedule's timesteps. */
-    timesteps(from: number, to: number, ...purpose: (string | number)[]): HostTensor {
+    timesteps: (from: number, to: number, ...purpose: (string | number)[]): HostTensor => {
       const first = Math.round(from * trainSteps);
       const last = Math.max(first + 1, Math.round(to * trainSteps));
       const drawn = random(seed, ...purpose).integers([batchSize], first, last);
