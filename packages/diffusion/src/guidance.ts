@@ -1,15 +1,16 @@
-import { ShapeError, type Ops } from "@sdxs/tensor";
+import { ShapeError, type Operand, type Ops } from "@sdxs/tensor";
 
 /**
  * Classifier-free guidance (arXiv:2207.12598): unconditional + scale (conditional - unconditional).
  *
  * @param unconditional the network's output for the empty prompt, any shape
  * @param conditional the network's output for the prompt, same shape
- * @param scale 1 gives `conditional`; Stable Diffusion is usually sampled with 7.5
+ * @param scale 1 gives `conditional`; Stable Diffusion is usually sampled with 7.5. A tensor broadcasts: [batch, 1, 1, 1]
+ *   is one for each sample
  *
  * Throws `ShapeError` where the shapes differ.
  */
-export function guided<T>(ops: Ops<T>, unconditional: T, conditional: T, scale: number): T {
+export function guided<T>(ops: Ops<T>, unconditional: T, conditional: T, scale: Operand<T>): T {
   const expected = ops.shape(unconditional).join(", ");
   const received = ops.shape(conditional).join(", ");
   if (expected !== received) {

@@ -15,3 +15,13 @@ export {
   type TokenizerConfig,
   type TokenizerFiles,
 } from "./tokenizer.js";
+export {
+  createPipeline,
+  type GenerateOptions,
+  type GeneratedImages,
+  type Pipeline,
+  type PipelineOptions,
+  type StageTimes,
+  type TextToImageComponents,
+} from "./pipeline.js";
+export { toRgba, type RgbaImage } from "./pictures.js";

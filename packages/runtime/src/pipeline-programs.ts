@@ -1,0 +1,104 @@
+import { combineResiduals, controlNet } from "@sdxs/controlnet";
+import { guided, type SamplerStep } from "@sdxs/diffusion";
+import { HostTensor, prefixed, scope, type HostParams, type Ops, type Program, type TensorMap } from "@sdxs/tensor";
+import { unet, type UNetInputs } from "@sdxs/tiny-unet";
+import { decodeKl, decodeTiny, fromDiffusionLatents } from "@sdxs/tiny-vae";
+import type { TextToImageComponents } from "./pipeline.js";
+import { textEncoder } from "./text-encoder.js";
+
+/** Token ids [prompts, tokens] to embeddings [prompts, tokens, features]. */
+export function promptProgram({
+  text_encoder: { config },
+}: Pick<TextToImageComponents, "text_encoder">): Program<"ids", "context"> {
+  return (ops, params, { ids }) => ({ context: textEncoder(ops, scope(ops, params), config, ids).lastHiddenState });
+}
+
+/** The sampler's latents to images, a little beyond [-1, 1] in places. */
+export function decoderProgram({ vae }: Pick<TextToImageComponents, "vae">): Program<"latents", "images"> {
+  return (ops, params, { latents }) => {
+    const p = scope(ops, params);
+    const images =
+      vae.className === "AutoencoderKL"
+        ? decodeKl(ops, p, vae.config, fromDiffusionLatents(ops, vae.config, latents))
+        : decodeTiny(ops, p, vae.config, fromDiffusionLatents(ops, vae.config, latents));
+    return { images: ops.maximum(-1, ops.minimum(1, images)) };
+  };
+}
+
+/** What one step of a sampler takes on the device; `condition.N` and `strength.N` for each ControlNet that is used. */
+export type StepInput =
+  | "sample"
+  | "previous"
+  | "noise"
+  | "context"
+  | "timestep"
+  | "factors"
+  | "guidanceScale"
+  | `condition.${number}`
+  | `strength.${number}`;
+
+/** U-Net and ControlNets under one roof. */
+export function denoiserWeights({ unet: { params }, controlnet = [] }: TextToImageComponents): HostParams {
+  return Object.assign(
+    prefixed(params, "unet."),
+    ...controlnet.map((model, index) => prefixed(model.params, `controlnet.${index}.`)),
+  ) as HostParams;
+}
+
+/**
+ * One step of any sampler of `@sdxs/diffusion`, see `SamplerStep`: the network and the sums around it, whose factors are
+ * inputs, so that one program does for all steps.
+ *
+ * Where `context` has twice as many entries as `sample`, the first half leads away: classifier-free guidance.
+ */
+export function stepProgram({
+  unet: { config },
+  controlnet = [],
+}: TextToImageComponents): Program<StepInput, "sample" | "prediction"> {
+  return <T>(ops: Ops<T>, params: TensorMap<T>, inputs: Readonly<Record<StepInput, T>>) => {
+    const p = scope(ops, params);
+    const { sample, previous, noise, context, timestep, factors } = inputs;
+    const factor = (index: number): T => ops.slice(factors, 0, index, 1);
+    const network = (x: T): T => {
+      const given: UNetInputs<T> = { sample: x, timestep, encoderHiddenStates: context };
+      const residuals = controlnet.flatMap((model, index) => {
+        const condition = inputs[`condition.${index}`];
+        if (condition === undefined) return [];
+        const repeated = repeatBatch(ops, condition, x);
+        const options = { conditioningScale: inputs[`strength.${index}`] as T };
+        return [controlNet(ops, p.at(`controlnet.${index}`), model.config, { ...given, condition: repeated }, options)];
+      });
+      const controls = residuals.length > 0 && { controlResiduals: combineResiduals(ops, residuals) };
+      return unet(ops, p.at("unet"), config, { ...given, ...controls }).sample;
+    };
+
+    const x = ops.mul(sample, factor(0));
+    const [images = 1] = ops.shape(sample);
+    let output: T;
+    if (ops.shape(context)[0] === images) {
+      output = network(x);
+    } else {
+      const both = network(ops.concat([x, x], 0));
+      const half = (index: number): T => ops.slice(both, 0, index * images, images);
+      output = guided(ops, half(0), half(1), inputs.guidanceScale);
+    }
+    const weighted = (...terms: readonly (readonly [tensor: T, index: number])[]): T =>
+      terms.map(([tensor, index]) => ops.mul(tensor, factor(index))).reduce((a, b) => ops.add(a, b));
+    const prediction = weighted([sample, 1], [output, 2]);
+    return { prediction, sample: weighted([sample, 3], [prediction, 4], [previous, 5], [noise, 6]) };
+  };
+}
+
+/** A step's numbers in the order in which `stepProgram` takes them. */
+export function factorsOf({ inputScale, prediction, update }: SamplerStep): HostTensor {
+  const [newest = 0, before = 0] = update.predictions;
+  const { sample, output } = prediction;
+  return HostTensor.from([7], [inputScale, sample, output, update.sample, newest, before, update.noise]);
+}
+
+/** A condition of each image for a batch that holds every image twice; one for all stays as it is. */
+function repeatBatch<T>(ops: Ops<T>, condition: T, x: T): T {
+  const [count = 1] = ops.shape(condition);
+  const [batch = 1] = ops.shape(x);
+  return count === 1 || count === batch ? condition : ops.concat([condition, condition], 0);
+}

@@ -1,0 +1,111 @@
+import { planFromConfig, type SamplerPlan } from "@sdxs/diffusion";
+import { HostTensor, InvalidArgumentError, ShapeError, random, sizeOf } from "@sdxs/tensor";
+import type { GenerateOptions, PipelineOptions, TextToImageComponents } from "./pipeline.js";
+
+/** What a call of `generate` asks for, checked and with its defaults. */
+export interface GenerateRequest {
+  readonly plan: SamplerPlan;
+  readonly guidanceScale: number;
+  /** Standard normal [images, channels, height, width] in latents. */
+  readonly noise: HostTensor;
+  /** Fresh noise for a step that adds some, counted from 1. */
+  readonly noiseOf: (step: number) => HostTensor;
+  readonly controls: NonNullable<GenerateOptions["controls"]>;
+}
+
+/** Throws `InvalidArgumentError` and `ShapeError` for what does not fit the pipeline. */
+export function checkRequest(
+  { components, ...defaults }: Omit<PipelineOptions<unknown>, "backend">,
+  prompts: readonly string[],
+  options: GenerateOptions,
+): GenerateRequest {
+  const { steps = defaults.steps ?? 1, guidanceScale = defaults.guidanceScale ?? 1, seed = 0 } = options;
+  const { noise, controls = [] } = options;
+  if (prompts.length === 0) {
+    throw new InvalidArgumentError("generate: expected at least one prompt, got none.");
+  }
+  if (!Number.isInteger(steps) || steps < 1) {
+    throw new InvalidArgumentError(`generate: steps must be a whole number of at least 1, got ${steps}.`);
+  }
+  if (!Number.isFinite(guidanceScale)) {
+    throw new InvalidArgumentError(`generate: guidanceScale must be a finite number, got ${guidanceScale}.`);
+  }
+  const shape = latentShape(components, prompts.length, options);
+  if (noise !== undefined && noise.shape.join() !== shape.join()) {
+    throw new ShapeError(`generate: noise must be [${shape.join(", ")}], got [${noise.shape.join(", ")}].`);
+  }
+  checkControls(components, prompts.length, shape, controls);
+  const noiseOf = (step: number): HostTensor => noiseFrom(seed, step, shape);
+  const plan = planFromConfig(components.scheduler, steps);
+  return { plan, guidanceScale, noise: noise ?? noiseOf(0), noiseOf, controls };
+}
+
+/** Each image's noise depends on the seed, the step and its place alone, so that batches do not change pictures. */
+function noiseFrom(seed: number | string, step: number, [images = 0, ...shape]: readonly number[]): HostTensor {
+  const size = sizeOf(shape);
+  const data = new Float32Array(images * size);
+  for (let image = 0; image < images; image++) {
+    data.set(random(seed, "generate", step, image).normal(shape).data, image * size);
+  }
+  return new HostTensor([images, ...shape], data);
+}
+
+/** Image pixels to each side of a latent. */
+function pixelsPerLatent({ vae }: TextToImageComponents): number {
+  if (vae.className === "AutoencoderKL") return 2 ** (vae.config.block_out_channels.length - 1);
+  return vae.config.upsampling_scaling_factor ** (vae.config.decoder_block_out_channels.length - 1);
+}
+
+function latentShape(
+  components: TextToImageComponents,
+  images: number,
+  { width, height }: Pick<GenerateOptions, "width" | "height">,
+): number[] {
+  const { config } = components.unet;
+  const factor = pixelsPerLatent(components);
+  const trained = [config.sample_size ?? []].flat();
+  const size = (name: string, pixels: number | undefined, latents: number | undefined): number => {
+    const value = pixels ?? (latents === undefined ? undefined : latents * factor);
+    if (value === undefined) {
+      throw new InvalidArgumentError(
+        `generate: the U-Net's configuration has no "sample_size". Give width and height in pixels.`,
+      );
+    }
+    if (!Number.isInteger(value) || value < factor || value % factor !== 0) {
+      const nearest = Math.max(1, Math.round(value / factor)) * factor;
+      throw new InvalidArgumentError(
+        `generate: ${name} must be a multiple of ${factor} pixels, got ${value}.` +
+          (Number.isFinite(nearest) ? ` The nearest is ${nearest}.` : ""),
+      );
+    }
+    return value / factor;
+  };
+  return [images, config.in_channels, size("height", height, trained[0]), size("width", width, trained.at(-1))];
+}
+
+function checkControls(
+  { controlnet = [], ...components }: TextToImageComponents,
+  images: number,
+  [, , height = 0, width = 0]: readonly number[],
+  controls: NonNullable<GenerateOptions["controls"]>,
+): void {
+  if (controls.length > 0 && controls.length !== controlnet.length) {
+    throw new InvalidArgumentError(
+      `generate: controls must be one for each ControlNet, ${controlnet.length} here, got ${controls.length}. ` +
+        `A scale of 0 turns one off.`,
+    );
+  }
+  const factor = pixelsPerLatent(components);
+  for (const [index, { image, scale = 1 }] of controls.entries()) {
+    const [count = 0, , ...size] = image.shape;
+    if ((count !== 1 && count !== images) || size.join() !== [factor * height, factor * width].join()) {
+      throw new ShapeError(
+        `generate: controls[${index}].image must be [${images} or 1, channels, ${factor * height}, ${factor * width}], got ` +
+          `[${image.shape.join(", ")}].`,
+      );
+    }
+    if (!Number.isFinite(scale)) {
+      throw new InvalidArgumentError(`generate: controls[${index}].scale must be a finite number, got ${scale}.`);
+    }
+  }
+}
