@@ -65,6 +65,13 @@ describe.each(testBackends)("U-Net distillation on $name", (backend) => {
 
     const outputOnly = await run(unetDistillation({ teacher, plan, featureWeight: 0 }), params, inputs);
     expect(outputOnly.loss.item() / outputLoss).toBeCloseTo(1, 4);
+    const featuresOnly = await run(
+      unetDistillation({ teacher, plan, outputWeight: 0, featureWeight: 0.5, featureWeights: weights }),
+      params,
+      inputs,
+    );
+    expect(featuresOnly.loss.item() / (0.5 * featureLoss)).toBeCloseTo(1, 4);
+    expect(featuresOnly.outputLoss.item() / outputLoss).toBeCloseTo(1, 4);
   });
 
   it("is 0 for a student from which nothing was removed", async () => {
@@ -82,6 +89,12 @@ describe.each(testBackends)("U-Net distillation on $name", (backend) => {
       if (name.startsWith("teacher.")) expect(maxAbs(gradient), name).toBe(0);
       else expect(maxAbs(gradient), name).toBeGreaterThan(0);
     }
+  });
+
+  it("refuses weights that are all 0", () => {
+    expect(() => unetDistillation({ teacher, plan, outputWeight: 0, featureWeight: 0 })).toThrow(
+      expect.objectContaining({ code: "INVALID_ARGUMENT" }),
+    );
   });
 
   it("names a feature that a network lacks", async () => {

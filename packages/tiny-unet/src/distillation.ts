@@ -9,6 +9,8 @@ export interface UNetDistillationOptions {
   readonly teacher: UNetConfig;
   /** The student's configuration and the pairs of features to match. */
   readonly plan: Pick<BlockRemovalPlan, "config" | "features">;
+  /** Of L_OKD. Default 1, Equation 8's. 0 leaves the outputs to the features. */
+  readonly outputWeight?: number;
   /** lambda_F of Equation 8. Default 1, BK-SDM's; the paper publishes none. 0 leaves the features out. */
   readonly featureWeight?: number;
   /** One weight per pair of `plan.features`. Default 1 each. */
@@ -24,7 +26,8 @@ export interface UNetDistillationOptions {
  * `encoderHiddenStates` [batch, tokens, features]. Outputs: `loss`, `outputLoss` and `featureLoss`, means over the batch;
  * `perSample` [batch], of which `loss` is the mean. Models with added conditions (SDXL) are not supported.
  *
- * Throws `InvalidArgumentError` for pairs that one of the networks lacks, `ShapeError` for pairs of different shapes.
+ * Throws `InvalidArgumentError` for pairs that one of the networks lacks and where both weights are 0, `ShapeError` for
+ * pairs of different shapes.
  *
  * @example
  * const plan = planBlockRemoval(teacher, "sdxs-512");
@@ -33,14 +36,21 @@ export interface UNetDistillationOptions {
 export function unetDistillation(
   options: UNetDistillationOptions,
 ): Program<"sample" | "timestep" | "encoderHiddenStates", "loss" | "outputLoss" | "featureLoss" | "perSample"> {
-  const { teacher, plan, featureWeight = 1, featureWeights } = options;
+  const { teacher, plan, outputWeight = 1, featureWeight = 1, featureWeights } = options;
+  const withFeatures = featureWeight !== 0 && plan.features.length > 0;
+  if (outputWeight === 0 && !withFeatures) {
+    throw new InvalidArgumentError(
+      "unetDistillation: there is nothing to learn from. Give outputWeight or featureWeight a value other than 0.",
+    );
+  }
   return (ops, params, inputs) => {
     const original = unet(ops, scope(ops, params, "teacher"), teacher, inputs);
     const student = unet(ops, scope(ops, params, "student"), plan.config, inputs);
     const output = outputDistillationLoss(ops, student.sample, original.sample); // Equation 6
-    if (featureWeight === 0 || plan.features.length === 0) {
-      const outputLoss = ops.mean(output);
-      return { loss: outputLoss, outputLoss, featureLoss: ops.scalar(0), perSample: output };
+    const outputLoss = ops.mean(output);
+    const weightedOutput = outputWeight === 1 ? output : ops.mul(outputWeight, output);
+    if (!withFeatures) {
+      return { loss: ops.mean(weightedOutput), outputLoss, featureLoss: ops.scalar(0), perSample: weightedOutput };
     }
 
     const originalFeatures = namedFeatures(original.features);
@@ -51,8 +61,8 @@ export function unetDistillation(
       plan.features.map((pair) => find(originalFeatures, "teacher", pair.teacher)),
       featureWeights === undefined ? {} : { weights: featureWeights },
     ); // Equation 7
-    const perSample = ops.add(output, ops.mul(featureWeight, features)); // Equation 8
-    return { loss: ops.mean(perSample), outputLoss: ops.mean(output), featureLoss: ops.mean(features), perSample };
+    const perSample = ops.add(weightedOutput, ops.mul(featureWeight, features)); // Equation 8
+    return { loss: ops.mean(perSample), outputLoss, featureLoss: ops.mean(features), perSample };
   };
 }
 
