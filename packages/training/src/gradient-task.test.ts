@@ -104,6 +104,25 @@ describe.each(backends)("gradientTask on $name", ({ open }) => {
     await expect(plain.weights({ averaged: true })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
   });
 
+  it("shows the program the averaged weights under a prefix, without a gradient through them", async () => {
+    // loss = w target.w: its gradient is target.w, 1 and then 0.5 * 1 + 0.5 * w.
+    const task = await gradientTask({
+      name: "followed",
+      backend: await open(),
+      program: (ops, { w, "target.w": target }) => ({ loss: ops.mul(w!, target!) }),
+      params: { w: HostTensor.scalar(1) },
+      inputs: {},
+      batch: () => ({}),
+      optimizer: { emaDecay: 0.5 },
+      averageAs: "target.",
+      learningRate: constantSchedule(0.1),
+      steps: 2,
+    });
+    expect((await task.step(0)).gradientNorm).toBeCloseTo(1, 6);
+    const { w } = await task.weights();
+    expect((await task.step(1)).gradientNorm).toBeCloseTo(0.5 + 0.5 * w!.item(), 6);
+  });
+
   it("trains some parameters and bakes in the others", async () => {
     const { kernel, ...rest } = exampleParams;
     const task = await exampleTask(await open(), { params: rest, frozen: { kernel: kernel! } });

@@ -1,4 +1,4 @@
-import type { Backend, HostTensor, TensorMap } from "@sdxs/tensor";
+import { prefixed, specsOf, type Backend, type HostTensor, type TensorMap } from "@sdxs/tensor";
 import { Learner, checkCount, type LearnerOptions, type NonFiniteGuard } from "./learner.js";
 import type { TrainingTask } from "./training-task.js";
 
@@ -8,6 +8,11 @@ export interface GradientTaskOptions<D, In extends string = string> extends Lear
   /** Samples of one micro-batch, for progress in samples. */
   readonly batchSize?: number;
   readonly steps: number;
+  /**
+   * Prefix under which the program also sees the parameters' moving average, as "target.": a network that follows the one
+   * in training. Needs the optimizer's `emaDecay`. Default: it does not see it.
+   */
+  readonly averageAs?: string;
 }
 
 export interface GradientTask extends TrainingTask {
@@ -38,7 +43,19 @@ export interface GradientTask extends TrainingTask {
 export async function gradientTask<D, In extends string>(options: GradientTaskOptions<D, In>): Promise<GradientTask> {
   const { name, backend, steps, batchSize, microBatches = 1 } = options;
   checkCount("gradientTask", "steps", steps);
-  const learner = await Learner.create(`gradientTask "${name}"`, backend, options);
+  const { params, averageAs } = options;
+  const learner: Learner<D> = await Learner.create(
+    `gradientTask "${name}"`,
+    backend,
+    options,
+    averageAs === undefined
+      ? undefined
+      : {
+          prefix: "",
+          specs: { ...specsOf(params), ...prefixed(specsOf(params), averageAs) },
+          params: () => ({ ...learner.params, ...prefixed(learner.averaged, averageAs) }),
+        },
+  );
   return {
     name,
     steps,

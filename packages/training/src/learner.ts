@@ -106,6 +106,13 @@ export class Learner<D> {
     return this.trainable.params;
   }
 
+  /** Their moving average on the device; throws `InvalidArgumentError` where the optimizer keeps none. */
+  get averaged(): TensorMap<D> {
+    const { averaged } = this.trainable;
+    if (averaged !== undefined) return averaged;
+    throw new InvalidArgumentError(`${this.name} keeps no averaged parameters. Give its optimizer an \`emaDecay\`.`);
+  }
+
   /**
    * One update; one that throws changes nothing. Metrics: the program's scalar outputs, averaged over the micro-batches,
    * "gradientNorm", "learningRate", and with `onNonFinite: "skip"` "skippedSteps".
@@ -136,13 +143,7 @@ export class Learner<D> {
   }
 
   async weights({ averaged = false }: { readonly averaged?: boolean } = {}): Promise<TensorMap<HostTensor>> {
-    const params = averaged ? this.trainable.averaged : this.trainable.params;
-    if (params === undefined) {
-      throw new InvalidArgumentError(
-        `weights: ${this.name} keeps no averaged parameters. Give its optimizer an \`emaDecay\`.`,
-      );
-    }
-    return downloadAll(this.backend, params);
+    return downloadAll(this.backend, averaged ? this.averaged : this.params);
   }
 
   async dispose(): Promise<void> {
