@@ -18,6 +18,12 @@ export {
   type LinearPrediction,
   type PredictionType,
 } from "./prediction.js";
+export {
+  boundaryScalingsAt,
+  consistencySample,
+  type BoundaryScalings,
+  type ConsistencyOptions,
+} from "./consistency.js";
 export { guided } from "./guidance.js";
 export {
   oneStepConversion,

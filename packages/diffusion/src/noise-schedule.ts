@@ -115,12 +115,20 @@ export function noiseLevelAt(schedule: NoiseSchedule, timestep: number): NoiseLe
  * const noisy = addNoise(ops, clean, noise, gatherNoiseLevels(ops, schedule, timesteps));
  */
 export function gatherNoiseLevels<T>(ops: Ops<T>, schedule: NoiseSchedule, timesteps: T): NoiseLevel<T> {
-  const indices = ops.dtype(timesteps) === "int32" ? timesteps : ops.cast(timesteps, "int32");
-  const table = (values: Float64Array): T => ops.constant(Float32Array.from(values), [schedule.trainSteps]);
   return {
-    alpha: ops.gather(table(schedule.alphasCumprod.map(Math.sqrt)), indices, 0),
-    sigma: ops.gather(table(schedule.alphasCumprod.map((value) => Math.sqrt(1 - value))), indices, 0),
+    alpha: gatherTimesteps(ops, schedule.alphasCumprod.map(Math.sqrt), timesteps),
+    sigma: gatherTimesteps(
+      ops,
+      schedule.alphasCumprod.map((value) => Math.sqrt(1 - value)),
+      timesteps,
+    ),
   };
+}
+
+/** Entries of a table with one value per timestep, float32 [batch]. Timesteps as in `gatherNoiseLevels`. */
+export function gatherTimesteps<T>(ops: Ops<T>, table: ArrayLike<number>, timesteps: T): T {
+  const indices = ops.dtype(timesteps) === "int32" ? timesteps : ops.cast(timesteps, "int32");
+  return ops.gather(ops.constant(Float32Array.from(table), [table.length]), indices, 0);
 }
 
 /** A noise level whose values broadcast against samples of `rank` axes: [batch] becomes [batch, 1, ...]. */

@@ -7,6 +7,16 @@ export {
   type ScoreFunction,
 } from "./plug-ins.js";
 export { featureMatchingWarmup, type FeatureMatchingWarmupOptions } from "./feature-matching-warmup.js";
+export {
+  consistencyDistillation,
+  type ConsistencyDistillationOptions,
+  type ConsistencyInput,
+} from "./consistency-distillation.js";
+export {
+  consistencyDistillationTask,
+  type ConsistencyDistillationTaskOptions,
+  type ConsistencySamples,
+} from "./consistency-distillation-task.js";
 export { type Guidance } from "./guidance.js";
 export { noiseImagePairs, type NoiseImageBatch, type NoiseImagePairsOptions } from "./noise-image-pairs.js";
 export {

@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from "@sdxs/tensor";
+import { boundaryScalingsAt } from "../consistency.js";
 import { noiseLevelAt, type NoiseSchedule } from "../noise-schedule.js";
 import { samplePredictionAt, type PredictionType } from "../prediction.js";
 import type { SamplerPlan } from "./plan.js";
@@ -13,9 +14,6 @@ export interface LcmOptions {
   readonly timestepScaling?: number;
 }
 
-/** Standard deviation of the data in the boundary condition of consistency models (arXiv:2303.01469, Appendix C). */
-const SIGMA_DATA = 0.5;
-
 /**
  * Multistep sampling of a latent consistency model (arXiv:2310.04378): predict x_0, noise it again.
  * Every step but the last adds noise.
@@ -23,7 +21,7 @@ const SIGMA_DATA = 0.5;
  * Throws `InvalidArgumentError` for more steps than the model was distilled from.
  */
 export function lcm(schedule: NoiseSchedule, options: LcmOptions): SamplerPlan {
-  const { steps, prediction = "epsilon", originalSteps = 50, timestepScaling = 10 } = options;
+  const { steps, prediction = "epsilon", originalSteps = 50, timestepScaling } = options;
   if (!Number.isInteger(steps) || steps < 1 || steps > originalSteps) {
     throw new InvalidArgumentError(
       `lcm: the number of steps must be a whole number in [1, ${originalSteps}], got ${steps}.`,
@@ -38,9 +36,7 @@ export function lcm(schedule: NoiseSchedule, options: LcmOptions): SamplerPlan {
     timesteps,
     initNoiseSigma: 1,
     steps: timesteps.map((timestep, i) => {
-      const scaled = timestep * timestepScaling;
-      const skip = SIGMA_DATA ** 2 / (scaled ** 2 + SIGMA_DATA ** 2);
-      const out = scaled / Math.hypot(scaled, SIGMA_DATA);
+      const { skip, out } = boundaryScalingsAt(timestep, timestepScaling);
       const next = timesteps[i + 1];
       const { alpha, sigma } = next === undefined ? { alpha: 1, sigma: 0 } : noiseLevelAt(schedule, next);
       return {
