@@ -19,6 +19,7 @@ import {
   random,
   scope,
   select,
+  specsOf,
   type Backend,
   type HostParams,
   type Program,
@@ -34,15 +35,15 @@ import {
   unetEncoder,
   unetParameters,
   type UNetConfig,
+  type UNetDistillationOptions,
 } from "@sdxs/tiny-unet";
 import { tinyDecoderDistillation, tinyDecoderParameters } from "@sdxs/tiny-vae";
-import { gradientTask, train, type GradientTaskOptions, type TrainingTask } from "@sdxs/training";
-import { csvLog, fileCheckpoints } from "@sdxs/training/node";
+import { gradientTask, type GradientTaskOptions } from "@sdxs/training";
 import type { EmojiDataset } from "./dataset.js";
 import { latentSize, predictionType, promptTokens, schedule, tinyDecoderConfig } from "./models.js";
 import { imageDecoder, imageSpec, latentSpec, noisePredictor, promptEncoder } from "./networks.js";
-import type { StageProgress } from "./progress-bars.js";
 import { mapBatches, rowCount, takeRows } from "../../rows.js";
+import { annealed, runTask, type RunTaskOptions } from "./run-task.js";
 import type { Teacher } from "./teacher.js";
 
 /** How much of everything a distillation does. */
@@ -65,16 +66,16 @@ export const quickstartBudget: DistillationBudget = {
   scoreSteps: 0,
 };
 
-export interface DistillationOptions<D> {
+/** What every stage is given. */
+export interface StageOptions<D> extends RunTaskOptions {
   readonly backend: Backend<D>;
   readonly teacher: Teacher;
-  readonly dataset: EmojiDataset;
   readonly seed: number;
+}
+
+export interface DistillationOptions<D> extends StageOptions<D> {
+  readonly dataset: EmojiDataset;
   readonly budget: DistillationBudget;
-  /** Where pairs, checkpoints and logs go; a run that finds some goes on from there. */
-  readonly workFolder: string;
-  readonly signal?: AbortSignal;
-  readonly onProgress?: (stage: string, progress: StageProgress) => void;
 }
 
 /** A one-step model: prompts to latents by `unet`, latents to images by `decoder`. */
@@ -111,9 +112,10 @@ export function studentPlan(teacher: Teacher) {
 
 /** The whole method: tiny decoder, tiny U-Net, one-step student by the warm-up and, where the budget has it, by scores. */
 export async function distil<D>(options: DistillationOptions<D>): Promise<DistilledStudent> {
-  const pairs = await samplePairs(options);
+  const { dataset, seed, budget } = options;
+  const pairs = await samplePairs(options, { captions: dataset.batch(seed, 0, budget.pairs).captions });
   const decoder = await distilDecoder(options, pairs);
-  const tiny = await distilUNet(options, pairs);
+  const tiny = await distilUNet(options, pairs, { steps: budget.unetSteps, finalRate: 2e-4 });
   const { config } = studentPlan(options.teacher);
   const warm = await warmUp(options, pairs, tiny);
   const warmedUp: Student = { unet: { config, params: warm }, decoder };
@@ -172,35 +174,34 @@ export async function teacherSampler<D>(
   return { sample, dispose: () => compiled.dispose() };
 }
 
-/** Pairs of noise and the teacher's sample of it, for captions of the training set. */
-export async function samplePairs<D>(options: DistillationOptions<D>): Promise<Pairs> {
-  const { captions } = options.dataset.batch(options.seed, 0, options.budget.pairs);
-  return sampleTeacher(options, { name: "pairs", captions, steps: pairSteps, seed: options.seed });
-}
-
-/** What the teacher is to sample, under a name of its own, which is its folder's. */
-export interface TeacherSamples {
-  readonly name: string;
-  readonly captions: readonly string[];
-  readonly steps: number;
-  readonly seed: number | string;
-}
-
-/** Noise and the teacher's samples of it, one for each caption. Kept piece by piece in the work folder. */
-export async function sampleTeacher<D>(
-  { backend, teacher, workFolder, signal, onProgress }: DistillationOptions<D>,
-  { name, captions, steps, seed }: TeacherSamples,
+/**
+ * Pairs of noise and the teacher's sample of it, one for each caption.
+ *
+ * @param sampling.name of the folder in the work folder that keeps them piece by piece. Default "pairs"
+ * @param sampling.steps of the ODE sampler. Default `pairSteps`
+ * @param sampling.seed of the noise. Default the options'
+ */
+export async function samplePairs<D>(
+  options: StageOptions<D>,
+  sampling: {
+    readonly captions: readonly string[];
+    readonly name?: string;
+    readonly steps?: number;
+    readonly seed?: string;
+  },
 ): Promise<Pairs> {
+  const { backend, teacher, workFolder, signal } = options;
+  const { captions, name = "pairs", steps = pairSteps, seed = options.seed } = sampling;
+  const count = captions.length;
   const folder = join(workFolder, name);
   await mkdir(folder, { recursive: true });
-  const total = captions.length;
   const context = await encodePrompts(backend, teacher, captions);
-  const target = new Float32Array(total * sampleSize);
-  const noise = new Float32Array(total * sampleSize);
+  const target = new Float32Array(count * sampleSize);
+  const noise = new Float32Array(count * sampleSize);
   let sampler: Awaited<ReturnType<typeof teacherSampler<D>>> | undefined;
-  for (let first = 0; first < total; first += pairBatch) {
+  for (let first = 0; first < count; first += pairBatch) {
     const file = join(folder, `${first}.safetensors`);
-    const rows = Array.from({ length: pairBatch }, (_, i) => Math.min(first + i, total - 1));
+    const rows = Array.from({ length: pairBatch }, (_, i) => Math.min(first + i, count - 1));
     let piece = await readPiece(file);
     if (!piece) {
       signal?.throwIfAborted();
@@ -208,13 +209,13 @@ export async function sampleTeacher<D>(
       piece = { ...(await sampler.sample(takeRows(context, rows), first, signal)) };
       await writeSafetensorsFile(file, piece);
     }
-    const count = Math.min(pairBatch, total - first) * sampleSize;
-    noise.set(piece.noise.data.subarray(0, count), first * sampleSize);
-    target.set(piece.target.data.subarray(0, count), first * sampleSize);
-    onProgress?.(name, { step: Math.min(first + pairBatch, total), steps: total, metrics: {} });
+    const filled = Math.min(pairBatch, count - first) * sampleSize;
+    noise.set(piece.noise.data.subarray(0, filled), first * sampleSize);
+    target.set(piece.target.data.subarray(0, filled), first * sampleSize);
+    options.onProgress?.(name, { step: Math.min(first + pairBatch, count), steps: count, metrics: {} });
   }
   await sampler?.dispose();
-  const shape = [total, ...latentSpec(1).shape.slice(1)];
+  const shape = [count, ...latentSpec(1).shape.slice(1)];
   return { noise: new HostTensor(shape, noise), target: new HostTensor(shape, target), context };
 }
 
@@ -271,45 +272,73 @@ export async function distilDecoder<D>(options: DistillationOptions<D>, pairs: P
 /** Pictures that the tiny decoder learns from: more take longer to decode than they help. */
 const decoderPictures = 1024;
 
+/** How the tiny U-Net learns. */
+export interface UNetTraining extends Pick<UNetDistillationOptions, "outputWeight" | "featureWeight"> {
+  /** Names its checkpoints and log. Default "tiny U-Net". */
+  readonly name?: string;
+  readonly steps: number;
+  /** Learning rate of the last step. */
+  readonly finalRate: number;
+  /** Its parameters as it begins. Default: the teacher's, of the blocks that stay. */
+  readonly begin?: HostParams;
+  /** Share of the samples that are denoised for the empty prompt, which guidance needs. Default 0: one step takes no guidance. */
+  readonly emptyPrompts?: number;
+}
+
 /** The tiny U-Net from the teacher's features and outputs on its own samples, Equation 8. */
-export async function distilUNet<D>(options: DistillationOptions<D>, pairs: Pairs): Promise<HostParams> {
-  const { teacher, seed, budget } = options;
+export async function distilUNet<D>(
+  options: StageOptions<D>,
+  pairs: Pairs,
+  training: UNetTraining,
+): Promise<HostParams> {
+  const { teacher, seed } = options;
   const plan = studentPlan(teacher);
-  const params = { ...initialize(unetParameters(plan.config), seed), ...copyParameters(plan, teacher.unet.params) };
-  const trained = await runStage(options, "tiny U-Net", {
-    // Chosen: the feature terms are an order of magnitude larger than the output's.
-    program: unetDistillation({ teacher: teacher.unet.config, plan, featureWeight: 0.1 }),
+  const { name = "tiny U-Net", steps, finalRate, outputWeight = 1, emptyPrompts = 0 } = training;
+  // Chosen: the feature terms are an order of magnitude larger than the output's.
+  const { featureWeight = 0.1 } = training;
+  const { begin = copyParameters(plan, teacher.unet.params) } = training;
+  const params = { ...initialize(unetParameters(plan.config), seed), ...begin };
+  const empty = { share: emptyPrompts, context: await encodePrompts(options.backend, teacher, [""]) };
+  const batch = (step: number) => noisyPairs(pairs, random(seed, "tiny U-Net", step), empty);
+  const trained = await runStage(options, name, {
+    program: unetDistillation({ teacher: teacher.unet.config, plan, outputWeight, featureWeight }),
     params: prefixed(params, "student."),
     frozen: prefixed(teacher.unet.params, "teacher."),
-    inputs: {
-      sample: latentSpec(unetBatch),
-      timestep: { shape: [unetBatch] },
-      encoderHiddenStates: { shape: [unetBatch, ...pairs.context.shape.slice(1)] },
-    },
-    batch(step) {
-      const stream = random(seed, "tiny U-Net", step);
-      const rows = stream.at("rows").integers([unetBatch], 0, rowCount(pairs.target)).data;
-      const timestep = Float32Array.from(stream.at("timesteps").integers([unetBatch], 0, schedule.trainSteps).data);
-      const sample = stream.at("noise").normal(latentSpec(unetBatch).shape);
-      const clean = takeRows(pairs.target, rows);
-      timestep.forEach((t, row) => {
-        const { alpha, sigma } = noiseLevelAt(schedule, t);
-        for (let i = row * sampleSize; i < (row + 1) * sampleSize; i++) {
-          sample.data[i] = alpha * (clean.data[i] ?? 0) + sigma * (sample.data[i] ?? 0);
-        }
-      });
-      return {
-        sample,
-        timestep: new HostTensor([unetBatch], timestep),
-        encoderHiddenStates: takeRows(pairs.context, rows),
-      };
-    },
+    inputs: specsOf(batch(0)),
+    batch,
     batchSize: unetBatch,
     optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.99 },
-    learningRate: annealed(5e-4, budget.unetSteps, 2e-4),
-    steps: budget.unetSteps,
+    learningRate: annealed(5e-4, steps, finalRate),
+    steps,
   });
   return select(trained, "student.");
+}
+
+/** The teacher's samples under noise, at a random timestep each: what U-Nets are compared on. */
+export function noisyPairs(
+  { target, context }: Pairs,
+  stream: Random,
+  empty: { readonly share: number; readonly context: HostTensor },
+) {
+  const rows = stream.at("rows").integers([unetBatch], 0, rowCount(target)).data;
+  const timestep = Float32Array.from(stream.at("timesteps").integers([unetBatch], 0, schedule.trainSteps).data);
+  const sample = stream.at("noise").normal(latentSpec(unetBatch).shape);
+  const clean = takeRows(target, rows);
+  timestep.forEach((t, row) => {
+    const { alpha, sigma } = noiseLevelAt(schedule, t);
+    for (let i = row * sampleSize; i < (row + 1) * sampleSize; i++) {
+      sample.data[i] = alpha * (clean.data[i] ?? 0) + sigma * (sample.data[i] ?? 0);
+    }
+  });
+  const encoderHiddenStates = takeRows(context, rows);
+  const width = empty.context.data.length;
+  stream
+    .at("empty prompts")
+    .uniform([unetBatch])
+    .data.forEach((value, row) => {
+      if (value < empty.share) encoderHiddenStates.data.set(empty.context.data, row * width);
+    });
+  return { sample, timestep: new HostTensor([unetBatch], timestep), encoderHiddenStates };
 }
 
 /** A warm-up under a name of its own, which is its folder's. */
@@ -420,40 +449,14 @@ function takePairs({ noise, target, context }: Pairs, stream: Random, count: num
   return { noise: takeRows(noise, rows), target: takeRows(target, rows), context: takeRows(context, rows) };
 }
 
-/** A learning rate that rises for a twentieth of the steps and falls along a cosine. Chosen: short trainings, no long plateau. */
-function annealed(rate: number, totalSteps: number, finalRate: number): Schedule {
-  return cosineSchedule({ rate, warmupSteps: Math.floor(totalSteps / 20), totalSteps, finalRate });
-}
-
 /** Runs one training with checkpoints and a log in the work folder; gives its averaged weights. */
 async function runStage<D, In extends string>(
-  options: DistillationOptions<D>,
+  options: StageOptions<D>,
   name: string,
   task: Omit<GradientTaskOptions<D, In>, "backend" | "name">,
 ): Promise<HostParams> {
   const gradients = await gradientTask({ ...task, backend: options.backend, name });
   return runTask(options, gradients, () => gradients.weights({ averaged: true }));
-}
-
-/** Runs a task with checkpoints and a log in the work folder, and gives what `result` makes of it in the end. */
-async function runTask<D>(
-  { workFolder, signal, onProgress }: DistillationOptions<D>,
-  task: TrainingTask,
-  result: () => Promise<HostParams>,
-): Promise<HostParams> {
-  try {
-    const folder = join(workFolder, task.name);
-    await train(task, {
-      checkpoints: fileCheckpoints(join(folder, "checkpoints"), { keep: 1 }),
-      checkpointEverySeconds: 20,
-      log: csvLog(join(folder, "metrics.csv")),
-      ...(signal && { signal }),
-      onProgress: (progress) => onProgress?.(task.name, progress),
-    });
-    return await result();
-  } finally {
-    await task.dispose();
-  }
 }
 
 /** The maps that feature matching compares: those of the U-Net's encoder half. */
