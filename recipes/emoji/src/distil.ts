@@ -444,7 +444,7 @@ export async function distilScores<D>(
 }
 
 /** Random rows of the pairs. */
-function takePairs({ noise, target, context }: Pairs, stream: Random, count: number): Pairs {
+export function takePairs({ noise, target, context }: Pairs, stream: Random, count: number): Pairs {
   const rows = stream.integers([count], 0, rowCount(target)).data;
   return { noise: takeRows(noise, rows), target: takeRows(target, rows), context: takeRows(context, rows) };
 }
@@ -460,7 +460,7 @@ async function runStage<D, In extends string>(
 }
 
 /** The maps that feature matching compares: those of the U-Net's encoder half. */
-const encoderFeatures =
+export const encoderFeatures =
   (config: UNetConfig): FeatureExtractor =>
   (ops, p, { context, ...inputs }) => {
     const { convIn, downBlocks } = unetEncoder(ops, p, config, { ...inputs, encoderHiddenStates: context });
@@ -468,13 +468,13 @@ const encoderFeatures =
   };
 
 /** A U-Net as what the trainers plug in. */
-const scoreFunction =
+export const scoreFunction =
   (config: UNetConfig): ScoreFunction =>
   (ops, p, { context, ...inputs }) =>
     unet(ops, p, config, { ...inputs, encoderHiddenStates: context }).sample;
 
 /** x_theta, one evaluation of the tiny U-Net. */
-const studentModel = (config: UNetConfig): Generator =>
+export const studentModel = (config: UNetConfig): Generator =>
   oneStepGenerator(scoreFunction(config), oneStepConversion(schedule, { prediction: predictionType }));
 
 /** Noise and context to the student's latents in one evaluation of its U-Net. */

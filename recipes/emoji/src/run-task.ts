@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { cosineSchedule, type HostParams, type Schedule } from "@sdxs/tensor";
+import { cosineSchedule, type Schedule } from "@sdxs/tensor";
 import { joinLogs, train, type TrainingTask, type TrainOptions } from "@sdxs/training";
 import { csvLog, fileCheckpoints, tensorBoardLog } from "@sdxs/training/node";
 import type { StageProgress } from "./progress-bars.js";
@@ -17,12 +17,12 @@ export function annealed(rate: number, totalSteps: number, finalRate: number): S
 }
 
 /** Runs a task with checkpoints and logs in the work folder, gives what `result` makes of it in the end, and disposes it. */
-export async function runTask(
+export async function runTask<Result>(
   { workFolder, signal, onProgress }: RunTaskOptions,
   task: TrainingTask,
-  result: () => Promise<HostParams>,
+  result: () => Promise<Result>,
   validate?: TrainOptions["validate"],
-): Promise<HostParams> {
+): Promise<Result> {
   try {
     const folder = join(workFolder, task.name);
     await train(task, {
