@@ -4,6 +4,7 @@ import { parseArgs } from "node:util";
 import { InvalidArgumentError } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import * as ort from "onnxruntime-node";
+import { ablationBudget, reportAblation } from "./ablation.js";
 import { distilAndReport } from "./distil-and-report.js";
 import { quickstartBudget, type DistillationBudget } from "./distil.js";
 import { captionModelFile } from "./evaluation/caption-model.js";
@@ -37,6 +38,16 @@ student   distil the teacher as the quickstart does, then by segmented score dis
   --output FOLDER         default student
   --restart               forget an earlier run in that folder
 
+ablation  train the student in several ways and judge its pictures beside the teacher's (about an hour)
+  --pairs N               noise-image pairs, default ${ablationBudget.pairs}
+  --warmup-steps N        default ${ablationBudget.warmupSteps}
+  --score-steps N         default ${ablationBudget.scoreSteps}
+  --dmd2-steps N          default ${ablationBudget.dmd2Steps}
+  --texture-steps N       default ${ablationBudget.textureSteps}
+  --pictures N            of each model, default 400
+  --output FOLDER         default ablation
+  --restart               forget an earlier run in that folder
+
 judge     train the image-text model that tells whether pictures show their prompts
   --steps N               default 1500
   --work FOLDER           checkpoints and log (default recipes/emoji/work/judge)
@@ -51,6 +62,8 @@ await runProgram(async (signal) => {
       return teacher(args, signal);
     case "student":
       return student(args, signal);
+    case "ablation":
+      return ablation(args, signal);
     case "judge":
       return judge(args, signal);
     case "--help":
@@ -59,7 +72,7 @@ await runProgram(async (signal) => {
       return;
     default:
       throw new InvalidArgumentError(
-        `Expected the command "teacher", "student" or "judge", got "${command}".\n\n${usage}`,
+        `Expected the command "teacher", "student", "ablation" or "judge", got "${command}".\n\n${usage}`,
       );
   }
 });
@@ -117,6 +130,38 @@ async function student(args: string[], signal: AbortSignal): Promise<void> {
     seed: wholeNumber("--seed", values.seed),
     output: resolve(values.output),
     prompts: values.prompt,
+    restart: values.restart,
+    signal,
+  });
+}
+
+async function ablation(args: string[], signal: AbortSignal): Promise<void> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      pairs: { type: "string", default: String(ablationBudget.pairs) },
+      "warmup-steps": { type: "string", default: String(ablationBudget.warmupSteps) },
+      "score-steps": { type: "string", default: String(ablationBudget.scoreSteps) },
+      "dmd2-steps": { type: "string", default: String(ablationBudget.dmd2Steps) },
+      "texture-steps": { type: "string", default: String(ablationBudget.textureSteps) },
+      pictures: { type: "string", default: "400" },
+      seed: { type: "string", default: "1" },
+      output: { type: "string", default: "ablation" },
+      restart: { type: "boolean", default: false },
+    },
+  });
+  await reportAblation({
+    budget: {
+      ...ablationBudget,
+      pairs: wholeNumber("--pairs", values.pairs),
+      warmupSteps: wholeNumber("--warmup-steps", values["warmup-steps"]),
+      scoreSteps: wholeNumber("--score-steps", values["score-steps"]),
+      dmd2Steps: wholeNumber("--dmd2-steps", values["dmd2-steps"]),
+      textureSteps: wholeNumber("--texture-steps", values["texture-steps"]),
+    },
+    pictures: wholeNumber("--pictures", values.pictures),
+    seed: wholeNumber("--seed", values.seed),
+    output: resolve(values.output),
     restart: values.restart,
     signal,
   });

@@ -1,0 +1,184 @@
+import { mkdir, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { constantSchedule, type HostParams, type HostTensor } from "@sdxs/tensor";
+import { onnxBackend } from "@sdxs/tensor/onnx";
+import * as ort from "onnxruntime-node";
+import { distilDmd2, finetuneTexture } from "./adversarial-stages.js";
+import { loadEmojiDataset } from "./dataset.js";
+import {
+  distilDecoder,
+  distilScores,
+  distilUNet,
+  samplePairs,
+  studentGenerator,
+  studentPlan,
+  teacherSteps,
+  warmUp,
+  type DistillationBudget,
+  type DistillationOptions,
+  type Pairs,
+} from "./distil.js";
+import { evaluatePictures, loadEvaluationSet, referenceFeatures, type Evaluation } from "./evaluation/evaluate.js";
+import { tinyDecoderConfig } from "./models.js";
+import { imageDecoder, tinyImageDecoder } from "./networks.js";
+import { progressBars } from "./progress-bars.js";
+import { quickstartPrompts } from "./quickstart-subset.js";
+import { measureModels, pictureGrid, type ModelFigures } from "./report.js";
+import { firstRows, mapBatches } from "../../rows.js";
+import { readTeacher } from "./teacher.js";
+import { pickPrompts } from "./tiny-unet/prompts.js";
+
+/** How much of everything the ablation does. */
+export interface AblationBudget extends DistillationBudget {
+  /** Updates of the student by DMD2, each of which takes five of the online DM: about the time of `scoreSteps`. */
+  readonly dmd2Steps: number;
+  readonly textureSteps: number;
+}
+
+/** About an hour on two cores. */
+export const ablationBudget: AblationBudget = {
+  pairs: 1280,
+  decoderSteps: 700,
+  unetSteps: 200,
+  warmupSteps: 500,
+  scoreSteps: 300,
+  dmd2Steps: 150,
+  textureSteps: 100,
+};
+
+export interface AblationOptions {
+  readonly budget: AblationBudget;
+  /** Pictures of each model that are judged. */
+  readonly pictures: number;
+  readonly seed: number;
+  /** Where results go; a run that was interrupted in it goes on. */
+  readonly output: string;
+  /** Forget an earlier run in that folder. */
+  readonly restart: boolean;
+  readonly signal: AbortSignal;
+}
+
+/** What the table tells of a model. */
+interface AblationRow {
+  readonly label: string;
+  readonly figures: ModelFigures;
+  /** One for each prompt, [prompts, 3, 64, 64]. */
+  readonly images: HostTensor;
+  readonly evaluation: Evaluation;
+}
+
+/**
+ * What each part of the method is worth: students trained in several ways from the same noise-image pairs, tiny U-Net and
+ * warm-up, each judged by its pictures of the same prompts from the same noise. Leaves a table and a grid of pictures.
+ */
+export async function reportAblation({ output, restart, pictures, ...given }: AblationOptions): Promise<void> {
+  const { seed, budget } = given;
+  const workFolder = join(output, "work", `seed-${seed}`);
+  if (restart) await rm(join(output, "work"), { recursive: true, force: true });
+  await mkdir(workFolder, { recursive: true });
+  const backend = onnxBackend({ ort });
+  const [dataset, teacher] = [await loadEmojiDataset(), await readTeacher()];
+  const bars = progressBars();
+  const options = { ...given, backend, dataset, teacher, workFolder, onProgress: bars.update };
+
+  const pairs = await samplePairs(options, { captions: dataset.batch(seed, 0, budget.pairs).captions });
+  const decoder = await distilDecoder(options, pairs);
+  const tiny = await distilUNet(options, pairs, { steps: budget.unetSteps, finalRate: 2e-4 });
+  const students = await trainStudents(options, budget, pairs, tiny);
+
+  const prompts = pickPrompts((await loadEvaluationSet()).prompts, pictures, seed);
+  const drawn = await samplePairs(options, {
+    name: "evaluation",
+    captions: prompts,
+    steps: teacherSteps,
+    seed: `evaluation ${seed}`,
+  });
+  bars.stop();
+  const { config } = studentPlan(teacher);
+  const [teacherFigures, studentFigures] = await measureModels(backend, teacher, {
+    unet: { config, params: tiny },
+    decoder,
+  });
+  const reference = await referenceFeatures(backend, join(workFolder, "reference.safetensors"));
+  const judged = async (label: string, figures: ModelFigures, images: HostTensor): Promise<AblationRow> => ({
+    label,
+    figures,
+    images,
+    evaluation: await evaluatePictures(backend, images, reference, prompts),
+  });
+
+  const large = imageDecoder(teacher.autoencoder.config);
+  const { images } = await mapBatches(backend, large, teacher.autoencoder.params, { latents: drawn.target }, 16);
+  const rows = [await judged(`teacher, ${teacherSteps} steps with guidance`, teacherFigures!, images)];
+  for (const [label, params] of Object.entries(students)) {
+    const { noise, context } = drawn;
+    const { latents } = await mapBatches(backend, studentGenerator(config), params, { noise, context }, 32);
+    const made = await mapBatches(backend, tinyImageDecoder(tinyDecoderConfig), decoder, { latents }, 16);
+    rows.push(await judged(label, studentFigures!, made.images));
+  }
+
+  const file = (name: string): string => join(output, name);
+  const shown = quickstartPrompts.length; // they come first
+  const grid = rows.map((row) => ({ label: row.label, images: firstRows(row.images, shown) }));
+  await writeFile(file("grid.png"), await pictureGrid(dataset, prompts.slice(0, shown), grid));
+  const table = ablationTable(rows);
+  await writeFile(file("table.md"), table);
+  console.log(`\n${table}\nPictures: ${file("grid.png")}\nTable:    ${file("table.md")}`);
+}
+
+/**
+ * Weights of the student's U-Net by each method, in the table's order. A warm-up alone goes on for as many updates as a
+ * warm-up with score distillation after it.
+ */
+async function trainStudents<D>(
+  options: DistillationOptions<D>,
+  budget: AblationBudget,
+  pairs: Pairs,
+  tiny: HostParams,
+): Promise<Record<string, HostParams>> {
+  const warm = await warmUp(options, pairs, tiny);
+  const long = { ...options, budget: { ...budget, warmupSteps: budget.warmupSteps + budget.scoreSteps } };
+  const blurred = { name: "mean squared error", weights: { features: 0, mse: 1 } };
+  const unsegmented = { name: "Diff-Instruct", alpha: constantSchedule(1), lambdaFM: constantSchedule(0) };
+  const scored = await distilScores(options, pairs, warm, { name: "SSD" });
+  return {
+    "mean squared error": await warmUp(long, pairs, tiny, blurred),
+    "SSIM feature matching": await warmUp(long, pairs, tiny, { name: "feature matching" }),
+    "Diff-Instruct, without segments": await distilScores(options, pairs, warm, unsegmented),
+    SSD: scored,
+    "SSD, texture finetuned": (await finetuneTexture(options, pairs, scored, budget.textureSteps)).params,
+    DMD2: await distilDmd2(options, warm, budget.dmd2Steps),
+  };
+}
+
+/** One line for each model, the teacher first, whose distance the others' are divided by. */
+function ablationTable(rows: readonly AblationRow[]): string {
+  const best = rows[0]?.evaluation.frechet ?? NaN;
+  const share = (value: number): string => `${(100 * value).toFixed(1)}%`;
+  const lines = rows.map(({ label, figures, evaluation: { frechet, captionAgreement, precision, recall } }) => {
+    const cells = [
+      label,
+      `${((figures.unetParameters + figures.decoderParameters) / 1e6).toFixed(2)} M`,
+      figures.functionEvaluations,
+      figures.msPerImage.toFixed(1),
+      frechet.toFixed(2),
+      (frechet / best).toFixed(2),
+      share(captionAgreement),
+      share(precision),
+      share(recall),
+    ];
+    return `| ${cells.join(" | ")} |`;
+  });
+  const head = [
+    "model",
+    "U-Net and decoder",
+    "evaluations",
+    "ms per image",
+    "Fréchet distance",
+    "to the teacher's",
+    "caption agreement",
+    "precision",
+    "recall",
+  ];
+  return `${[`| ${head.join(" | ")} |`, `|${" --- |".repeat(head.length)}`, ...lines].join("\n")}\n`;
+}
