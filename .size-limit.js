@@ -18,7 +18,7 @@ const ceilings = {
   "tiny-unet": "9 kB",
   lora: "7 kB",
   controlnet: "5 kB",
-  "one-step-trainer": "4 kB",
+  "one-step-trainer": "6 kB",
   runtime: "5 kB",
   "runtime/node": "10 kB",
 };

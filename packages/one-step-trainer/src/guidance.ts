@@ -1,4 +1,7 @@
 import { InvalidArgumentError, ShapeError, type HostTensor, type Shape } from "@sdxs/tensor";
+import { combineHost } from "@sdxs/diffusion";
+import { concatenate, halves, stack } from "./host-batches.js";
+import type { ExternalScore, NetworkInputs } from "./plug-ins.js";
 
 /** Classifier-free guidance away from the empty prompt. */
 export interface Guidance {
@@ -28,4 +31,28 @@ export function activeGuidance(
     `${where}: guidance.unconditional must be [${contextShape.join(", ")}] as one context, ` +
       `got [${unconditional.shape.join(", ")}].`,
   );
+}
+
+/** A prediction away from that for the empty prompt. Both are one batch. */
+export async function guidedPrediction(
+  where: string,
+  score: ExternalScore,
+  guidance: Guidance | undefined,
+  inputs: NetworkInputs<HostTensor>,
+): Promise<HostTensor> {
+  const { sample, timestep, context } = inputs;
+  const [batch = 0, ...contextShape] = context.shape;
+  const active = activeGuidance(where, guidance, contextShape);
+  if (active === undefined) return score.predict(inputs);
+  const { scale, unconditional } = active;
+  const outputs = await score.predict({
+    sample: concatenate(sample, sample),
+    timestep: concatenate(timestep, timestep),
+    context: concatenate(stack(Array<HostTensor>(batch).fill(unconditional)), context),
+  });
+  const [without, withPrompt] = halves(outputs);
+  return combineHost([
+    [1 - scale, without],
+    [scale, withPrompt],
+  ]);
 }

@@ -1,5 +1,6 @@
 export {
   oneStepGenerator,
+  type ExternalScore,
   type FeatureExtractor,
   type Generator,
   type NetworkInputs,
@@ -26,6 +27,7 @@ export {
   type SegmentedScoreDistillationOptions,
   type StudentInput,
 } from "./segmented-score-distillation.js";
+export { externallyScoredDistillation, type ExternallyScoredDistillation } from "./externally-scored-distillation.js";
 export { type ScoreModels, type ScoreWeight } from "./score-difference.js";
 export {
   segmentedScoreDistillationTask,

@@ -1,6 +1,7 @@
-import { HostTensor, InvalidArgumentError, ShapeError, random, sizeOf, type Shape } from "@sdxs/tensor";
-import { combineHost, sample, type SamplerPlan } from "@sdxs/diffusion";
-import { activeGuidance, type Guidance } from "./guidance.js";
+import { HostTensor, InvalidArgumentError, ShapeError, random, type Shape } from "@sdxs/tensor";
+import { sample, type SamplerPlan } from "@sdxs/diffusion";
+import { guidedPrediction, type Guidance } from "./guidance.js";
+import { stack } from "./host-batches.js";
 import type { Sampler } from "./plug-ins.js";
 
 export interface NoiseImagePairsOptions {
@@ -54,50 +55,14 @@ export function noiseImagePairs(options: NoiseImagePairsOptions): Sampler {
     }
     const noise = stack(Array.from({ length: batch }, (_, i) => noiseOf.at(first + i).normal(sampleShape)));
 
-    let teacher = (x: HostTensor, timestep: number) => predict(x, timestep, contexts);
-    const active = activeGuidance("noiseImagePairs", guidance, contextShape);
-    if (active !== undefined) {
-      const { scale, unconditional } = active;
-      const emptyPrompts = stack(Array<HostTensor>(batch).fill(unconditional));
-      const both = concatenate(emptyPrompts, contexts);
-      teacher = async (x, timestep) => {
-        const [without, withPrompt] = halves(await predict(concatenate(x, x), timestep, both));
-        return combineHost([
-          [1 - scale, without],
-          [scale, withPrompt],
-        ]);
-      };
-    }
+    const teacher = (x: HostTensor, timestep: number) =>
+      guidedPrediction(
+        "noiseImagePairs",
+        { predict: (inputs) => predict(inputs.sample, timestep, inputs.context) },
+        guidance,
+        { sample: x, timestep: HostTensor.filled([batch], timestep), context: contexts },
+      );
     const target = await sample({ plan, noise, predict: teacher, ...(signal === undefined ? {} : { signal }) });
     return { noise, target };
   };
-}
-
-/** Tensors of one shape as the entries of a new first axis. */
-function stack(tensors: readonly HostTensor[]): HostTensor {
-  const shape = tensors[0]?.shape ?? [];
-  const size = sizeOf(shape);
-  const data = new Float32Array(tensors.length * size);
-  tensors.forEach((tensor, i) => data.set(tensor.data, i * size));
-  return new HostTensor([tensors.length, ...shape], data);
-}
-
-/** Two tensors of one shape, one after the other along the first axis. */
-function concatenate(a: HostTensor, b: HostTensor): HostTensor {
-  const [batch = 0, ...rest] = a.shape;
-  const data = new Float32Array(2 * a.data.length);
-  data.set(a.data);
-  data.set(b.data, a.data.length);
-  return new HostTensor([2 * batch, ...rest], data);
-}
-
-/** The two halves along the first axis. */
-function halves(tensor: HostTensor): readonly [HostTensor, HostTensor] {
-  const [batch = 0, ...rest] = tensor.shape;
-  const middle = tensor.data.length / 2;
-  const shape = [batch / 2, ...rest];
-  return [
-    HostTensor.from(shape, tensor.data.subarray(0, middle)),
-    HostTensor.from(shape, tensor.data.subarray(middle)),
-  ];
 }

@@ -18,6 +18,26 @@ export interface NetworkInputs<T> {
  */
 export type ScoreFunction = <T>(ops: Ops<T>, p: Scope<T>, inputs: NetworkInputs<T>) => T;
 
+/**
+ * A diffusion network that runs elsewhere: a session of an ONNX file, another framework, another process. It is asked
+ * for values alone, so it needs no gradients.
+ *
+ * @example
+ * const offlineScore: ExternalScore = {
+ *   async predict({ sample, timestep, context }) {
+ *     const { output } = await session.run({ sample: toOrt(sample), timestep: toOrt(timestep), context: toOrt(context) });
+ *     return HostTensor.from(sample.shape, output.data);
+ *   },
+ * };
+ */
+export interface ExternalScore {
+  /**
+   * Its prediction of the noise, the velocity or the clean sample, shaped as `sample` [n, channels, height, width], for
+   * timesteps [n] and contexts [n, tokens, features]. With guidance n is twice the batch: first the empty prompts.
+   */
+  predict(inputs: NetworkInputs<HostTensor>): Promise<HostTensor>;
+}
+
 /** x_theta: noise [batch, channels, height, width] and text embeddings [batch, tokens, features] to clean samples, shaped as the noise. */
 export type Generator = <T>(ops: Ops<T>, p: Scope<T>, inputs: { readonly noise: T; readonly context: T }) => T;
 

@@ -1,4 +1,7 @@
-import { HostTensor, InvalidArgumentError, type Schedule } from "@sdxs/tensor";
+import { HostTensor, InvalidArgumentError, downloadAll, prefixed, specsOf, type Schedule } from "@sdxs/tensor";
+import { externallyScoredDistillation } from "./externally-scored-distillation.js";
+import { guidedPrediction } from "./guidance.js";
+import type { ExternalScore, ScoreFunction } from "./plug-ins.js";
 import {
   scoreDistillationTask,
   scoreInputs,
@@ -9,7 +12,9 @@ import { segmentedScoreDistillation, type SegmentedScoreDistillationOptions } fr
 import type { PairBatch } from "./task-options.js";
 
 export interface SegmentedScoreDistillationTaskOptions<D>
-  extends SegmentedScoreDistillationOptions, ScoreDistillationTaskOptions<D> {
+  extends Omit<SegmentedScoreDistillationOptions, "offlineScore">, ScoreDistillationTaskOptions<D> {
+  /** The offline DM s_p, frozen: a network whose parameters lie under "teacher.", or one that runs elsewhere. */
+  readonly offlineScore: ScoreFunction | ExternalScore;
   readonly schedule: SegmentedScoreDistillationOptions["schedule"];
   /** A student's micro-batch. Must be the same for the same indices, each time. */
   readonly pairs: (update: number, microBatch: number) => PairBatch | Promise<PairBatch>;
@@ -50,19 +55,18 @@ export interface SegmentedScoreDistillationTaskOptions<D>
 export async function segmentedScoreDistillationTask<D>(
   options: SegmentedScoreDistillationTaskOptions<D>,
 ): Promise<ScoreDistillationTask> {
-  const { online, student } = segmentedScoreDistillation(options);
-  const inputs = scoreInputs("segmentedScoreDistillationTask", options);
-  return scoreDistillationTask(options, {
+  const { backend, offlineScore, guidance, ...unguided } = options;
+  const where = "segmentedScoreDistillationTask";
+  const inputs = scoreInputs(where, options);
+  const given = {
     online: {
-      program: online,
       inputs: inputs.shared,
-      batch: async (update, microBatch) => ({
+      batch: async (update: number, microBatch: number) => ({
         ...inputs.online(update, microBatch),
         context: await options.contexts(update, microBatch),
       }),
     },
     student: {
-      program: student,
       inputs: {
         ...inputs.shared,
         target: inputs.sample,
@@ -70,7 +74,7 @@ export async function segmentedScoreDistillationTask<D>(
         alpha: { shape: [] },
         lambdaFM: { shape: [] },
       },
-      async batch(update, microBatch) {
+      async batch(update: number, microBatch: number) {
         const lowest = inputs.minTimestep;
         const alpha = inRange("alpha", options.alpha(update), update, (value) => value > lowest && value <= 1);
         const lambdaFM = inRange("lambdaFM", options.lambdaFM(update), update, (value) => value >= 0);
@@ -83,7 +87,45 @@ export async function segmentedScoreDistillationTask<D>(
         };
       },
     },
+  };
+  if (typeof offlineScore === "function") {
+    const { online, student } = segmentedScoreDistillation({ ...options, offlineScore });
+    return scoreDistillationTask(options, {
+      online: { program: online, ...given.online },
+      student: { program: student, ...given.student },
+    });
+  }
+
+  // The offline DM is asked about x_t before each of the student's updates.
+  const { online, student, noisySample } = externallyScoredDistillation(unguided);
+  const asking = await backend.compile(noisySample, {
+    params: specsOf(prefixed(options.params.student, "student.")),
+    inputs: inputs.shared,
   });
+  const task: ScoreDistillationTask = await scoreDistillationTask(options, {
+    online: { program: online, ...given.online },
+    student: {
+      program: student,
+      inputs: { ...given.student.inputs, offlinePrediction: inputs.sample },
+      async batch(update, microBatch) {
+        const batch = await given.student.batch(update, microBatch);
+        const { noise, context, scoreNoise, timestep } = batch;
+        const current = prefixed(await task.weights("student"), "student.");
+        const outputs = await asking.run(current, { noise, context, scoreNoise, timestep });
+        const { noisySample: sample } = await downloadAll(backend, outputs);
+        backend.dispose(outputs.noisySample);
+        const asked = { sample, timestep, context };
+        return { ...batch, offlinePrediction: await guidedPrediction(where, offlineScore, guidance, asked) };
+      },
+    },
+  });
+  return {
+    ...task,
+    async dispose() {
+      await task.dispose();
+      await asking.dispose();
+    },
+  };
 }
 
 function inRange(name: string, value: number, step: number, holds: (value: number) => boolean): number {

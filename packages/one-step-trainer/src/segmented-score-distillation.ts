@@ -21,7 +21,8 @@ export interface SegmentedScoreDistillation {
   readonly student: Program<StudentInput, StudentOutput>;
 }
 
-type StudentOutput =
+/** What the student's program gives. */
+export type StudentOutput =
   | "loss"
   | "featureMatching"
   | "scoreGap"
