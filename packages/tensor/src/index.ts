@@ -101,5 +101,7 @@ export {
   type FieldType,
 } from "./model-config.js";
 export { withGradients } from "./gradients.js";
+export { forwardBackend, type ForwardDevice } from "./forward-backend.js";
+export type { ForwardConv2dOptions, ForwardOps } from "./graph/compute.js";
 export { programTrainable, type ProgramDevice } from "./program-trainable.js";
 export { countArithmetic, type Arithmetic } from "./arithmetic.js";

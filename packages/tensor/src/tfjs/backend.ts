@@ -1,12 +1,12 @@
 import type { NamedTensorMap } from "@tensorflow/tfjs";
-import { MissingPackageError, SdxsError, ShapeError } from "../errors.js";
+import { MissingPackageError, SdxsError } from "../errors.js";
 import { GraphBuilder } from "../graph/builder.js";
-import { sameShape, show } from "../graph/shapes.js";
 import { watchDevice, type GpuDevice, type GpuWatch } from "../gpu-device.js";
 import { HostTensor } from "../host-tensor.js";
 import type { Ops, TensorMap } from "../ops.js";
-import type { Backend, CompileSpec, CompiledProgram, Program, TensorSpec } from "../program.js";
+import type { Backend, CompileSpec, CompiledProgram, Program } from "../program.js";
 import { programTrainable } from "../program-trainable.js";
+import { checkAgainstSpec } from "../run-checks.js";
 import { mapTensors } from "../scope.js";
 import type { Tensor, TensorFlow } from "./lazy.js";
 import { tfjsOps } from "./ops.js";
@@ -179,29 +179,5 @@ class TfjsProgram<In extends string, Out extends string> implements CompiledProg
   async dispose(): Promise<void> {
     if (!this.disposed) this.device.tf.dispose(Object.values(this.frozen));
     this.disposed = true;
-  }
-}
-
-function checkAgainstSpec(
-  kind: "parameter" | "input",
-  specs: Readonly<Record<string, TensorSpec>>,
-  given: TensorMap<{ readonly shape: readonly number[]; readonly dtype: string }>,
-): void {
-  for (const [name, { shape, dtype = "float32" }] of Object.entries(specs)) {
-    const tensor = given[name];
-    if (tensor === undefined) {
-      throw new SdxsError(
-        kind === "parameter" ? "MISSING_PARAMETER" : "INVALID_ARGUMENT",
-        `run: the program was compiled with the ${kind} "${name}" of shape ${show(shape)}, which is missing.`,
-      );
-    }
-    if (!sameShape(tensor.shape, shape)) {
-      throw new ShapeError(
-        `run: the ${kind} "${name}" must have shape ${show(shape)}, got ${show(tensor.shape)}. Compile again for other shapes.`,
-      );
-    }
-    if (tensor.dtype !== dtype) {
-      throw new SdxsError("DTYPE_MISMATCH", `run: the ${kind} "${name}" must be ${dtype}, got ${tensor.dtype}.`);
-    }
   }
 }
