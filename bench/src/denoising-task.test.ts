@@ -49,6 +49,19 @@ describe("denoisingTask", () => {
     expect(step).toBe(3 * forward - firstConvolution - firstTimeLayer - textProjections);
   });
 
+  it("needs most of a fourth with checkpointing", () => {
+    const specs = unetParameters(config);
+    const checkpointed = denoisingTask(config, { batch: 2, height: 8, width: 16, checkpointing: true });
+    const inputs = learningInputs(config, task);
+    const [forward, step, longer] = [
+      task.predict,
+      ...[task, checkpointed].map(({ learn }) => learn(Object.keys(specs))),
+    ].map((program) => countArithmetic(program, specs, inputs).multiplyAdds);
+    // All but the last layer of each block: its result is needed no more.
+    expect((longer! - step!) / forward!).toBeGreaterThan(0.5);
+    expect((longer! - step!) / forward!).toBeLessThan(1);
+  });
+
   it("gives the same inputs for the same seed", () => {
     const specs = learningInputs(config, task);
     expect(randomInputs(specs, 1)).toEqual(randomInputs(specs, 1));

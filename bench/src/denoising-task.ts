@@ -16,11 +16,13 @@ const TIME_IDS = 6;
 /** Timesteps of Stable Diffusion's noise schedule. */
 const SCHEDULE_STEPS = 1000;
 
-export interface TaskShape {
+export interface TaskOptions {
   readonly batch: number;
   /** Of the latents. */
   readonly height: number;
   readonly width: number;
+  /** Compute each block again for the gradient. Default false. */
+  readonly checkpointing?: boolean;
 }
 
 /** What is timed: a U-Net learning to predict a target, its inputs under diffusers' names. */
@@ -32,7 +34,8 @@ export interface DenoisingTask {
   readonly learn: (parameterNames: readonly string[]) => Program;
 }
 
-export function denoisingTask(config: UNetConfig, { batch, height, width }: TaskShape): DenoisingTask {
+export function denoisingTask(config: UNetConfig, options: TaskOptions): DenoisingTask {
+  const { batch, height, width, checkpointing: gradientCheckpointing = false } = options;
   const inputs: Record<string, TensorSpec> = {
     sample: { shape: [batch, config.in_channels, height, width] },
     timestep: { shape: [batch], dtype: "int32" },
@@ -51,6 +54,7 @@ export function denoisingTask(config: UNetConfig, { batch, height, width }: Task
       sample: given["sample"]!,
       timestep: given["timestep"]!,
       encoderHiddenStates: given["encoder_hidden_states"]!,
+      gradientCheckpointing,
       ...(textEmbeds !== undefined && timeIds !== undefined && { addedConditions: { textEmbeds, timeIds } }),
     });
     return { sample };

@@ -12,6 +12,7 @@ describe("parseTrainArguments", () => {
       steps: 10,
       warmup: 2,
       seed: 0,
+      checkpointing: false,
       dump: undefined,
     });
   });

@@ -15,6 +15,8 @@ export interface TrainArguments {
   /** Steps before them. */
   readonly warmup: number;
   readonly seed: number;
+  /** Compute each block again for the gradient. */
+  readonly checkpointing: boolean;
   /** Where to write the first step's tensors. */
   readonly dump: string | undefined;
 }
@@ -27,11 +29,12 @@ export const TRAIN_USAGE = `Usage: npm run bench:train -- --config CONFIG.json [
   --steps N         steps that are timed, default 10
   --warmup N        steps before them, default 2
   --seed N          default 0
+  --checkpointing   compute each block again for the gradient instead of keeping it
   --dump FILE       write parameters, inputs, loss and gradients of the first step as safetensors`;
 
 /** @throws InvalidArgumentError that names the argument, what it must be and what came. */
 export function parseTrainArguments(args: readonly string[]): TrainArguments {
-  const { config, batch, size, backend, steps, warmup, seed, dump } = read(args);
+  const { config, batch, size, backend, steps, warmup, seed, checkpointing, dump } = read(args);
   if (config === undefined) throw new InvalidArgumentError("bench:train: --config CONFIG.json is missing.");
   if (!isBackendName(backend)) {
     throw new InvalidArgumentError(
@@ -51,6 +54,7 @@ export function parseTrainArguments(args: readonly string[]): TrainArguments {
     steps: wholeNumber("--steps", steps, 1),
     warmup: wholeNumber("--warmup", warmup, 0),
     seed: wholeNumber("--seed", seed, 0),
+    checkpointing,
     dump,
   };
 }
@@ -64,6 +68,7 @@ const read = (args: readonly string[]) =>
     steps: { type: "string", default: "10" },
     warmup: { type: "string", default: "2" },
     seed: { type: "string", default: "0" },
+    checkpointing: { type: "boolean", default: false },
     dump: { type: "string" },
   });
 

@@ -41,7 +41,17 @@ export {
   type HostParams,
   type Scope,
 } from "./scope.js";
-export { attention, gelu, groupNorm, layerNorm, linear, multiHeadAttention, quickGelu, silu } from "./functional.js";
+export {
+  attention,
+  gelu,
+  gradientCheckpoint,
+  groupNorm,
+  layerNorm,
+  linear,
+  multiHeadAttention,
+  quickGelu,
+  silu,
+} from "./functional.js";
 export {
   convLayer,
   groupNormLayer,

@@ -158,4 +158,6 @@ export interface FusedOps<T> {
   attention(query: T, key: T, value: T, scale: number, mask: T | undefined): T;
   /** x [..., in] times weight [out, in] transposed, plus bias [out]. */
   linear(x: T, weight: T, bias: T | undefined): T;
+  /** `block()`, whose inner results are computed again for the gradient instead of being kept. */
+  gradientCheckpoint(block: () => T): T;
 }

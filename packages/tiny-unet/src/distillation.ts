@@ -15,6 +15,8 @@ export interface UNetDistillationOptions {
   readonly featureWeight?: number;
   /** One weight per pair of `plan.features`. Default 1 each. */
   readonly featureWeights?: readonly number[];
+  /** Of the student, see `UNetInputs`. Default false. */
+  readonly gradientCheckpointing?: boolean;
 }
 
 /**
@@ -36,7 +38,7 @@ export interface UNetDistillationOptions {
 export function unetDistillation(
   options: UNetDistillationOptions,
 ): Program<"sample" | "timestep" | "encoderHiddenStates", "loss" | "outputLoss" | "featureLoss" | "perSample"> {
-  const { teacher, plan, outputWeight = 1, featureWeight = 1, featureWeights } = options;
+  const { teacher, plan, outputWeight = 1, featureWeight = 1, featureWeights, gradientCheckpointing = false } = options;
   const withFeatures = featureWeight !== 0 && plan.features.length > 0;
   if (outputWeight === 0 && !withFeatures) {
     throw new InvalidArgumentError(
@@ -45,7 +47,7 @@ export function unetDistillation(
   }
   return (ops, params, inputs) => {
     const original = unet(ops, scope(ops, params, "teacher"), teacher, inputs);
-    const student = unet(ops, scope(ops, params, "student"), plan.config, inputs);
+    const student = unet(ops, scope(ops, params, "student"), plan.config, { ...inputs, gradientCheckpointing });
     const output = outputDistillationLoss(ops, student.sample, original.sample); // Equation 6
     const outputLoss = ops.mean(output);
     const weightedOutput = outputWeight === 1 ? output : ops.mul(outputWeight, output);

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { HostTensor, initialize, scope, type Ops, type TensorMap } from "@sdxs/tensor";
+import { HostTensor, initialize, scope, withGradients, type Ops, type TensorMap } from "@sdxs/tensor";
 import { expectCase, expectOutput, referenceCase, testBackends, type RunOnce } from "@sdxs/tensor/testing";
 import {
   namedFeatures,
@@ -45,6 +45,8 @@ describe.each(testBackends)("unet on $name", (backend) => {
     Array.from({ length: 36 }, (_, index) => Math.cos(index)),
   );
   const weights = initialize(unetParameters(tiny), 1);
+  const withMid = { ...tiny, mid_block_type: "UNetMidBlock2DCrossAttn" } as const;
+  const midWeights = initialize(unetParameters(withMid), 2);
 
   it("takes one timestep for the whole batch", async () => {
     const shared = { sample, encoder_hidden_states: context };
@@ -85,6 +87,22 @@ describe.each(testBackends)("unet on $name", (backend) => {
     expectOutput("eps", zero["eps"], plain["eps"]);
     expect([...(one["eps"]?.data ?? [])]).not.toEqual([...(plain["eps"]?.data ?? [])]);
     await expect(run(controlled(4, 0), weights, inputs)).rejects.toMatchObject({ code: "SHAPE_MISMATCH" });
+  });
+
+  it("has the same gradients where each block is computed again for them", async () => {
+    const learning = (gradientCheckpointing: boolean) =>
+      withGradients((ops, params, inputs) => {
+        const { sample, features } = unet(ops, scope(ops, params), withMid, {
+          ...namedInputs(inputs),
+          gradientCheckpointing,
+        });
+        const middle = features.downBlocks[0]!; // distillation differentiates features as well
+        return { loss: ops.add(ops.mean(ops.square(sample)), ops.mean(ops.square(middle))) };
+      }, Object.keys(midWeights));
+    const inputs = { sample, timestep: HostTensor.from([2], [1, 999]), encoder_hidden_states: context };
+    const plain = await run(learning(false), midWeights, inputs);
+    const again = await run(learning(true), midWeights, inputs);
+    for (const [name, tensor] of Object.entries(plain)) expectOutput(name, again[name], tensor);
   });
 
   it("names the input that does not fit the configuration", async () => {

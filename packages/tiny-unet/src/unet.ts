@@ -4,6 +4,7 @@ import {
   convLayer,
   declareParameters,
   gelu,
+  gradientCheckpoint,
   groupNormLayer,
   layerNormLayer,
   linearLayer,
@@ -65,6 +66,8 @@ export interface UNetConditioning<T> {
   readonly activatedEmbedding: T;
   /** Text embeddings [batch, tokens, cross_attention_dim]. */
   readonly context: T;
+  /** See `UNetInputs`. */
+  readonly gradientCheckpointing: boolean;
 }
 
 /** ResnetBlock2D. x [batch, in, height, width] gives [batch, channels, height, width]. */
@@ -146,18 +149,27 @@ function imageTransformer<T>(
   return ops.add(projected, x);
 }
 
-/** A residual block of a stage with the transformer behind it, if any. */
+/** What `compute` gives: the unit of gradient checkpointing. */
+function block<T>(ops: Ops<T>, { gradientCheckpointing }: UNetConditioning<T>, compute: () => T): T {
+  return gradientCheckpointing ? gradientCheckpoint(ops, compute) : compute();
+}
+
+/** A residual block of a stage, on x and on the way up a skip connection, with the transformer behind it, if any. */
 function stageLayer<T>(
   ops: Ops<T>,
   p: Scope<T>,
   x: T,
+  skip: T | undefined,
   stage: UNetStage,
   index: number,
   conditioning: UNetConditioning<T>,
 ): T {
-  const h = residualBlock(ops, p.at(`resnets.${index}`), x, stage.channels, conditioning);
-  const depth = stage.transformerLayers[index] ?? 0;
-  return depth === 0 ? h : imageTransformer(ops, p.at(`attentions.${index}`), h, depth, stage, conditioning);
+  return block(ops, conditioning, () => {
+    const joined = skip === undefined ? x : ops.concat([x, skip], 1);
+    const h = residualBlock(ops, p.at(`resnets.${index}`), joined, stage.channels, conditioning);
+    const depth = stage.transformerLayers[index] ?? 0;
+    return depth === 0 ? h : imageTransformer(ops, p.at(`attentions.${index}`), h, depth, stage, conditioning);
+  });
 }
 
 /** DownBlock2D or CrossAttnDownBlock2D: the outputs of its layers and, last, of its downsampler. */
@@ -165,7 +177,7 @@ function downStage<T>(ops: Ops<T>, p: Scope<T>, x: T, stage: UNetStage, conditio
   const residuals: T[] = [];
   let h = x;
   for (const index of stage.transformerLayers.keys()) {
-    h = stageLayer(ops, p, h, stage, index, conditioning);
+    h = stageLayer(ops, p, h, undefined, stage, index, conditioning);
     residuals.push(h);
   }
   if (stage.resamples) residuals.push(convLayer(ops, p.at("downsamplers.0.conv"), h, stage.channels, { stride: 2 }));
@@ -180,11 +192,13 @@ function midStage<T>(
   stage: NonNullable<UNetEncoderStages["mid"]>,
   conditioning: UNetConditioning<T>,
 ): T {
-  const h = residualBlock(ops, p.at("resnets.0"), x, stage.channels, conditioning);
-  if (stage.transformerLayers === 0) return h;
-  const options = { heads: stage.heads, onlyCrossAttention: false };
-  const attended = imageTransformer(ops, p.at("attentions.0"), h, stage.transformerLayers, options, conditioning);
-  return residualBlock(ops, p.at("resnets.1"), attended, stage.channels, conditioning);
+  return block(ops, conditioning, () => {
+    const h = residualBlock(ops, p.at("resnets.0"), x, stage.channels, conditioning);
+    if (stage.transformerLayers === 0) return h;
+    const options = { heads: stage.heads, onlyCrossAttention: false };
+    const attended = imageTransformer(ops, p.at("attentions.0"), h, stage.transformerLayers, options, conditioning);
+    return residualBlock(ops, p.at("resnets.1"), attended, stage.channels, conditioning);
+  });
 }
 
 /** UpBlock2D or CrossAttnUpBlock2D. Takes its skip connections from the end of `skips`. */
@@ -199,13 +213,16 @@ function upStage<T>(
   let h = x;
   for (const index of stage.transformerLayers.keys()) {
     const skip = skips.pop() as T; // every down layer left one: see unetStages
-    h = stageLayer(ops, p, ops.concat([h, skip], 1), stage, index, conditioning);
+    h = stageLayer(ops, p, h, skip, stage, index, conditioning);
   }
   const next = skips.at(-1);
   if (!stage.resamples || next === undefined) return h;
   // To the next skip's size, which is not twice this one's where a size was odd on the way down.
   const [, , height = 1, width = 1] = ops.shape(next);
-  return convLayer(ops, p.at("upsamplers.0.conv"), ops.resizeNearest(h, [height, width]), stage.channels);
+  const lowest = h;
+  return block(ops, conditioning, () =>
+    convLayer(ops, p.at("upsamplers.0.conv"), ops.resizeNearest(lowest, [height, width]), stage.channels),
+  );
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -227,6 +244,11 @@ export interface UNetInputs<T> {
   };
   /** What `controlNet` of `@sdxs/controlnet` gives. */
   readonly controlResiduals?: ControlResiduals<T>;
+  /**
+   * In training, compute what lies inside of each block again for the gradient instead of keeping it: less memory for
+   * more time, see `gradientCheckpoint` of `@sdxs/tensor`. Default false.
+   */
+  readonly gradientCheckpointing?: boolean;
 }
 
 /** A ControlNet's outputs, already scaled. Their shapes are those of what they are added to, or [batch, channels, 1, 1]. */
@@ -289,7 +311,8 @@ export function unetConditioning<T>(
   }
   const embedding = addEmbedding === undefined ? timeEmbedding : ops.add(timeEmbedding, addEmbedding);
   const activatedEmbedding = silu(ops, embedding);
-  return { config, timeEmbedding, addEmbedding, activatedEmbedding, context: inputs.encoderHiddenStates };
+  const { encoderHiddenStates: context, gradientCheckpointing = false } = inputs;
+  return { config, timeEmbedding, addEmbedding, activatedEmbedding, context, gradientCheckpointing };
 }
 
 /**

@@ -1,4 +1,4 @@
-import { groupNorm, silu } from "../functional.js";
+import { gradientCheckpoint, groupNorm, silu } from "../functional.js";
 import { HostTensor, sizeOf } from "../host-tensor.js";
 import type { Ops, TensorMap } from "../ops.js";
 import type { Program } from "../program.js";
@@ -142,6 +142,72 @@ function differentiationCases(): ConformanceCase[] {
         return { loss, value: aux["value"]!, w: grads["w"]! };
       },
       { loss: scalar(9 * (0.25 + 1 + 81)), value: scalar(0.5 - 2 - 27), w: vector(9, 72, -1458) },
+      1e-5,
+    ),
+    ...checkpointCases(),
+  ];
+}
+
+/** `gradientCheckpoint`, also inside of itself and of gradients, on tensors that its function captures. */
+function checkpointCases(): ConformanceCase[] {
+  const params = {
+    image: spread([2, 4, 3, 3], "image"),
+    kernel: spread([4, 4, 3, 3], "kernel"),
+    weight: spread([4], "weight"),
+    bias: spread([4], "bias"),
+  };
+  type Block = <T>(ops: Ops<T>, block: () => T) => T;
+  const plain: Block = (_ops, block) => block();
+  /** Two blocks with a skip connection around the second and a part in a block of its own. */
+  const gradients = <T>(ops: Ops<T>, given: TensorMap<T>, block: Block) => {
+    const { aux, grads } = ops.valueAndGrad(({ image, kernel, weight, bias }) => {
+      const normalized = (x: T): T => silu(ops, groupNorm(ops, x, 2, weight!, bias!, 1e-5));
+      const first = block(ops, () => ops.conv2d(normalized(image!), kernel!, bias, { padding: 1 }));
+      const second = block(ops, () => {
+        const inner = block(ops, () => normalized(first));
+        return ops.add(first, ops.conv2d(normalized(inner), kernel!, undefined, { padding: 1 }));
+      });
+      return { loss: ops.sum(ops.mul(second, first)), aux: { second } };
+    }, given);
+    return { ...aux, ...grads };
+  };
+  const names = ["second", ...Object.keys(params)];
+  return [
+    known(
+      "gradient checkpoints change neither values nor gradients",
+      { params },
+      (ops, given) => {
+        const expected = gradients(ops, given, plain);
+        const actual = gradients(ops, given, gradientCheckpoint);
+        return Object.fromEntries(
+          names.map((name) => {
+            const largest = ops.max(ops.abs(expected[name]!));
+            return [name, ops.div(ops.max(ops.abs(ops.sub(actual[name]!, expected[name]!))), largest)];
+          }),
+        );
+      },
+      Object.fromEntries(names.map((name) => [name, scalar(0)])),
+      1e-6,
+    ),
+    known(
+      // With f = sum(w (x^2)^3): df/dx = 6 w x^5, its squared norm is 36 sum(w^2 x^10), by w: 72 w x^10.
+      "the gradient of a gradient checkpoint can be differentiated",
+      { params: { w: vector(0.5, 0.25, -1) }, inputs: { x: vector(1, -1, 2) } },
+      (ops, given, { x }) => {
+        const { loss, grads } = ops.valueAndGrad(({ w }) => {
+          const inner = ops.valueAndGrad(
+            ({ x }) => {
+              const square = ops.square(x!);
+              const cube = (): typeof square => gradientCheckpoint(ops, () => ops.mul(square, ops.square(square)));
+              return { loss: ops.sum(gradientCheckpoint(ops, () => ops.mul(w!, cube()))), aux: {} };
+            },
+            { x: x! },
+          );
+          return { loss: ops.sum(ops.square(inner.grads["x"]!)), aux: {} };
+        }, given);
+        return { loss, w: grads["w"]! };
+      },
+      { loss: scalar(36 * (0.25 + 0.0625 + 1024)), w: vector(36, 18, -72 * 1024) },
       1e-5,
     ),
   ];

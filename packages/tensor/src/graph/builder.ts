@@ -2,7 +2,7 @@ import { InvalidArgumentError, SdxsError, ShapeError } from "../errors.js";
 import { sizeOf, type DType, type HostData, type Shape } from "../host-tensor.js";
 import type { FusedOps, Operand, Ops, TensorMap } from "../ops.js";
 import type { TensorSpec } from "../program.js";
-import type { Attributes, CustomGradient, Node, OpName } from "./node.js";
+import { memoryOf, type Attributes, type CustomGradient, type Node, type OpName } from "./node.js";
 import {
   broadcastShapes,
   concatShape,
@@ -56,6 +56,8 @@ export class GraphBuilder {
   readonly ops: GraphOps = graphOps(this);
   private readonly known = new Map<string, Node>();
   private readonly customGradients = new Map<Node, CustomGradient>();
+  /** What stands for a node as an operand, see `gradientCheckpoint`. */
+  private substitute = (node: Node): Node => node;
 
   /** Tensors may take at most so many bytes, as on a GPU. Default: no limit. */
   constructor(private readonly maxTensorBytes = Infinity) {}
@@ -86,7 +88,15 @@ export class GraphBuilder {
     return this.add("constant", [], { name }, shape, dtype, data);
   }
 
-  add(op: OpName, inputs: readonly Node[], attributes: Attributes, shape: Shape, dtype: DType, data?: HostData): Node {
+  add(
+    op: OpName,
+    operands: readonly Node[],
+    attributes: Attributes,
+    shape: Shape,
+    dtype: DType,
+    data?: HostData,
+  ): Node {
+    const inputs = operands.map(this.substitute);
     const key = `${op}|${inputs.map((node) => node.id).join()}|${JSON.stringify(attributes)}|${dtype}|${shape.join()}`;
     const existing = this.known.get(key);
     if (existing) return existing;
@@ -107,8 +117,50 @@ export class GraphBuilder {
 
   /** Differentiates `output` as a function of `primals` by this rule; what lies between is not looked at. */
   withGradient(output: Node, primals: readonly Node[], rule: CustomGradient["rule"]): Node {
-    this.customGradients.set(output, { primals, rule });
+    this.customGradients.set(output, { primals: primals.map(this.substitute), rule });
     return output;
+  }
+
+  /**
+   * What `block` gives, computed a second time for the gradient: from the same operands, each with zero times the
+   * gradient added, without which onnxruntime would find both computations equal and keep the first one's results.
+   */
+  gradientCheckpoint(block: () => Node): Node {
+    const begin = this.nodes.length;
+    const substitute = this.substitute;
+    const result = block();
+    const operands = this.operandsSince(begin, result);
+    const computed = operands.filter(isComputed);
+    const { ops } = this;
+    const output = this.add("variable", [result], { name: `#${this.nodes.length}` }, result.shape, result.dtype);
+    return this.withGradient(output, operands, (gradient) => {
+      const first = ops.slice(ops.reshape(gradient, [-1]), 0, 0, 1);
+      const zero = ops.stopGradient(ops.reshape(ops.mul(first, 0), []));
+      const later = new Map(computed.map((node) => [node, ops.add(node, zero)]));
+      const standIn = (node: Node): Node => later.get(node) ?? node;
+      const repeated = this.withSubstitute((node) => standIn(substitute(node)), block);
+      return this.pullback(repeated, gradient, operands.map(standIn));
+    });
+  }
+
+  /** Differentiable nodes from before `begin` that `result` is made of. */
+  private operandsSince(begin: number, result: Node): Node[] {
+    const found = new Set([result]);
+    for (const node of found) {
+      if (node.id < begin) continue;
+      for (const parent of [...node.inputs, ...(this.customGradients.get(node)?.primals ?? [])]) found.add(parent);
+    }
+    return [...found].filter((node) => node.id < begin && node.dtype === "float32");
+  }
+
+  private withSubstitute(substitute: (node: Node) => Node, block: () => Node): Node {
+    const before = this.substitute;
+    this.substitute = substitute;
+    try {
+      return substitute(block());
+    } finally {
+      this.substitute = before;
+    }
   }
 
   /** Gradients of a scalar node with respect to others (reverse mode), zeros where it does not depend on them. */
@@ -118,12 +170,18 @@ export class GraphBuilder {
         `valueAndGrad: the loss must be a scalar, got shape ${show(loss.shape)}. Take its mean or sum.`,
       );
     }
-    const depends = this.dependents(loss, targets);
-    const cotangents = new Map<Node, Node>([[loss, this.ops.broadcastTo(this.ops.scalar(1), loss.shape)]]);
+    const one = this.ops.broadcastTo(this.ops.scalar(1), loss.shape);
+    return this.pullback(loss, one, targets).map((gradient, i) => gradient ?? this.ops.zerosLike(targets[i]!));
+  }
+
+  /** The gradient of `output` carried back to the targets; undefined where `output` does not depend on one. */
+  private pullback(output: Node, gradient: Node, targets: readonly Node[]): (Node | undefined)[] {
+    const depends = this.dependents(output, targets);
+    const cotangents = new Map<Node, Node>([[output, gradient]]);
     const stops = new Set(targets);
     for (const node of [...depends].sort((a, b) => b.id - a.id)) {
       const cotangent = cotangents.get(node);
-      if (!cotangent || (stops.has(node) && node !== loss)) continue;
+      if (!cotangent || (stops.has(node) && node !== output)) continue;
       const custom = this.customGradients.get(node);
       const parents = custom?.primals ?? node.inputs;
       const needed = parents.map((parent) => depends.has(parent));
@@ -136,14 +194,14 @@ export class GraphBuilder {
         cotangents.set(parent, sum ? this.ops.add(sum, part) : part);
       });
     }
-    return targets.map((target) => cotangents.get(target) ?? this.ops.zerosLike(target));
+    return targets.map((target) => cotangents.get(target));
   }
 
-  /** The nodes on a differentiable path from a target to the loss, ends included. */
-  private dependents(loss: Node, targets: readonly Node[]): Set<Node> {
+  /** The nodes on a differentiable path from a target to the output, ends included. */
+  private dependents(output: Node, targets: readonly Node[]): Set<Node> {
     const found = new Map<Node, boolean>(targets.map((target) => [target, true]));
     const first = Math.min(...targets.map((target) => target.id));
-    const stack = [loss];
+    const stack = [output];
     // Depth first without recursion: deep networks would overflow the call stack.
     for (let node = stack.at(-1); node; node = stack.at(-1)) {
       if (found.has(node)) {
@@ -433,6 +491,8 @@ function fusedOps(builder: GraphBuilder, ops: GraphOps): Partial<FusedOps<Node>>
       return ops.add(ops.mul(ops.normalize(x, epsilon), weight), bias);
     },
 
+    gradientCheckpoint: (block) => builder.gradientCheckpoint(block),
+
     linear(x, weight, bias) {
       const features = x.shape.at(-1) ?? 0;
       if (
@@ -466,6 +526,12 @@ function complement(a: Node, b: Node): { parts: [Node, Node]; axis: number } | u
     return beforeA === 0 && afterB === 0 && left.shape[i] === beforeB && right.shape[i] === afterA;
   });
   return axis >= 0 && fits ? { parts: [left, right], axis } : undefined;
+}
+
+/** Whether a node is more than given data, as a parameter is, perhaps under another shape or name. */
+function isComputed(node: Node): boolean {
+  const { op } = memoryOf(node);
+  return op !== "input" && op !== "constant";
 }
 
 function requireFloat(op: string, x: Node): Node {

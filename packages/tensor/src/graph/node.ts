@@ -101,3 +101,12 @@ export function reachable(outputs: readonly Node[]): readonly Node[] {
   for (const node of found) for (const input of node.inputs) found.add(input); // a Set's iteration sees what is added
   return [...found].sort((a, b) => a.id - b.id);
 }
+
+/** Operations whose result is their operand's memory under another shape or name. */
+const KEEPS_MEMORY: ReadonlySet<OpName> = new Set(["reshape", "stopGradient", "variable"]);
+
+/** The node that a value's memory belongs to. */
+export function memoryOf(node: Node): Node {
+  const [source] = node.inputs;
+  return KEEPS_MEMORY.has(node.op) && source ? memoryOf(source) : node;
+}

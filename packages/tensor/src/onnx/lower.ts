@@ -1,6 +1,6 @@
 import { SdxsError } from "../errors.js";
 import { sizeOf, type Shape } from "../host-tensor.js";
-import { reachable, type Node, type OpName } from "../graph/node.js";
+import { memoryOf, reachable, type Node, type OpName } from "../graph/node.js";
 import type { Operand } from "../ops.js";
 import { cosine, sine, type SineOps } from "../sine.js";
 import { ELEMENT_TYPE, OnnxGraph, type AttributeValue } from "./model.js";
@@ -54,7 +54,7 @@ export function lower(
       continue;
     }
     // A Reshape before a graph output would cost a copy: the caller relabels instead.
-    const source = withoutReshape(node);
+    const source = memoryOf(node);
     const isComputed = source.op !== "input" && source.op !== "constant";
     const value = isComputed
       ? lowering.value(source)
@@ -65,14 +65,6 @@ export function lower(
     lowered[name] = { value, shape: node.shape };
   }
   return { graph: lowering.graph, inputs, outputs: lowered };
-}
-
-/** Operations whose result is their operand's memory under another shape or name. */
-const KEEPS_MEMORY: ReadonlySet<OpName> = new Set(["reshape", "stopGradient", "variable"]);
-
-function withoutReshape(node: Node): Node {
-  const [source] = node.inputs;
-  return KEEPS_MEMORY.has(node.op) && source ? withoutReshape(source) : node;
 }
 
 type Rule = (lowering: Lowering, node: Node) => string;
@@ -94,7 +86,7 @@ class Lowering {
     readonly channelBlock: number,
     readonly webgpu: boolean,
   ) {
-    const roots = outputs.map(withoutReshape);
+    const roots = outputs.map(memoryOf);
     this.order = reachable(roots);
     for (const node of this.order) for (const input of node.inputs) this.uses.set(input, this.useCount(input) + 1);
     for (const root of roots) this.uses.set(root, this.useCount(root) + 1);
