@@ -1,9 +1,10 @@
-import { createHash } from "node:crypto";
 import { access, constants, mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { InvalidArgumentError, MalformedFileError, SdxsError, type HostTensor, type TensorMap } from "@sdxs/tensor";
+import { InvalidArgumentError, MalformedFileError, SdxsError } from "@sdxs/tensor";
 import { readSafetensorsFile, writeSafetensorsFile } from "@sdxs/tensor/node";
 import type { Checkpoint, CheckpointStore } from "./checkpoint-store.js";
+import { checksum } from "./checksum.js";
+import { stepFileName, stepFiles } from "./step-files.js";
 
 export interface FileCheckpointOptions {
   /** How many checkpoints stay, at least 1. Default 2: one to fall back on where the newest is damaged. */
@@ -34,16 +35,14 @@ export function fileCheckpoints(directory: string, options: FileCheckpointOption
 
   /** Names of usable checkpoints, newest first. */
   const candidates = async (): Promise<string[]> =>
-    (await readdir(directory))
-      .filter((name) => stepOf(name) !== undefined && !damaged.has(name))
-      .sort((a, b) => Number(stepOf(b)) - Number(stepOf(a)));
+    stepFiles(await readdir(directory), "safetensors").filter((name) => !damaged.has(name));
 
   return {
     async save({ step, state, metadata }) {
       await prepare(directory);
-      const name = fileName(step);
+      const name = stepFileName(step, "safetensors");
       await writeSafetensorsFile(join(directory, name), state, {
-        metadata: { ...metadata, step: String(step), checksum: checksum(step, state) },
+        metadata: { ...metadata, step: String(step), checksum: checksum(`step ${step}`, state) },
       });
       damaged.delete(name);
       const superseded = [...(await candidates()).slice(keep), ...damaged, ...(await leftovers(directory))];
@@ -77,14 +76,6 @@ function warn(path: string, error: unknown): void {
   process.emitWarning(`The checkpoint ${path} is damaged; an older one is tried. ${reason}`, "SdxsWarning");
 }
 
-const fileName = (step: number): string => `step-${String(step).padStart(9, "0")}.safetensors`;
-
-/** The step of a checkpoint's file name; undefined for other files. */
-function stepOf(name: string): number | undefined {
-  const digits = /^step-(\d{9,})\.safetensors$/.exec(name)?.[1];
-  return digits === undefined ? undefined : Number(digits);
-}
-
 /** What killed processes left of checkpoints that they were writing. */
 async function leftovers(directory: string): Promise<string[]> {
   return (await readdir(directory)).filter((name) => /^\.step-\d{9,}\.safetensors\..*partial$/.test(name));
@@ -108,19 +99,8 @@ async function read(path: string): Promise<Checkpoint> {
   const { tensors, metadata } = await readSafetensorsFile(path);
   const { step: stepText, checksum: expected, ...rest } = metadata;
   const step = Number(stepText);
-  if (!Number.isInteger(step) || checksum(step, tensors) !== expected) {
+  if (!Number.isInteger(step) || checksum(`step ${step}`, tensors) !== expected) {
     throw new MalformedFileError(`${path}: the checksum in its metadata is not that of its content.`);
   }
   return { step, state: tensors, metadata: rest };
-}
-
-/** SHA-256 over the step and each tensor's name, type, shape and bytes. */
-function checksum(step: number, state: TensorMap<HostTensor>): string {
-  const hash = createHash("sha256").update(`step ${step}\n`);
-  for (const name of Object.keys(state).sort()) {
-    const { dtype, shape, data } = state[name] as HostTensor; // its key comes from the record itself
-    hash.update(`${JSON.stringify(name)} ${dtype} [${shape.join(", ")}]\n`);
-    hash.update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-  }
-  return hash.digest("hex");
 }

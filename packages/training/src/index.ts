@@ -13,3 +13,4 @@ export { smoother, type Progress } from "./progress.js";
 export { memoryCheckpoints, type Checkpoint, type CheckpointStore } from "./checkpoint-store.js";
 export { joinLogs, memoryLog, type MetricsLog, type MetricsRow, type MetricsSink } from "./metrics-log.js";
 export { lossCurveSvg, type CurveLabel, type CurveSeries, type LossCurveOptions } from "./loss-curve.js";
+export { takeRows } from "./rows.js";
