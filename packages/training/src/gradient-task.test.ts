@@ -6,6 +6,7 @@ import { onnxBackend } from "@sdxs/tensor/onnx";
 import { tfjsBackend } from "@sdxs/tensor/tfjs";
 import { BATCH, exampleImages, exampleParams, exampleProgram, exampleTask } from "./example-task.test-support.js";
 import { gradientTask, type GradientTask } from "./gradient-task.js";
+import type { NonFiniteError } from "./non-finite.js";
 import { train } from "./train.js";
 
 const backends: { name: string; open: () => Promise<Backend<unknown>> }[] = [
@@ -130,12 +131,18 @@ describe.each(backends)("gradientTask on $name", ({ open }) => {
     expect(Object.keys(await task.weights())).toEqual(["weight", "bias"]);
   });
 
-  it("stops at a loss that is not finite, with the parameters as they were", async () => {
+  it("stops at a loss that is not finite, with the parameters as they were, and names what it was computed from", async () => {
     const task = await exampleTask(await open(), { batch: poisoned(2), microBatches: 2 });
     await runSteps(task, 0, 2);
     const before = values(await task.state());
-    await expect(task.step(2)).rejects.toMatchObject({ code: "NON_FINITE", step: 2, tensors: ["loss"] });
+    const tensors = expect.arrayContaining(["loss", "absoluteError", "input.image"]);
+    await expect(task.step(2)).rejects.toMatchObject({ code: "NON_FINITE", step: 2, tensors });
     expect(values(await task.state())).toEqual(before);
+
+    const broken = { ...exampleParams, bias: HostTensor.filled(exampleParams.bias!.shape, NaN) };
+    await expect((await exampleTask(await open(), { params: broken })).step(0)).rejects.toMatchObject({
+      tensors: expect.arrayContaining(["loss", "param.bias"]),
+    });
   });
 
   it("names the first gradients that are not finite where the loss is", async () => {
@@ -158,11 +165,19 @@ describe.each(backends)("gradientTask on $name", ({ open }) => {
 
   it("skips steps that are not finite, counts them and goes on as if they had not been", async () => {
     const backend = await open();
-    const skipping = await exampleTask(backend, { batch: poisoned(1, 3), microBatches: 2, onNonFinite: "skip" });
+    const errors: NonFiniteError[] = [];
+    const skipping = await exampleTask(backend, {
+      batch: poisoned(1, 3),
+      microBatches: 2,
+      onNonFinite: "skip",
+      onSkipped: (error) => errors.push(error),
+    });
     const metrics = [];
     for (let step = 0; step < 5; step++) metrics.push(await skipping.step(step));
     expect(metrics.map(({ skippedSteps }) => skippedSteps)).toEqual([0, 1, 1, 2, 2]);
     expect(metrics[1]!.loss).toBeNaN();
+    expect(errors.map(({ step }) => step)).toEqual([1, 3]);
+    expect(errors[0]?.tensors).toContain("input.image");
 
     const without = await exampleTask(backend, { microBatches: 2 });
     for (const step of [0, 2, 4]) await without.step(step);

@@ -27,6 +27,8 @@ export interface NonFiniteGuard {
   readonly onNonFinite?: "stop" | "skip";
   /** With "skip": throw all the same after so many skipped updates in a row. Default 10 (chosen: a spike is shorter). */
   readonly maxConsecutiveSkips?: number;
+  /** With "skip": gets what "stop" would have thrown, which runs the update's micro-batches again. Default: not. */
+  readonly onSkipped?: (error: NonFiniteError) => void;
 }
 
 /** One set of parameters in training and the loss that it minimises. */
@@ -127,7 +129,7 @@ export class Learner<D> {
     if (!lossIsFinite) this.trainable.discard();
     const report = lossIsFinite ? await this.trainable.step({ learningRate }) : { finite: false, gradientNorm: NaN };
     if (report.finite) this.consecutiveSkips = 0;
-    else await this.skip(step, update, lossIsFinite);
+    else await this.skip(step, update, metrics);
     const { gradientNorm } = report;
     const guard = this.options.onNonFinite === "skip" ? { skippedSteps: this.skippedUpdates } : {};
     return { ...metrics, gradientNorm, learningRate, ...guard };
@@ -195,32 +197,50 @@ export class Learner<D> {
   }
 
   /** Counts an update that changes nothing, or throws, as the policy says. */
-  private async skip(step: number, update: number, lossIsFinite: boolean): Promise<void> {
-    const { onNonFinite = "stop", maxConsecutiveSkips = 10 } = this.options;
+  private async skip(step: number, update: number, metrics: Metrics): Promise<void> {
+    const { onNonFinite = "stop", maxConsecutiveSkips = 10, onSkipped } = this.options;
     const stop = onNonFinite === "stop";
-    if (!stop && this.consecutiveSkips + 1 < maxConsecutiveSkips) {
-      this.skippedUpdates++;
-      this.consecutiveSkips++;
-      return;
-    }
+    const isLast = !stop && this.consecutiveSkips + 1 >= maxConsecutiveSkips;
     const advice = stop
       ? `Lower the learning rate, clip the gradient (clipNorm), or let onNonFinite: "skip" leave such steps out.`
-      : `It is the last of ${maxConsecutiveSkips} such steps in a row (maxConsecutiveSkips). Lower the learning rate.`;
-    throw new NonFiniteError(step, lossIsFinite ? await this.nonFiniteGradients(update) : ["loss"], advice);
+      : isLast
+        ? `It is the last of ${maxConsecutiveSkips} such steps in a row (maxConsecutiveSkips). Lower the learning rate.`
+        : `The step is skipped.`;
+    const failure = async () => new NonFiniteError(step, await this.nonFiniteTensors(update, metrics), advice);
+    if (stop || isLast) throw await failure();
+    this.skippedUpdates++;
+    this.consecutiveSkips++;
+    if (onSkipped) onSkipped(await failure());
   }
 
-  /** Repeats the update's micro-batches, which is allowed since nothing has changed, and looks at each gradient. */
-  private async nonFiniteGradients(update: number): Promise<string[]> {
-    const atMost = 3; // chosen: the first ones tell where it began, the rest follows from them
+  /**
+   * Where a NaN or an infinity stands that kept an update from being made: of a loss, the program's scalar outputs and
+   * what they were computed from; else the gradients, from the micro-batches once more, as nothing has changed.
+   */
+  private async nonFiniteTensors(update: number, metrics: Metrics): Promise<readonly string[]> {
+    const scalars = Object.keys(metrics).filter((name) => !Number.isFinite(metrics[name]));
+    if (scalars.includes("loss")) return [...scalars, ...(await this.nonFiniteOperands(update))];
     for (let index = 0; index < this.microBatches; index++) {
       const { gradients } = await this.run(update, index);
-      const names = nonFiniteNames(await downloadAll(this.backend, gradients), atMost);
+      const names = nonFiniteNames(await downloadAll(this.backend, gradients), MOST_NAMES);
       for (const tensor of new Set(Object.values(gradients))) this.backend.dispose(tensor);
       if (names.length > 0) return names.map((name) => `grad.${this.prefix}${name}`);
     }
     return ["the sum of the gradients' squares"]; // each is finite: together they exceed float32
   }
+
+  private async nonFiniteOperands(update: number): Promise<string[]> {
+    const inputs = new Set<string>();
+    for (let index = 0; index < this.microBatches; index++) {
+      for (const name of nonFiniteNames(await this.options.batch(update, index))) inputs.add(`input.${name}`);
+    }
+    const params = nonFiniteNames(await downloadAll(this.backend, this.params), MOST_NAMES);
+    return [...inputs, ...params.map((name) => `param.${this.prefix}${name}`)];
+  }
 }
+
+/** Names of tensors in one message. Chosen: the first ones tell where it began, the rest follows from them. */
+const MOST_NAMES = 3;
 
 /** Throws `InvalidArgumentError` unless the option is a whole number of at least 1. */
 export function checkCount(name: string, option: string, value: number): void {

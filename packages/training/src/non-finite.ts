@@ -14,7 +14,7 @@ export function nonFiniteNames(tensors: TensorMap<HostTensor>, limit = Infinity)
 export class NonFiniteError extends SdxsError {
   /** Index of the step, 0 for the first. */
   readonly step: number;
-  /** Tensors that are not finite, as ["loss"] or ["grad.conv_in.weight"]. */
+  /** Tensors that are not finite, as ["loss", "input.images"] or ["grad.conv_in.weight"]. */
   readonly tensors: readonly string[];
 
   constructor(step: number, tensors: readonly string[], advice: string) {
