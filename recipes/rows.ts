@@ -1,4 +1,5 @@
 import { HostTensor, type Backend, type HostParams, type Program, type TensorSpec } from "@sdxs/tensor";
+import { takeRows } from "@sdxs/training";
 
 /** Runs a program over many samples, a fixed batch at a time; the last batch is filled up by repeating the last sample. */
 export async function mapBatches<D, In extends string, Out extends string>(
@@ -41,18 +42,6 @@ export async function mapBatches<D, In extends string, Out extends string>(
 /** Entries along the first axis. */
 export function rowCount(tensor: HostTensor | undefined): number {
   return tensor?.shape[0] ?? 0;
-}
-
-/** The given entries along the first axis, copied. */
-export function takeRows(tensor: HostTensor, rows: ArrayLike<number>): HostTensor {
-  const width = tensor.data.length / rowCount(tensor);
-  const size = rows.length * width;
-  const data = tensor.dtype === "int32" ? new Int32Array(size) : new Float32Array(size);
-  for (let i = 0; i < rows.length; i++) {
-    const row = rows[i] ?? 0;
-    data.set(tensor.data.subarray(row * width, (row + 1) * width), i * width);
-  }
-  return new HostTensor([rows.length, ...tensor.shape.slice(1)], data);
 }
 
 /** The first `count` entries along the first axis, copied. */

@@ -5,6 +5,7 @@ import {
 } from "@sdxs/one-step-trainer";
 import { mergeLora, type Lora } from "@sdxs/lora";
 import { HostTensor, random, type HostParams } from "@sdxs/tensor";
+import { takeRows } from "@sdxs/training";
 import { unetEncoder, type UNetConfig } from "@sdxs/tiny-unet";
 import {
   encodePrompts,
@@ -20,7 +21,7 @@ import {
 import { predictionType, schedule } from "./models.js";
 import { imageEncoder, latentSpec } from "./networks.js";
 import { annealed, runTask } from "./run-task.js";
-import { mapBatches, rowCount, takeRows } from "../../rows.js";
+import { mapBatches, rowCount } from "../../rows.js";
 
 /** Two more stages for a student of `distil`, each of them a GAN. They keep their checkpoints and logs as its stages do. */
 export const adversarialStages = ["texture finetune", "DMD2"] as const;

@@ -1,4 +1,3 @@
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { dpmSolver, noiseLevelAt, oneStepConversion } from "@sdxs/diffusion";
 import {
@@ -26,7 +25,6 @@ import {
   type Random,
   type Schedule,
 } from "@sdxs/tensor";
-import { readSafetensorsFile, writeSafetensorsFile } from "@sdxs/tensor/node";
 import {
   copyParameters,
   planBlockRemoval,
@@ -38,11 +36,12 @@ import {
   type UNetDistillationOptions,
 } from "@sdxs/tiny-unet";
 import { tinyDecoderDistillation, tinyDecoderParameters } from "@sdxs/tiny-vae";
-import { gradientTask, type GradientTaskOptions } from "@sdxs/training";
+import { gradientTask, takeRows, type GradientTaskOptions } from "@sdxs/training";
+import { cachedRows } from "@sdxs/training/node";
 import type { EmojiDataset } from "./dataset.js";
 import { latentSize, predictionType, promptTokens, schedule, tinyDecoderConfig } from "./models.js";
 import { imageDecoder, imageSpec, latentSpec, noisePredictor, promptEncoder } from "./networks.js";
-import { mapBatches, rowCount, takeRows } from "../../rows.js";
+import { firstRows, mapBatches, rowCount } from "../../rows.js";
 import { annealed, runTask, type RunTaskOptions } from "./run-task.js";
 import type { Teacher } from "./teacher.js";
 
@@ -175,9 +174,9 @@ export async function teacherSampler<D>(
 }
 
 /**
- * Pairs of noise and the teacher's sample of it, one for each caption.
+ * Pairs of noise and the teacher's sample of it, one for each caption, kept in the work folder.
  *
- * @param sampling.name of the folder in the work folder that keeps them piece by piece. Default "pairs"
+ * @param sampling.name of their folder. Default "pairs"
  * @param sampling.steps of the ODE sampler. Default `pairSteps`
  * @param sampling.seed of the noise. Default the options'
  */
@@ -190,49 +189,30 @@ export async function samplePairs<D>(
     readonly seed?: string;
   },
 ): Promise<Pairs> {
-  const { backend, teacher, workFolder, signal } = options;
+  const { backend, teacher, workFolder, signal, onProgress } = options;
   const { captions, name = "pairs", steps = pairSteps, seed = options.seed } = sampling;
-  const count = captions.length;
-  const folder = join(workFolder, name);
-  await mkdir(folder, { recursive: true });
   const context = await encodePrompts(backend, teacher, captions);
-  const target = new Float32Array(count * sampleSize);
-  const noise = new Float32Array(count * sampleSize);
   let sampler: Awaited<ReturnType<typeof teacherSampler<D>>> | undefined;
-  for (let first = 0; first < count; first += pairBatch) {
-    const file = join(folder, `${first}.safetensors`);
-    const rows = Array.from({ length: pairBatch }, (_, i) => Math.min(first + i, count - 1));
-    let piece = await readPiece(file);
-    if (!piece) {
-      signal?.throwIfAborted();
+  const { noise, target } = await cachedRows({
+    folder: join(workFolder, name),
+    key: `seed ${seed}, ${steps} steps, guidance ${guidanceScale}`,
+    count: captions.length,
+    pieceSize: pairBatch,
+    async compute(first, count) {
       sampler ??= await teacherSampler(backend, teacher, { steps, batch: pairBatch, seed });
-      piece = { ...(await sampler.sample(takeRows(context, rows), first, signal)) };
-      await writeSafetensorsFile(file, piece);
-    }
-    const filled = Math.min(pairBatch, count - first) * sampleSize;
-    noise.set(piece.noise.data.subarray(0, filled), first * sampleSize);
-    target.set(piece.target.data.subarray(0, filled), first * sampleSize);
-    options.onProgress?.(name, { step: Math.min(first + pairBatch, count), steps: count, metrics: {} });
-  }
+      const rows = Array.from({ length: pairBatch }, (_, i) => Math.min(first + i, captions.length - 1));
+      const sampled = await sampler.sample(takeRows(context, rows), first, signal);
+      return { noise: firstRows(sampled.noise, count), target: firstRows(sampled.target, count) };
+    },
+    ...(signal && { signal }),
+    onProgress: (done, total) => onProgress?.(name, { step: done, steps: total, metrics: {} }),
+  });
   await sampler?.dispose();
-  const shape = [count, ...latentSpec(1).shape.slice(1)];
-  return { noise: new HostTensor(shape, noise), target: new HostTensor(shape, target), context };
+  return { noise, target, context };
 }
 
 /** Elements of one latent. */
 const sampleSize = 4 * latentSize * latentSize;
-
-async function readPiece(file: string): Promise<{ noise: HostTensor; target: HostTensor } | undefined> {
-  try {
-    const { noise, target } = (await readSafetensorsFile(file)).tensors;
-    return noise && target && { noise, target };
-  } catch (error) {
-    // Missing, or damaged by hand: sampled again, with the same result.
-    if (error instanceof Error && "code" in error && ["MISSING_FILE", "MALFORMED_FILE"].includes(String(error.code)))
-      return undefined;
-    throw error;
-  }
-}
 
 /** The tiny decoder from the large one's pictures of the teacher's latents, Equation 5. */
 export async function distilDecoder<D>(options: DistillationOptions<D>, pairs: Pairs): Promise<HostParams> {

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { HostTensor, random, type Backend } from "@sdxs/tensor";
 import { unetParameters } from "@sdxs/tiny-unet";
 import { klDecoderParameters, tinyDecoderParameters } from "@sdxs/tiny-vae";
-import { lossCurveSvg, type CurveSeries } from "@sdxs/training";
+import { lossCurveSvg, takeRows, type CurveSeries } from "@sdxs/training";
 import { csvLog } from "@sdxs/training/node";
 import sharp from "sharp";
 import { composeCaption } from "./captions.js";
@@ -20,7 +20,7 @@ import {
 } from "./distil.js";
 import { tinyDecoderConfig } from "./models.js";
 import { imageDecoder, latentSpec, tinyImageDecoder } from "./networks.js";
-import { concatRows, mapBatches, takeRows } from "../../rows.js";
+import { concatRows, mapBatches } from "../../rows.js";
 import type { Teacher } from "./teacher.js";
 
 /** What one model makes of prompts. */

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { cosineSchedule, type Schedule } from "@sdxs/tensor";
-import { joinLogs, train, type TrainingTask, type TrainOptions } from "@sdxs/training";
+import { joinLogs, train, type TrainOptions, type TrainingTask } from "@sdxs/training";
 import { csvLog, fileCheckpoints, tensorBoardLog } from "@sdxs/training/node";
 import type { StageProgress } from "./progress-bars.js";
 
@@ -21,17 +21,17 @@ export async function runTask<Result>(
   { workFolder, signal, onProgress }: RunTaskOptions,
   task: TrainingTask,
   result: () => Promise<Result>,
-  validate?: TrainOptions["validate"],
+  options: Pick<TrainOptions, "checkpointEverySeconds" | "validate"> = {},
 ): Promise<Result> {
   try {
     const folder = join(workFolder, task.name);
     await train(task, {
-      checkpoints: fileCheckpoints(join(folder, "checkpoints"), { keep: 1 }),
+      checkpoints: fileCheckpoints(join(folder, "checkpoints")),
       checkpointEverySeconds: 20,
       log: joinLogs(csvLog(join(folder, "metrics.csv")), tensorBoardLog(join(folder, "events"))),
       ...(signal && { signal }),
-      ...(validate && { validate }),
       onProgress: (progress) => onProgress?.(task.name, progress),
+      ...options,
     });
     return await result();
   } finally {

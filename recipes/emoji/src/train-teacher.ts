@@ -1,7 +1,6 @@
 import { mkdir, copyFile } from "node:fs/promises";
 import { join } from "node:path";
 import {
-  HostTensor,
   cosineSchedule,
   initialize,
   prefixed,
@@ -9,14 +8,14 @@ import {
   select,
   type Backend,
   type HostParams,
+  type HostTensor,
 } from "@sdxs/tensor";
-import { readSafetensorsFile, writeSafetensorsFile } from "@sdxs/tensor/node";
 import { unetParameters } from "@sdxs/tiny-unet";
 import { autoencoderKlParameters, klDecoderParameters, type AutoencoderKlConfig } from "@sdxs/tiny-vae";
 import { textEncoderParameters } from "@sdxs/runtime";
 import { saveModel } from "@sdxs/runtime/node";
-import { gradientTask, train } from "@sdxs/training";
-import { csvLog, fileCheckpoints } from "@sdxs/training/node";
+import { gradientTask, takeRows } from "@sdxs/training";
+import { cachedRows } from "@sdxs/training/node";
 import { loadEmojiDataset, type EmojiDataset } from "./dataset.js";
 import { autoencoderConfig, promptTokens, teacherConfig, textEncoderConfig } from "./models.js";
 import {
@@ -28,22 +27,18 @@ import {
   promptSpec,
   teacherTraining,
 } from "./networks.js";
-import type { StageProgress } from "./progress-bars.js";
-import { mapBatches, takeRows } from "../../rows.js";
+import { mapBatches } from "../../rows.js";
+import { runTask, type RunTaskOptions } from "./run-task.js";
 import { readTokenizer, tokenizerFiles, tokenizerFolder } from "./tokenizer.js";
 
-export interface TeacherTrainingOptions<D> {
+export interface TeacherTrainingOptions<D> extends RunTaskOptions {
   readonly backend: Backend<D>;
-  /** Where checkpoints, logs and cached latents go; a run that finds them goes on from there. */
-  readonly workFolder: string;
   /** Where the finished models go, in diffusers' layout. */
   readonly outputFolder: string;
   readonly seed: number;
   readonly autoencoderSteps: number;
   readonly teacherSteps: number;
   readonly decoderSteps: number;
-  readonly signal?: AbortSignal;
-  readonly onProgress?: (stage: string, progress: StageProgress) => void;
 }
 
 /** Chosen for two cores: at 8 and 16 samples a step the processor's matrix kernels are near their full speed. */
@@ -71,8 +66,7 @@ export async function trainTeacher<D>(options: TeacherTrainingOptions<D>): Promi
 }
 
 async function trainAutoencoder<D>(options: TeacherTrainingOptions<D>, dataset: EmojiDataset): Promise<HostParams> {
-  const { backend, workFolder, seed } = options;
-  const folder = join(workFolder, "autoencoder");
+  const { backend, seed } = options;
   const task = await gradientTask({
     name: "autoencoder",
     backend,
@@ -93,16 +87,7 @@ async function trainAutoencoder<D>(options: TeacherTrainingOptions<D>, dataset: 
     }),
     steps: options.autoencoderSteps,
   });
-  await train(task, {
-    checkpoints: fileCheckpoints(join(folder, "checkpoints")),
-    checkpointEverySeconds: 60,
-    log: csvLog(join(folder, "metrics.csv")),
-    ...(options.signal && { signal: options.signal }),
-    onProgress: (progress) => options.onProgress?.("autoencoder", progress),
-  });
-  const weights = await task.weights({ averaged: true });
-  await task.dispose();
-  return weights;
+  return runTask(options, task, () => task.weights({ averaged: true }), { checkpointEverySeconds: 60 });
 }
 
 /** Trains the decoder on the latents of the finished encoder, and saves the whole autoencoder. */
@@ -113,8 +98,7 @@ async function finishDecoder<D>(
   weights: HostParams,
   latents: HostTensor,
 ): Promise<void> {
-  const { backend, workFolder, outputFolder, seed, decoderSteps } = options;
-  const folder = join(workFolder, "decoder");
+  const { backend, outputFolder, seed, decoderSteps } = options;
   const isDecoder = (name: string): boolean => name in klDecoderParameters(config);
   const task = await gradientTask({
     name: "decoder",
@@ -132,16 +116,8 @@ async function finishDecoder<D>(
     learningRate: cosineSchedule({ rate: 6e-4, warmupSteps: 50, totalSteps: decoderSteps, finalRate: 2e-5 }),
     steps: decoderSteps,
   });
-  await train(task, {
-    checkpoints: fileCheckpoints(join(folder, "checkpoints")),
-    checkpointEverySeconds: 60,
-    log: csvLog(join(folder, "metrics.csv")),
-    ...(options.signal && { signal: options.signal }),
-    onProgress: (progress) => options.onProgress?.("decoder", progress),
-  });
-  const finished = { ...weights, ...(await task.weights({ averaged: true })) };
-  await task.dispose();
-  const model = { className: "AutoencoderKL", config, params: finished } as const;
+  const decoder = await runTask(options, task, () => task.weights({ averaged: true }), { checkpointEverySeconds: 60 });
+  const model = { className: "AutoencoderKL", config, params: { ...weights, ...decoder } } as const;
   await saveModel(join(outputFolder, "vae"), model, { dtype: "F16" });
 }
 
@@ -161,8 +137,7 @@ async function latentScale<D>(
 }
 
 async function trainUNet<D>(options: TeacherTrainingOptions<D>, { latents, ids }: LatentCache): Promise<void> {
-  const { backend, workFolder, outputFolder, seed } = options;
-  const folder = join(workFolder, "teacher");
+  const { backend, outputFolder, seed } = options;
   const tokenizer = await readTokenizer();
   const textConfig = textEncoderConfig(tokenizer.vocabularySize);
   const emptyIds = tokenizer.encodeBatch([""], promptTokens);
@@ -202,22 +177,14 @@ async function trainUNet<D>(options: TeacherTrainingOptions<D>, { latents, ids }
     learningRate: cosineSchedule({ rate: 7e-4, warmupSteps: 200, totalSteps: options.teacherSteps, finalRate: 2e-5 }),
     steps: options.teacherSteps,
   });
-  await train(task, {
-    checkpoints: fileCheckpoints(join(folder, "checkpoints")),
-    checkpointEverySeconds: 120,
-    log: csvLog(join(folder, "metrics.csv")),
-    ...(options.signal && { signal: options.signal }),
-    onProgress: (progress) => options.onProgress?.("teacher", progress),
-    // A look at the teacher on its way costs little: the averaged weights replace those saved before.
-    validate: {
-      everySteps: 250,
-      run: async () => {
-        await saveTeacher(outputFolder, await task.weights({ averaged: true }), tokenizer.vocabularySize);
-        return {};
-      },
-    },
-  });
-  await task.dispose();
+  const save = async (): Promise<HostParams> => {
+    const weights = await task.weights({ averaged: true });
+    await saveTeacher(outputFolder, weights, tokenizer.vocabularySize);
+    return weights;
+  };
+  // A look at the teacher on its way costs little: the averaged weights replace those saved before.
+  const validate = { everySteps: 250, run: async () => save().then(() => ({})) };
+  await runTask(options, task, save, { checkpointEverySeconds: 120, validate });
 }
 
 async function saveTeacher(folder: string, weights: HostParams, vocabularySize: number): Promise<void> {
@@ -244,36 +211,25 @@ interface LatentCache {
 
 /** Latents and token ids of `cachedSamples` pictures, computed once and kept in the work folder. */
 async function cachedLatents<D>(
-  options: TeacherTrainingOptions<D>,
+  { backend, workFolder, seed, signal, onProgress }: TeacherTrainingOptions<D>,
   dataset: EmojiDataset,
   config: AutoencoderKlConfig,
   weights: HostParams,
 ): Promise<LatentCache> {
-  const { backend, workFolder, seed } = options;
-  const file = join(workFolder, "latents.safetensors");
-  try {
-    const { tensors } = await readSafetensorsFile(file);
-    const { latents, ids } = tensors;
-    if (latents && ids) return { latents, ids };
-  } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "MISSING_FILE")) throw error;
-  }
   const tokenizer = await readTokenizer();
   const program = imageEncoder(config);
-  const pieceSize = 1000; // chosen: the pictures of a piece take 49 MB
-  const latents = new Float32Array(cachedSamples * 4 * 16 * 16);
-  const captions: string[] = [];
-  for (let first = 0; first < cachedSamples; first += pieceSize) {
-    const piece = dataset.batch(seed, first, pieceSize);
-    captions.push(...piece.captions);
-    const encoded = await mapBatches(backend, program, weights, { images: piece.images }, 20);
-    latents.set(encoded.latents.data, captions.length * 1024 - encoded.latents.data.length);
-    options.onProgress?.("latents", { step: captions.length, steps: cachedSamples, metrics: {} });
-  }
-  const result = {
-    latents: new HostTensor([cachedSamples, 4, 16, 16], latents),
-    ids: tokenizer.encodeBatch(captions, promptTokens),
-  };
-  await writeSafetensorsFile(file, result, { dtype: "F16" });
-  return result;
+  return cachedRows({
+    folder: join(workFolder, "latents"),
+    key: `seed ${seed}, scale ${config.scaling_factor}`,
+    count: cachedSamples,
+    pieceSize: 1000, // chosen: the pictures of a piece take 49 MB
+    dtype: "F16",
+    async compute(first, count) {
+      const { images, captions } = dataset.batch(seed, first, count);
+      const { latents } = await mapBatches(backend, program, weights, { images }, 20);
+      return { latents, ids: tokenizer.encodeBatch(captions, promptTokens) };
+    },
+    ...(signal && { signal }),
+    onProgress: (step, steps) => onProgress?.("latents", { step, steps, metrics: {} }),
+  });
 }

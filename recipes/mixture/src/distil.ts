@@ -21,8 +21,8 @@ import {
   type Generator,
   type PairBatch,
 } from "@sdxs/one-step-trainer";
-import { gradientTask, train } from "@sdxs/training";
-import { mapBatches, takeRows } from "../../rows.js";
+import { gradientTask, takeRows, train } from "@sdxs/training";
+import { mapBatches } from "../../rows.js";
 import { mixtureParameters, mixtureScore, pointShape, samplePoints, type Component } from "./gaussian-mixture.js";
 
 /** What the student is to make: three groups of unequal weight and size. */
