@@ -1,3 +1,4 @@
+import { vaeDistillationLoss, type DownsamplingFilter } from "@sdxs/losses";
 import { initialize, random, type HostTensor, type Program } from "@sdxs/tensor";
 import { slopeAlongGradient, testBackends, type RunOnce } from "@sdxs/tensor/testing";
 import { beforeAll, describe, expect, it } from "vitest";
@@ -63,6 +64,22 @@ describe.each(testBackends)("tiny decoder distillation on $name", (backend) => {
     expect(await lossOf({ downsampled: 1 }, 1)).toBeCloseTo(l1, 5); // averaging over one pixel changes nothing
     const combined = await lossOf({ downsampled: 2, l1: 3, mse: 0.5, ssim: 0.25 }, 4);
     expect(combined).toBeCloseTo(2 * averaged + 3 * l1 + 0.5 * mse + 0.25 * ssim, 4);
+  });
+
+  it("makes images smaller by the filter that is asked for", async () => {
+    const lossOf = async (filter?: DownsamplingFilter) => {
+      const options = { downsample: 4, ...(filter && { filter }) };
+      return (await run(tinyDecoderDistillation(config, options), params, { latents, image })).perSample;
+    };
+    const { decoded } = await run(tinyDecoderDistillation(config), params, { latents, image });
+    const filtered: Program<"decoded" | "image", "bicubic"> = (ops, _params, given) => ({
+      bicubic: vaeDistillationLoss(ops, given.decoded, given.image, { downsample: 4, filter: "bicubic-antialias" }),
+    });
+    const { bicubic } = await run(filtered, {}, { decoded, image });
+    const found = await lossOf("bicubic-antialias");
+    bicubic.data.forEach((value, i) => expect(found.data[i]).toBeCloseTo(value, 5));
+    expect([...(await lossOf("area")).data]).toEqual([...(await lossOf()).data]);
+    expect(found.data[0]).not.toBeCloseTo((await lossOf()).data[0]!, 3);
   });
 
   it("has the gradient that finite differences give", async () => {

@@ -1,10 +1,12 @@
 import { InvalidArgumentError, scope, type Program } from "@sdxs/tensor";
-import { gaussianSsim, l1, mse, vaeDistillationLoss } from "@sdxs/losses";
+import { gaussianSsim, l1, mse, vaeDistillationLoss, type DownsamplingFilter } from "@sdxs/losses";
 import { decodeTiny, type AutoencoderTinyConfig } from "./autoencoder-tiny.js";
 
 export interface TinyDecoderDistillationOptions {
   /** Factor of Equation 5's downsampling. Default 8, the paper's. */
   readonly downsample?: number;
+  /** How both images are made smaller. Default "area"; the paper names none. */
+  readonly filter?: DownsamplingFilter;
   /**
    * Weight of each term. Default: Equation 5's L1 alone. Without a GAN that leaves the texture free, so a training
    * without one wants some of the others, which compare at full resolution.
@@ -41,7 +43,7 @@ export function tinyDecoderDistillation(
   config: AutoencoderTinyConfig,
   options: TinyDecoderDistillationOptions = {},
 ): Program<"latents" | "image", "loss" | "perSample" | "decoded"> {
-  const { downsample = 8, weights = {} } = options;
+  const { downsample = 8, filter = "area", weights = {} } = options;
   const { downsampled = 1, l1: l1Weight = 0, mse: mseWeight = 0, ssim = 0 } = weights;
   if (downsampled === 0 && l1Weight === 0 && mseWeight === 0 && ssim === 0) {
     throw new InvalidArgumentError("tinyDecoderDistillation: every weight is 0. Give at least one term a weight.");
@@ -49,7 +51,7 @@ export function tinyDecoderDistillation(
   return (ops, params, { latents, image }) => {
     const decoded = decodeTiny(ops, scope(ops, params), config, latents);
     const terms = [
-      { weight: downsampled, loss: () => vaeDistillationLoss(ops, decoded, image, { downsample }) },
+      { weight: downsampled, loss: () => vaeDistillationLoss(ops, decoded, image, { downsample, filter }) },
       { weight: l1Weight, loss: () => l1(ops, decoded, image) },
       { weight: mseWeight, loss: () => mse(ops, decoded, image) },
       { weight: ssim, loss: () => ops.sub(1, gaussianSsim(ops, decoded, image, { dataRange: IMAGE_RANGE })) },
