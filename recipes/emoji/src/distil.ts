@@ -234,8 +234,7 @@ export async function distilDecoder<D>(options: DistillationOptions<D>, pairs: P
     },
   );
   return runStage(options, "tiny decoder", {
-    // Chosen: Equation 5's L1 on small images keeps the colours, the terms at full size the edges that a GAN would sharpen.
-    program: tinyDecoderDistillation(tinyDecoderConfig, { weights: { downsampled: 0.5, l1: 1, ssim: 0.25 } }),
+    program: tinyDecoderDistillation(tinyDecoderConfig, { weights: decoderWeights }),
     params: initialize(tinyDecoderParameters(tinyDecoderConfig), seed),
     inputs: { latents: latentSpec(decoderBatch), image: imageSpec(decoderBatch) },
     batch(step) {
@@ -248,6 +247,9 @@ export async function distilDecoder<D>(options: DistillationOptions<D>, pairs: P
     steps: budget.decoderSteps,
   });
 }
+
+/** Chosen: Equation 5's L1 on small images keeps the colours, the terms at full size the edges that a GAN would sharpen. */
+export const decoderWeights = { downsampled: 0.5, l1: 1, ssim: 0.25 };
 
 /** Pictures that the tiny decoder learns from: more take longer to decode than they help. */
 const decoderPictures = 1024;

@@ -1,3 +1,4 @@
+import { mkdir, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -5,15 +6,18 @@ import { InvalidArgumentError } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import * as ort from "onnxruntime-node";
 import { ablationBudget, reportAblation } from "./ablation.js";
+import { loadEmojiDataset } from "./dataset.js";
 import { distilAndReport } from "./distil-and-report.js";
 import { quickstartBudget, type DistillationBudget } from "./distil.js";
 import { captionModelFile } from "./evaluation/caption-model.js";
 import { evaluationTable } from "./evaluation/evaluate.js";
 import { evaluationLimits } from "./evaluation/limits.js";
+import { loadJudge } from "./evaluation/judge.js";
 import { trainCaptionModel } from "./evaluation/train-caption-model.js";
 import { progressBars } from "./progress-bars.js";
 import { runProgram, wholeNumber } from "./program.js";
-import { teacherFolder } from "./teacher.js";
+import { readTeacher, teacherFolder } from "./teacher.js";
+import { compareTinyAutoencoders } from "./tiny-vae/compare.js";
 import { trainTeacher } from "./train-teacher.js";
 
 /** As the quickstart, and score distillation. */
@@ -53,6 +57,12 @@ judge     train the image-text model that tells whether pictures show their prom
   --work FOLDER           checkpoints and log (default recipes/emoji/work/judge)
   --output FILE           the weights (default recipes/emoji/judge/caption-model.safetensors)
 
+tiny-vae  distil tiny decoders by several objectives, and a tiny encoder, and compare them on held-out pictures
+  --steps N               of each network, default 3000
+  --pictures N            that they learn from, default 2048
+  --output FOLDER         default tiny-vae
+  --restart               forget an earlier run in that folder
+
 All take --seed N (default 1), and go on where they were interrupted.`;
 
 await runProgram(async (signal) => {
@@ -66,13 +76,15 @@ await runProgram(async (signal) => {
       return ablation(args, signal);
     case "judge":
       return judge(args, signal);
+    case "tiny-vae":
+      return tinyVae(args, signal);
     case "--help":
     case "":
       console.log(usage);
       return;
     default:
       throw new InvalidArgumentError(
-        `Expected the command "teacher", "student", "ablation" or "judge", got "${command}".\n\n${usage}`,
+        `Expected the command "teacher", "student", "ablation", "judge" or "tiny-vae", got "${command}".\n\n${usage}`,
       );
   }
 });
@@ -192,4 +204,40 @@ async function judge(args: string[], signal: AbortSignal): Promise<void> {
     `The image-text model is in ${resolve(values.output)}. What the judges say of pictures of known quality:\n`,
   );
   console.log(evaluationTable(await evaluationLimits(backend, join(resolve(values.work), "reference.safetensors"))));
+}
+
+async function tinyVae(args: string[], signal: AbortSignal): Promise<void> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      steps: { type: "string", default: "3000" },
+      pictures: { type: "string", default: "2048" },
+      seed: { type: "string", default: "1" },
+      output: { type: "string", default: "tiny-vae" },
+      restart: { type: "boolean", default: false },
+    },
+  });
+  const seed = wholeNumber("--seed", values.seed);
+  const outputFolder = resolve(values.output);
+  if (values.restart) await rm(join(outputFolder, "work"), { recursive: true, force: true });
+  // One folder for each seed: a run goes on only where the same one was interrupted.
+  const workFolder = join(outputFolder, "work", `seed-${seed}`);
+  await mkdir(workFolder, { recursive: true });
+  const backend = onnxBackend({ ort });
+  const { autoencoder } = await readTeacher();
+  const bars = progressBars();
+  const tables = await compareTinyAutoencoders({
+    backend,
+    autoencoder,
+    dataset: await loadEmojiDataset(),
+    judge: await loadJudge(backend),
+    seed,
+    steps: wholeNumber("--steps", values.steps),
+    pictures: wholeNumber("--pictures", values.pictures),
+    workFolder,
+    outputFolder,
+    signal,
+    onProgress: bars.update,
+  }).finally(bars.stop);
+  console.log(`\n${tables}\nTables and pictures are in ${outputFolder}.`);
 }

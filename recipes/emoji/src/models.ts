@@ -37,6 +37,17 @@ export const tinyDecoderConfig = parseAutoencoderTinyConfig({
   num_encoder_blocks: [1, 1, 2],
 });
 
+/**
+ * The smallest image decoder of `npm run recipe:emoji -- tiny-vae`, which has less than a tenth of the large one's
+ * multiply-adds, and the encoder that mirrors it.
+ */
+export const tinyAutoencoderConfig = parseAutoencoderTinyConfig({
+  decoder_block_out_channels: [12, 12, 12],
+  encoder_block_out_channels: [12, 12, 12],
+  num_decoder_blocks: [1, 1, 1],
+  num_encoder_blocks: [1, 1, 1],
+});
+
 /** Trained together with the teacher: there is no pretrained one for a vocabulary of this size. */
 export const textEncoderConfig = (vocabularySize: number) =>
   parseTextEncoderConfig({

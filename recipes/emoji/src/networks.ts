@@ -6,8 +6,10 @@ import {
   decodeKl,
   decodeTiny,
   encodeKl,
+  encodeTiny,
   posteriorKl,
   samplePosterior,
+  toDiffusionLatents,
   type AutoencoderKlConfig,
   type AutoencoderTinyConfig,
 } from "@sdxs/tiny-vae";
@@ -70,6 +72,13 @@ export function imageDecoder(config: AutoencoderKlConfig): Program<"latents", "i
 /** The diffusion model's latents to images, by the tiny decoder. */
 export function tinyImageDecoder(config: AutoencoderTinyConfig): Program<"latents", "images"> {
   return (ops, params, { latents }) => ({ images: decodeTiny(ops, scope(ops, params), config, latents) });
+}
+
+/** Images to the diffusion model's latents, by the tiny encoder. */
+export function tinyImageEncoder(config: AutoencoderTinyConfig): Program<"images", "latents"> {
+  return (ops, params, { images }) => ({
+    latents: toDiffusionLatents(ops, config, encodeTiny(ops, scope(ops, params), config, images)),
+  });
 }
 
 /** Token ids to the text embeddings that the U-Nets attend to. */

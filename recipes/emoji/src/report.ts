@@ -190,7 +190,7 @@ export function figuresTable(figures: readonly ModelFigures[]): string {
 const millions = (count: number): string => `${(count / 1e6).toFixed(2)} M`;
 
 /** Median time of a call in milliseconds, after one that does not count. */
-async function medianMs(runs: number, call: (run: number) => Promise<void>): Promise<number> {
+export async function medianMs(runs: number, call: (run: number) => Promise<void>): Promise<number> {
   const times: number[] = [];
   for (let run = 0; run <= runs; run++) {
     const begin = performance.now();

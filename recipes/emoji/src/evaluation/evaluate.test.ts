@@ -2,7 +2,7 @@ import * as ort from "onnxruntime-node";
 import { random, type HostTensor } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import { beforeAll, describe, expect, it } from "vitest";
-import { takeRows } from "../../../rows.js";
+import { takeRows } from "@sdxs/training";
 import { quickstartColours, quickstartConcepts, quickstartStyles } from "../quickstart-subset.js";
 import { captionAgreement } from "./caption-agreement.js";
 import { evaluatePictures, evaluationTable, loadEvaluationSet, type EvaluationSet } from "./evaluate.js";

@@ -1,0 +1,71 @@
+import type { ImageQuality, PixelQuality } from "./image-quality.js";
+
+/** What a network costs. */
+export interface NetworkCost {
+  readonly parameters: number;
+  /** Of its convolutions and matrix products, for one image. */
+  readonly multiplyAdds: number;
+  /** Median, one image at a time. */
+  readonly msPerImage: number;
+}
+
+/** One decoder on held-out pictures that the large encoder encoded. */
+export interface DecoderFigures extends NetworkCost {
+  readonly name: string;
+  /** Its images compared with the originals. */
+  readonly toOriginals: ImageQuality;
+  /** And with the large decoder's; undefined for that one. */
+  readonly toLarge?: PixelQuality;
+}
+
+/** One encoder on held-out pictures. */
+export interface EncoderFigures extends NetworkCost {
+  readonly name: string;
+  /** Mean squared error of its latents, relative to the variance of the large encoder's. */
+  readonly latentError: number;
+  /** The large decoder's images of its latents, compared with the originals. */
+  readonly toOriginals: ImageQuality;
+}
+
+const costHeader = ["parameters", "M multiply-adds", "of the large one's", "ms per image"];
+const qualityHeader = ["PSNR, dB", "SSIM", "perceptual distance"];
+
+/** A Markdown table; the first decoder is the large one, which the others are related to. */
+export function decoderTable(decoders: readonly DecoderFigures[]): string {
+  const rows = decoders.map((figures) => [
+    figures.name,
+    ...costCells(figures, decoders[0]),
+    ...qualityCells(figures.toOriginals),
+    figures.toLarge?.psnr.toFixed(2) ?? "-",
+  ]);
+  return markdownTable(["decoder", ...costHeader, ...qualityHeader, "PSNR to AutoencoderKL's, dB"], rows);
+}
+
+/** A Markdown table; the first encoder is the large one, which the others are related to. */
+export function encoderTable(encoders: readonly EncoderFigures[]): string {
+  const rows = encoders.map((figures) => [
+    figures.name,
+    ...costCells(figures, encoders[0]),
+    figures.latentError.toFixed(4),
+    ...qualityCells(figures.toOriginals),
+  ]);
+  return markdownTable(["encoder", ...costHeader, "error of latents / variance", ...qualityHeader], rows);
+}
+
+function costCells({ parameters, multiplyAdds, msPerImage }: NetworkCost, large: NetworkCost | undefined): string[] {
+  return [
+    parameters.toLocaleString("en-US"),
+    (multiplyAdds / 1e6).toFixed(1),
+    `${((100 * multiplyAdds) / (large?.multiplyAdds ?? NaN)).toFixed(1)}%`,
+    msPerImage.toFixed(2),
+  ];
+}
+
+function qualityCells({ psnr, ssim, perceptualDistance }: ImageQuality): string[] {
+  return [psnr.toFixed(2), ssim.toFixed(3), perceptualDistance.toFixed(3)];
+}
+
+function markdownTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
+  const rule = header.map((_, column) => (column === 0 ? "---" : "---:"));
+  return [header, rule, ...rows].map((cells) => `| ${cells.join(" | ")} |\n`).join("");
+}
