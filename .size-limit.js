@@ -13,12 +13,12 @@ const ceilings = {
   // The promise to those who install the losses alone.
   losses: "8 kB",
   "losses/extractors": "5 kB",
-  "losses/discriminators": "3 kB",
+  "losses/discriminators": "2 kB",
   "tiny-vae": "7 kB",
   "tiny-unet": "9 kB",
   lora: "7 kB",
   controlnet: "5 kB",
-  "one-step-trainer": "6 kB",
+  "one-step-trainer": "8 kB",
   runtime: "5 kB",
   "runtime/node": "10 kB",
 };
