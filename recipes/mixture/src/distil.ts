@@ -15,6 +15,7 @@ import {
 } from "@sdxs/tensor";
 import { noiseSchedule } from "@sdxs/diffusion";
 import {
+  distributionMatchingDistillationTask,
   featureMatchingWarmup,
   segmentedScoreDistillationTask,
   type FeatureExtractor,
@@ -60,7 +61,7 @@ const features: FeatureExtractor = (ops, _p, { sample: points }) => {
 };
 
 /** How a student can be trained. */
-export const methods = ["mean squared error", "feature matching", "Diff-Instruct", "SSD"] as const;
+export const methods = ["mean squared error", "feature matching", "Diff-Instruct", "SSD", "DMD2"] as const;
 export type Method = (typeof methods)[number];
 
 /**
@@ -94,8 +95,7 @@ export async function distil<D>(backend: Backend<D>, method: Method, budget: Bud
   if (method === "mean squared error" || method === "feature matching") return warm;
   const steps = budget.distillationSteps;
   const falling = (rate: number, finalRate: number) => cosineSchedule({ rate, finalRate, totalSteps: steps });
-  const mixture = mixtureParameters(target);
-  const task = await segmentedScoreDistillationTask({
+  const common = {
     name: method,
     backend,
     seed,
@@ -108,18 +108,34 @@ export async function distil<D>(backend: Backend<D>, method: Method, budget: Bud
     onlineScore: mixtureScore(schedule, onlineComponents),
     prediction: "sample",
     schedule,
-    features,
-    params: { student: warm, online: onlineParameters(), teacher: mixture },
-    pairs: (update) => pairBatch("pairs", update),
-    contexts: (update) => pairBatch("contexts", update).context,
+    params: { student: warm, online: onlineParameters(), teacher: mixtureParameters(target) },
+    contexts: (update: number) => pairBatch("contexts", update).context,
     onlineUpdates: 3,
-    alpha: method === "SSD" ? falling(0.95, 0.7) : constantSchedule(0.98),
-    lambdaFM: method === "SSD" ? falling(0.1, 0) : constantSchedule(0),
     optimisation: {
       student: { optimizer: { weightDecay: 0, emaDecay: 0.99 }, learningRate: falling(2e-3, 1e-5) },
       online: { optimizer: { weightDecay: 0 }, learningRate: constantSchedule(2e-2) },
     },
-  });
+  } as const;
+  const task =
+    method === "DMD2"
+      ? await distributionMatchingDistillationTask({
+          ...common,
+          params: { ...common.params, online: { ...common.params.online, ...classifierTrunk } },
+          features: onlineFeatures,
+          discriminator: (ops, p, [map]) => linearLayer(ops, p, ops.reshape(map!, [-1, 64]), 1),
+          lambdaGan: 0.1, // chosen: the best of 1e-3 (DMD2's), 1e-2 and 0.1 by energy distance
+          reals: (update) => {
+            const { target: real, context } = pairBatch("reals", update);
+            return { real, context };
+          },
+        })
+      : await segmentedScoreDistillationTask({
+          ...common,
+          features,
+          pairs: (update) => pairBatch("pairs", update),
+          alpha: method === "SSD" ? falling(0.95, 0.7) : constantSchedule(0.98),
+          lambdaFM: method === "SSD" ? falling(0.1, 0) : constantSchedule(0),
+        });
   await train(task);
   const weights = await task.weights("student", { averaged: true });
   await task.dispose();
@@ -175,6 +191,21 @@ function onlineParameters(): HostParams {
     }),
   );
 }
+
+/** What DMD2's classifier looks at in place of a U-Net's bottleneck: a layer of point and time, [batch, 64, 1, 1]. */
+const onlineFeatures: FeatureExtractor = (ops, p, { sample, timestep }) => {
+  const time = ops.reshape(ops.mul(timestep, 1 / schedule.trainSteps), [-1, 1, 1, 1]);
+  const seen = ops.reshape(ops.concat([sample, time], 1), [-1, 3]);
+  return [ops.reshape(ops.tanh(linearLayer(ops, p.at("trunk"), seen, 64)), [-1, 64, 1, 1])];
+};
+const classifierTrunk = initialize(
+  declareParameters(onlineFeatures, {
+    sample: { shape: [1, ...pointShape] },
+    timestep: { shape: [1] },
+    context: { shape: [1, ...contextShape] },
+  }),
+  seed,
+);
 
 /** What a student makes of fresh noise, [count, 2, 1, 1]. */
 export async function generate<D>(backend: Backend<D>, params: HostParams, count: number): Promise<HostTensor> {

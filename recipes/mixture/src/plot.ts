@@ -2,7 +2,7 @@ import type { HostTensor } from "@sdxs/tensor";
 
 /** Sets of points [count, 2, 1, 1] side by side over [-3, 3]^2, each under its title, as an SVG. */
 export function scatterPlots(sets: readonly { readonly title: string; readonly points: HostTensor }[]): string {
-  const size = 180; // chosen: five fit beside each other in a README
+  const size = 150; // chosen: six fit beside each other in a README
   const gap = 12;
   const width = sets.length * (size + gap) + gap;
   const height = size + 2 * gap + 20;
