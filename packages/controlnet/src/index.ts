@@ -8,5 +8,6 @@ export {
   type ControlNetInputs,
   type ControlNetOptions,
 } from "./controlnet.js";
+export { controlNetDistillation, type ControlNetDistillationOptions } from "./distillation.js";
 export { distanceToEdge } from "./distance-to-edge.js";
 export { controlNetFromUNet, type ControlNetFromUNetOptions, type ControlNetPlan } from "./from-unet.js";

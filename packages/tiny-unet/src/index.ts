@@ -38,4 +38,9 @@ export {
 } from "./block-removal.js";
 export { costTable, studentCosts, totalCost, unetCosts, type BlockCost, type UNetSize } from "./costs.js";
 export { publishedUNets, type PublishedUNet } from "./published-configs.js";
-export { unetDistillation, type UNetDistillationOptions } from "./distillation.js";
+export {
+  unetDistillation,
+  unetDistillationLoss,
+  type UNetDistillationOptions,
+  type UNetDistillationWeights,
+} from "./distillation.js";
