@@ -1,4 +1,4 @@
-import { DType, lax, nn, numpy as np } from "@jax-js/jax";
+import { lax, nn, numpy as np, type DType } from "@jax-js/jax";
 import { HostTensor, forwardBackend, type Backend, type DType as SdxsDType, type ForwardOps } from "@sdxs/tensor";
 
 /** jax-js moves what is passed to its functions; `ref` keeps it for its owner. */
@@ -116,7 +116,7 @@ export function jaxBackend(): Backend<np.Array> {
       return dtype === "bool" ? np.notEqual(array, 0) : array;
     },
     async download(array) {
-      const data = await kept(array).data();
+      const data = (await kept(array).data()) as Float32Array | Int32Array | Uint32Array;
       if (array.dtype === np.bool) return new HostTensor(array.shape, Uint8Array.from(data));
       return new HostTensor(array.shape, array.dtype === np.int32 ? Int32Array.from(data) : Float32Array.from(data));
     },

@@ -67,7 +67,9 @@ const timesteps = (from: number, to: number, ...purpose: StreamName[]): tf.Tenso
 
 /** One step of a tfjs optimiser on the weights of one model. */
 function minimize(optimizer: tf.Optimizer, model: tf.LayersModel, loss: () => tf.Tensor): void {
-  const variables = model.trainableWeights.map((weight) => weight.read() as tf.Variable);
+  const variables = model.trainableWeights
+    .map((weight) => weight.read())
+    .filter((tensor) => tensor instanceof tf.Variable);
   tf.tidy(() => void optimizer.minimize(() => loss().asScalar(), false, variables));
 }
 

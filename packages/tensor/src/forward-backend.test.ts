@@ -11,7 +11,7 @@ function device(): ForwardDevice<ReferenceTensor> {
   };
   const guarded = new Proxy(referenceOps, {
     get(target, name: keyof typeof referenceOps) {
-      const operation = target[name] as (...operands: unknown[]) => unknown;
+      const operation = Reflect.get(target, name) as (...operands: unknown[]) => unknown;
       return (...operands: unknown[]) => {
         for (const operand of operands.flat()) if (isTensor(operand)) alive(operand);
         return operation(...operands);
