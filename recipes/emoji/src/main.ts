@@ -18,6 +18,7 @@ import { progressBars } from "./progress-bars.js";
 import { runProgram, wholeNumber } from "./program.js";
 import { readTeacher, teacherFolder } from "./teacher.js";
 import { compareTinyAutoencoders } from "./tiny-vae/compare.js";
+import { reportTinyUNet } from "./tiny-unet/report-tiny-unet.js";
 import { trainTeacher } from "./train-teacher.js";
 
 /** As the quickstart, and score distillation. */
@@ -52,6 +53,14 @@ ablation  train the student in several ways and judge its pictures beside the te
   --output FOLDER         default ablation
   --restart               forget an earlier run in that folder
 
+tiny-unet distil the teacher into the tiny U-Net by Equation 8, whole and with each part left out
+  --steps N               updates of the tiny U-Net, default 500
+  --ablation-steps N      updates in each distillation that is compared, default 100
+  --pairs N               samples of the teacher, default 1024
+  --pictures N            pictures of each model that are judged, default 256
+  --output FOLDER         default tiny-unet
+  --restart               forget an earlier run in that folder
+
 judge     train the image-text model that tells whether pictures show their prompts
   --steps N               default 1500
   --work FOLDER           checkpoints and log (default recipes/emoji/work/judge)
@@ -74,6 +83,8 @@ await runProgram(async (signal) => {
       return student(args, signal);
     case "ablation":
       return ablation(args, signal);
+    case "tiny-unet":
+      return tinyUNet(args, signal);
     case "judge":
       return judge(args, signal);
     case "tiny-vae":
@@ -83,9 +94,7 @@ await runProgram(async (signal) => {
       console.log(usage);
       return;
     default:
-      throw new InvalidArgumentError(
-        `Expected the command "teacher", "student", "ablation", "judge" or "tiny-vae", got "${command}".\n\n${usage}`,
-      );
+      throw new InvalidArgumentError(`Expected a command, got "${command}".\n\n${usage}`);
   }
 });
 
@@ -171,6 +180,31 @@ async function ablation(args: string[], signal: AbortSignal): Promise<void> {
       dmd2Steps: wholeNumber("--dmd2-steps", values["dmd2-steps"]),
       textureSteps: wholeNumber("--texture-steps", values["texture-steps"]),
     },
+    pictures: wholeNumber("--pictures", values.pictures),
+    seed: wholeNumber("--seed", values.seed),
+    output: resolve(values.output),
+    restart: values.restart,
+    signal,
+  });
+}
+
+async function tinyUNet(args: string[], signal: AbortSignal): Promise<void> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      steps: { type: "string", default: "500" },
+      "ablation-steps": { type: "string", default: "100" },
+      pairs: { type: "string", default: "1024" },
+      pictures: { type: "string", default: "256" },
+      seed: { type: "string", default: "1" },
+      output: { type: "string", default: "tiny-unet" },
+      restart: { type: "boolean", default: false },
+    },
+  });
+  await reportTinyUNet({
+    steps: wholeNumber("--steps", values.steps),
+    ablationSteps: wholeNumber("--ablation-steps", values["ablation-steps"]),
+    pairs: wholeNumber("--pairs", values.pairs),
     pictures: wholeNumber("--pictures", values.pictures),
     seed: wholeNumber("--seed", values.seed),
     output: resolve(values.output),
