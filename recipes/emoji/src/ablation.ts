@@ -42,7 +42,7 @@ export const ablationBudget: AblationBudget = {
   unetSteps: 200,
   warmupSteps: 500,
   scoreSteps: 300,
-  dmd2Steps: 150,
+  dmd2Steps: 60,
   textureSteps: 100,
 };
 
@@ -152,7 +152,7 @@ async function trainStudents<D>(
 }
 
 /** One line for each model, the teacher first, whose distance the others' are divided by. */
-function ablationTable(rows: readonly AblationRow[]): string {
+export function ablationTable(rows: readonly Omit<AblationRow, "images">[]): string {
   const best = rows[0]?.evaluation.frechet ?? NaN;
   const share = (value: number): string => `${(100 * value).toFixed(1)}%`;
   const lines = rows.map(({ label, figures, evaluation: { frechet, captionAgreement, precision, recall } }) => {
