@@ -38,8 +38,8 @@ export const tinyDecoderConfig = parseAutoencoderTinyConfig({
 });
 
 /**
- * The smallest image decoder of `npm run recipe:emoji -- tiny-vae`, which has less than a tenth of the large one's
- * multiply-adds, and the encoder that mirrors it.
+ * What `npm run recipe:emoji -- tiny-vae` trains: a decoder of less than a tenth of the large one's multiply-adds, and an
+ * encoder that mirrors it. Chosen: as many channels as that allows; diffusers runs equal numbers only.
  */
 export const tinyAutoencoderConfig = parseAutoencoderTinyConfig({
   decoder_block_out_channels: [12, 12, 12],
