@@ -38,7 +38,7 @@ export interface AblationBudget extends DistillationBudget {
 /** About an hour on two cores. */
 export const ablationBudget: AblationBudget = {
   pairs: 1280,
-  decoderSteps: 700,
+  decoderSteps: 2800,
   unetSteps: 200,
   warmupSteps: 500,
   scoreSteps: 300,
