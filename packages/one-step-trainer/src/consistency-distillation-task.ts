@@ -1,31 +1,10 @@
-import {
-  HostTensor,
-  InvalidArgumentError,
-  prefixed,
-  random,
-  select,
-  type AdamWOptions,
-  type Backend,
-  type HostParams,
-  type Schedule,
-  type Shape,
-} from "@sdxs/tensor";
-import { gradientTask, type GradientTask, type NonFiniteGuard } from "@sdxs/training";
+import { HostTensor, InvalidArgumentError, prefixed, random, select, type HostParams } from "@sdxs/tensor";
+import { gradientTask, type GradientTask } from "@sdxs/training";
 import { consistencyDistillation, type ConsistencyDistillationOptions } from "./consistency-distillation.js";
+import { batchSpecs, type Optimisation, type TaskOptions } from "./task-options.js";
 
-export interface ConsistencyDistillationTaskOptions<D> extends ConsistencyDistillationOptions, NonFiniteGuard {
-  readonly name: string;
-  readonly backend: Backend<D>;
-  /** Decides noises, timesteps and guidance scales. */
-  readonly seed: number | string;
-  readonly steps: number;
-  /** Shape of one sample [channels, height, width] and of one context [tokens, features]. */
-  readonly sampleShape: Shape;
-  readonly contextShape: Shape;
-  /** Samples of one micro-batch. */
-  readonly batchSize: number;
-  /** Micro-batches whose gradients are averaged for one update. Default 1. */
-  readonly microBatches?: number;
+export interface ConsistencyDistillationTaskOptions<D>
+  extends ConsistencyDistillationOptions, TaskOptions<D>, Optimisation {
   /** The student as it begins, mostly the teacher's weights, and what is frozen. */
   readonly params: { readonly student: HostParams; readonly teacher: HostParams };
   /** Clean samples [batch, ...sampleShape] and their contexts. Must be the same for the same indices, each time. */
@@ -33,9 +12,7 @@ export interface ConsistencyDistillationTaskOptions<D> extends ConsistencyDistil
   /** Lowest and highest guidance scale, drawn uniformly for each sample; equal for one. Default [1, 1]. LCM's: [3, 15]. */
   readonly guidanceScales?: readonly [lowest: number, highest: number];
   /** With `target: "average"` it needs an `emaDecay`; LCM's is 0.95. */
-  readonly optimizer: AdamWOptions;
-  /** Of the step's index. */
-  readonly learningRate: Schedule;
+  readonly optimizer: Optimisation["optimizer"];
 }
 
 export interface ConsistencySamples {
@@ -79,8 +56,7 @@ export async function consistencyDistillationTask<D>(
       `consistencyDistillationTask: guidanceScales must be [lowest, highest], got [${lowest}, ${highest}].`,
     );
   }
-  const sampleSpec = { shape: [batchSize, ...options.sampleShape] };
-  const perSample = { shape: [batchSize] };
+  const { sample, context, perSample } = batchSpecs(options);
   const task = await gradientTask({
     ...options,
     program,
@@ -88,21 +64,21 @@ export async function consistencyDistillationTask<D>(
     frozen: prefixed(params.teacher, "teacher."),
     ...(target === "average" && { averageAs: "target." }),
     inputs: {
-      clean: sampleSpec,
-      noise: sampleSpec,
+      clean: sample,
+      noise: sample,
       timestep: perSample,
-      context: { shape: [batchSize, ...options.contextShape] },
+      context,
       guidanceScale: perSample,
     },
     async batch(update, microBatch) {
-      const { clean, context } = await samples(update, microBatch);
+      const given = await samples(update, microBatch);
       const stream = random(seed, "consistency distillation", update, microBatch);
       const indices = stream.at("timesteps").integers([batchSize], 1, timesteps + 1).data;
       const shares = stream.at("guidance").uniform([batchSize]).data;
       return {
-        clean,
-        context,
-        noise: stream.at("noise").normal(sampleSpec.shape),
+        clean: given.clean,
+        context: given.context,
+        noise: stream.at("noise").normal(sample.shape),
         timestep: HostTensor.from(
           [batchSize],
           Array.from(indices, (index) => index * skippedTimesteps - 1),

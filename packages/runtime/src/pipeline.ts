@@ -1,3 +1,4 @@
+import { combineHost } from "@sdxs/diffusion";
 import { HostTensor, SdxsError, UnsupportedConfigError, specsOf, type Backend, type TensorSpec } from "@sdxs/tensor";
 import type { PipelineComponents } from "./pipeline-folder.js";
 import {
@@ -160,7 +161,7 @@ export function createPipeline<D>(options: PipelineOptions<D>): Pipeline {
     };
     try {
       let state: Readonly<Record<"sample" | "prediction", D | HostTensor>> = {
-        sample: scaled(noise, plan.initNoiseSigma),
+        sample: combineHost([[plan.initNoiseSigma, noise]]),
         prediction: noise, // no step before the first: its factor is 0
       };
       for (const [index, step] of plan.steps.entries()) {
@@ -224,12 +225,6 @@ export function createPipeline<D>(options: PipelineOptions<D>): Pipeline {
 const KEPT_EMBEDDINGS = 16;
 
 const allFinite = ({ data }: HostTensor): boolean => data.every(Number.isFinite);
-
-const scaled = ({ shape, data }: HostTensor, factor: number): HostTensor =>
-  HostTensor.from(
-    shape,
-    data.map((value) => factor * value),
-  );
 
 /** Milliseconds since the last call. */
 function stopwatch(): () => number {

@@ -1,4 +1,4 @@
-import { mkdir, rm, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { constantSchedule, type HostParams, type HostTensor } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
@@ -21,12 +21,14 @@ import {
 import { evaluatePictures, loadEvaluationSet, referenceFeatures, type Evaluation } from "./evaluation/evaluate.js";
 import { tinyDecoderConfig } from "./models.js";
 import { imageDecoder, tinyImageDecoder } from "./networks.js";
+import { markdownTable } from "./markdown-table.js";
 import { progressBars } from "./progress-bars.js";
 import { quickstartPrompts } from "./quickstart-subset.js";
 import { measureModels, pictureGrid, type ModelFigures } from "./report.js";
 import { firstRows, mapBatches } from "../../rows.js";
 import { readTeacher } from "./teacher.js";
-import { pickPrompts } from "./tiny-unet/prompts.js";
+import { pickPrompts } from "./evaluation/pick-prompts.js";
+import { openWorkFolder, type WorkFolderOptions } from "./work-folder.js";
 
 /** How much of everything the ablation does. */
 export interface AblationBudget extends DistillationBudget {
@@ -46,15 +48,10 @@ export const ablationBudget: AblationBudget = {
   textureSteps: 100,
 };
 
-export interface AblationOptions {
+export interface AblationOptions extends WorkFolderOptions {
   readonly budget: AblationBudget;
   /** Pictures of each model that are judged. */
   readonly pictures: number;
-  readonly seed: number;
-  /** Where results go; a run that was interrupted in it goes on. */
-  readonly output: string;
-  /** Forget an earlier run in that folder. */
-  readonly restart: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -75,9 +72,7 @@ interface AblationRow {
  */
 export async function reportAblation({ output, restart, pictures, ...given }: AblationOptions): Promise<void> {
   const { seed, budget } = given;
-  const workFolder = join(output, "work", `seed-${seed}`);
-  if (restart) await rm(join(output, "work"), { recursive: true, force: true });
-  await mkdir(workFolder, { recursive: true });
+  const workFolder = await openWorkFolder({ output, seed, restart });
   const backend = onnxBackend({ ort });
   const [dataset, teacher] = [await loadEmojiDataset(), await readTeacher()];
   const bars = progressBars();
@@ -174,12 +169,12 @@ async function trainStudents<D>(
 export function ablationTable(rows: readonly Omit<AblationRow, "images">[]): string {
   const best = rows[0]?.largeDecoderFrechet ?? NaN;
   const share = (value: number): string => `${(100 * value).toFixed(1)}%`;
-  const lines = rows.map(({ label, figures, evaluation, largeDecoderFrechet: large }) => {
+  const cells = rows.map(({ label, figures, evaluation, largeDecoderFrechet: large }) => {
     const { frechet, captionAgreement, precision, recall } = evaluation;
-    const cells = [
+    return [
       label,
       `${((figures.unetParameters + figures.decoderParameters) / 1e6).toFixed(2)} M`,
-      figures.functionEvaluations,
+      String(figures.functionEvaluations),
       figures.msPerImage.toFixed(1),
       frechet.toFixed(2),
       large.toFixed(2),
@@ -188,7 +183,6 @@ export function ablationTable(rows: readonly Omit<AblationRow, "images">[]): str
       share(precision),
       share(recall),
     ];
-    return `| ${cells.join(" | ")} |`;
   });
   const head = [
     "model",
@@ -202,5 +196,5 @@ export function ablationTable(rows: readonly Omit<AblationRow, "images">[]): str
     "precision",
     "recall",
   ];
-  return `${[`| ${head.join(" | ")} |`, `|${" --- |".repeat(head.length)}`, ...lines].join("\n")}\n`;
+  return markdownTable(head, cells);
 }

@@ -4,27 +4,22 @@ import {
   type FeatureExtractor,
 } from "@sdxs/one-step-trainer";
 import { mergeLora, type Lora } from "@sdxs/lora";
-import { HostTensor, random, type HostParams } from "@sdxs/tensor";
+import { random, type HostParams, type HostTensor } from "@sdxs/tensor";
 import { takeRows } from "@sdxs/training";
 import { unetEncoder, type UNetConfig } from "@sdxs/tiny-unet";
 import {
   encodePrompts,
   encoderFeatures,
-  guidanceScale,
-  scoreFunction,
+  scoreDistillationSetting,
   studentModel,
   studentPlan,
   takePairs,
   type DistillationOptions,
   type Pairs,
 } from "./distil.js";
-import { predictionType, schedule } from "./models.js";
 import { imageEncoder, latentSpec } from "./networks.js";
 import { annealed, runTask } from "./run-task.js";
 import { mapBatches, rowCount } from "../../rows.js";
-
-/** Two more stages for a student of `distil`, each of them a GAN. They keep their checkpoints and logs as its stages do. */
-export const adversarialStages = ["texture finetune", "DMD2"] as const;
 
 const batchSize = 16;
 const sampleShape = latentSpec(1).shape.slice(1);
@@ -87,41 +82,19 @@ export async function distilDmd2<D>(
   warm: HostParams,
   steps: number,
 ): Promise<HostParams> {
-  const { backend, teacher, seed } = options;
-  const network = scoreFunction(teacher.unet.config);
-  const { shape, data } = await encodePrompts(backend, teacher, [""]);
-  const contextShape = shape.slice(1);
+  const { teacher, seed } = options;
   const reals = await encodeReals(options);
   const batchOf = (purpose: string, update: number) => {
     const rows = random(seed, purpose, update).integers([batchSize], 0, rowCount(reals.real)).data;
     return { real: takeRows(reals.real, rows), context: takeRows(reals.context, rows) };
   };
   const task = await distributionMatchingDistillationTask({
+    ...(await scoreDistillationSetting(options, warm, steps)),
     name: "DMD2",
-    backend,
     seed: `DMD2 ${seed}`,
-    steps,
-    sampleShape,
-    contextShape,
-    batchSize,
-    student: studentModel(studentPlan(teacher).config),
-    onlineScore: network,
-    offlineScore: network,
     features: bottleneck(teacher.unet.config),
-    prediction: predictionType,
-    schedule,
-    guidance: { scale: guidanceScale, unconditional: new HostTensor(contextShape, data) },
-    params: { student: warm, online: teacher.unet.params, teacher: teacher.unet.params },
     contexts: (update) => batchOf("DMD2", update).context,
     reals: (update) => batchOf("DMD2 reals", update),
-    optimisation: {
-      // Chosen: as in `distil`'s score distillation, so that both can be compared.
-      student: {
-        optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.99 },
-        learningRate: annealed(1e-4, steps, 2e-5),
-      },
-      online: { optimizer: { weightDecay: 0, clipNorm: 1 }, learningRate: annealed(1e-4, steps, 5e-5) },
-    },
   });
   return runTask(options, task, () => task.weights("student", { averaged: true }));
 }

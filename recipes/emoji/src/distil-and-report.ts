@@ -1,4 +1,4 @@
-import { mkdir, rm, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { MissingPackageError } from "@sdxs/tensor";
 import { writeSafetensorsFile } from "@sdxs/tensor/node";
@@ -11,26 +11,19 @@ import { assertKnownWords } from "./prompts.js";
 import { quickstartPrompts } from "./quickstart-subset.js";
 import { drawPictures, figuresTable, measureModels, pictureGrid, writeLossCurves } from "./report.js";
 import { readTeacher } from "./teacher.js";
+import { openWorkFolder, type WorkFolderOptions } from "./work-folder.js";
 
-export interface RunOptions {
+export interface RunOptions extends WorkFolderOptions {
   readonly budget: DistillationBudget;
-  readonly seed: number;
-  /** Where results go; a run that was interrupted in it goes on. */
-  readonly output: string;
   /** Prompts to draw besides those of the quickstart. */
   readonly prompts: readonly string[];
-  /** Forget an earlier run in that folder. */
-  readonly restart: boolean;
   readonly signal: AbortSignal;
 }
 
 /** Distils the shipped teacher, and leaves weights, pictures, loss curves and a table of sizes and times. */
 export async function distilAndReport(options: RunOptions): Promise<void> {
-  const { budget, seed, output, prompts, restart, signal } = options;
-  // One folder for each seed: a run goes on only where the same one was interrupted.
-  const workFolder = join(output, "work", `seed-${seed}`);
-  if (restart) await rm(join(output, "work"), { recursive: true, force: true });
-  await mkdir(workFolder, { recursive: true });
+  const { budget, seed, output, prompts, signal } = options;
+  const workFolder = await openWorkFolder(options);
 
   const dataset = await loadEmojiDataset();
   for (const prompt of prompts) assertKnownWords(prompt, dataset.words);

@@ -385,10 +385,7 @@ export async function distilScores<D>(
   warm: HostParams,
   variant: Partial<ScoreVariant> = {},
 ): Promise<HostParams> {
-  const { backend, teacher, seed, budget } = options;
-  const network = scoreFunction(teacher.unet.config);
-  const { shape, data } = await encodePrompts(backend, teacher, [""]);
-  const contextShape = shape.slice(1);
+  const { teacher, seed, budget } = options;
   const steps = budget.scoreSteps;
   // Chosen: the paper publishes no values, only that both begin high and are lowered.
   const {
@@ -398,9 +395,29 @@ export async function distilScores<D>(
   } = variant;
   const batchOf = (purpose: string, update: number) => takePairs(pairs, random(seed, purpose, update), scoreBatch);
   const task = await segmentedScoreDistillationTask({
+    ...(await scoreDistillationSetting(options, warm, steps)),
     name,
-    backend,
     seed: `score distillation ${seed}`,
+    features: encoderFeatures(teacher.unet.config),
+    pairs: (update) => batchOf("score distillation", update),
+    contexts: (update) => batchOf("online", update).context,
+    alpha,
+    lambdaFM,
+  });
+  return runTask(options, task, () => task.weights("student", { averaged: true }));
+}
+
+/** What every distillation by scores is given here: the models, guidance, batches, and how both learn. */
+export async function scoreDistillationSetting<D>(
+  { backend, teacher }: StageOptions<D>,
+  student: HostParams,
+  steps: number,
+) {
+  const network = scoreFunction(teacher.unet.config);
+  const { shape, data } = await encodePrompts(backend, teacher, [""]);
+  const contextShape = shape.slice(1);
+  return {
+    backend,
     steps,
     sampleShape: latentSpec(1).shape.slice(1),
     contextShape,
@@ -408,15 +425,10 @@ export async function distilScores<D>(
     student: studentModel(studentPlan(teacher).config),
     onlineScore: network,
     offlineScore: network,
-    features: encoderFeatures(teacher.unet.config),
     prediction: predictionType,
     schedule,
     guidance: { scale: guidanceScale, unconditional: new HostTensor(contextShape, data) },
-    params: { student: warm, online: teacher.unet.params, teacher: teacher.unet.params },
-    pairs: (update) => batchOf("score distillation", update),
-    contexts: (update) => batchOf("online", update).context,
-    alpha,
-    lambdaFM,
+    params: { student, online: teacher.unet.params, teacher: teacher.unet.params },
     optimisation: {
       student: {
         optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.99 },
@@ -424,8 +436,7 @@ export async function distilScores<D>(
       },
       online: { optimizer: { weightDecay: 0, clipNorm: 1 }, learningRate: annealed(1e-4, steps, 5e-5) },
     },
-  });
-  return runTask(options, task, () => task.weights("student", { averaged: true }));
+  };
 }
 
 /** Random rows of the pairs. */

@@ -1,4 +1,3 @@
-import { mkdir, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -20,6 +19,7 @@ import { readTeacher, teacherFolder } from "./teacher.js";
 import { compareTinyAutoencoders } from "./tiny-vae/compare.js";
 import { reportTinyUNet } from "./tiny-unet/report-tiny-unet.js";
 import { trainTeacher } from "./train-teacher.js";
+import { openWorkFolder } from "./work-folder.js";
 
 /** As the quickstart, and score distillation. */
 const studentBudget: DistillationBudget = { ...quickstartBudget, scoreSteps: 600 };
@@ -253,10 +253,7 @@ async function tinyVae(args: string[], signal: AbortSignal): Promise<void> {
   });
   const seed = wholeNumber("--seed", values.seed);
   const outputFolder = resolve(values.output);
-  if (values.restart) await rm(join(outputFolder, "work"), { recursive: true, force: true });
-  // One folder for each seed: a run goes on only where the same one was interrupted.
-  const workFolder = join(outputFolder, "work", `seed-${seed}`);
-  await mkdir(workFolder, { recursive: true });
+  const workFolder = await openWorkFolder({ output: outputFolder, seed, restart: values.restart });
   const backend = onnxBackend({ ort });
   const { autoencoder } = await readTeacher();
   const bars = progressBars();

@@ -1,4 +1,4 @@
-import { noiseSchedule } from "@sdxs/diffusion";
+import { noiseSchedule, type PredictionType } from "@sdxs/diffusion";
 import { parseTextEncoderConfig } from "@sdxs/runtime";
 import { parseUNetConfig } from "@sdxs/tiny-unet";
 import { parseAutoencoderKlConfig, parseAutoencoderTinyConfig } from "@sdxs/tiny-vae";
@@ -17,7 +17,7 @@ export const schedule = noiseSchedule();
  * What the U-Nets predict. The velocity's conversion to x0 hardly amplifies errors at the last timestep (epsilon's
  * does by 14.6), so that a teacher of an hour's training is a good beginning for a one-step student.
  */
-export const predictionType = "v_prediction";
+export const predictionType: PredictionType = "v_prediction";
 
 /** Images [3, 64, 64] to latents [4, 16, 16]. `scaling_factor` is measured after training. */
 export const autoencoderConfig = parseAutoencoderKlConfig({

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { noisyPairs } from "../distil.js";
 import { schedule } from "../models.js";
 import { quickstartPrompts } from "../quickstart-subset.js";
-import { pickPrompts } from "./prompts.js";
+import { pickPrompts } from "../evaluation/pick-prompts.js";
 
 describe("noisyPairs", () => {
   // Each clean sample is one number throughout, and so is its context.

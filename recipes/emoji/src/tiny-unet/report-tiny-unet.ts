@@ -1,4 +1,4 @@
-import { mkdir, rm, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { HostTensor } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
@@ -10,11 +10,13 @@ import { loadEmojiDataset } from "../dataset.js";
 import { samplePairs, teacherSteps } from "../distil.js";
 import { evaluatePictures, loadEvaluationSet, referenceFeatures, type Evaluation } from "../evaluation/evaluate.js";
 import { latentSize } from "../models.js";
+import { markdownTable } from "../markdown-table.js";
 import { progressBars } from "../progress-bars.js";
 import { quickstartPrompts } from "../quickstart-subset.js";
 import { pictureGrid } from "../report.js";
 import { readTeacher, type Teacher } from "../teacher.js";
-import { pickPrompts } from "./prompts.js";
+import { openWorkFolder, type WorkFolderOptions } from "../work-folder.js";
+import { pickPrompts } from "../evaluation/pick-prompts.js";
 import {
   distilTinyUNet,
   distillationLosses,
@@ -24,7 +26,7 @@ import {
   type DistillationLosses,
 } from "./distillations.js";
 
-export interface TinyUNetOptions {
+export interface TinyUNetOptions extends WorkFolderOptions {
   /** Updates of the tiny U-Net. */
   readonly steps: number;
   /** Updates in each of the distillations that are compared. */
@@ -33,20 +35,13 @@ export interface TinyUNetOptions {
   readonly pairs: number;
   /** Pictures of each model that are judged. */
   readonly pictures: number;
-  readonly seed: number;
-  /** Where results go; a run that was interrupted in it goes on. */
-  readonly output: string;
-  /** Forget an earlier run in that folder. */
-  readonly restart: boolean;
   readonly signal: AbortSignal;
 }
 
 /** Distils the shipped teacher into the tiny U-Net, and again with one part switched off; leaves weights, table, pictures. */
 export async function reportTinyUNet(options: TinyUNetOptions): Promise<void> {
-  const { steps, ablationSteps, seed, output, restart, signal } = options;
-  const workFolder = join(output, "work", `seed-${seed}`);
-  if (restart) await rm(join(output, "work"), { recursive: true, force: true });
-  await mkdir(workFolder, { recursive: true });
+  const { steps, ablationSteps, seed, output, signal } = options;
+  const workFolder = await openWorkFolder(options);
   const backend = onnxBackend({ ort });
   const dataset = await loadEmojiDataset();
   const teacher = await readTeacher();
@@ -97,10 +92,10 @@ interface JudgedModel {
 /** One line each, the teacher first: size, losses after the last step, and what its pictures are worth. */
 function modelTable(models: readonly JudgedModel[]): string {
   const best = models[0]?.evaluation.frechet ?? NaN;
-  const lines = models.map(({ name, unet, evaluation: { frechet, captionAgreement }, losses }) => {
+  const rows = models.map(({ name, unet, evaluation: { frechet, captionAgreement }, losses }) => {
     const { parameters } = totalCost(unetCosts(unet.config, { height: latentSize, width: latentSize }));
     const terms = losses ? [losses.outputLoss, losses.featureLoss].map((loss) => loss.toFixed(4)) : ["", ""];
-    const cells = [
+    return [
       name,
       `${(parameters / 1e6).toFixed(2)} M`,
       ...terms,
@@ -108,7 +103,6 @@ function modelTable(models: readonly JudgedModel[]): string {
       (frechet / best).toFixed(2),
       `${(100 * captionAgreement).toFixed(1)}%`,
     ];
-    return `| ${cells.join(" | ")} |`;
   });
   const head = [
     "U-Net",
@@ -119,5 +113,5 @@ function modelTable(models: readonly JudgedModel[]): string {
     "to the teacher's",
     "caption agreement",
   ];
-  return `| ${head.join(" | ")} |\n|${" --- |".repeat(head.length)}\n${lines.join("\n")}\n`;
+  return markdownTable(head, rows);
 }

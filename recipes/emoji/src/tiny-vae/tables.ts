@@ -1,3 +1,4 @@
+import { markdownTable } from "../markdown-table.js";
 import type { ImageQuality, PixelQuality } from "./image-quality.js";
 
 /** What a network costs. */
@@ -38,7 +39,7 @@ export function decoderTable(decoders: readonly DecoderFigures[]): string {
     ...qualityCells(figures.toOriginals),
     figures.toLarge?.psnr.toFixed(2) ?? "-",
   ]);
-  return markdownTable(["decoder", ...costHeader, ...qualityHeader, "PSNR to AutoencoderKL's, dB"], rows);
+  return figuresTable(["decoder", ...costHeader, ...qualityHeader, "PSNR to AutoencoderKL's, dB"], rows);
 }
 
 /** A Markdown table; the first encoder is the large one, which the others are related to. */
@@ -49,7 +50,7 @@ export function encoderTable(encoders: readonly EncoderFigures[]): string {
     figures.latentError.toFixed(4),
     ...qualityCells(figures.toOriginals),
   ]);
-  return markdownTable(["encoder", ...costHeader, "error of latents / variance", ...qualityHeader], rows);
+  return figuresTable(["encoder", ...costHeader, "error of latents / variance", ...qualityHeader], rows);
 }
 
 function costCells({ parameters, multiplyAdds, msPerImage }: NetworkCost, large: NetworkCost | undefined): string[] {
@@ -65,7 +66,11 @@ function qualityCells({ psnr, ssim, perceptualDistance }: ImageQuality): string[
   return [psnr.toFixed(2), ssim.toFixed(3), perceptualDistance.toFixed(3)];
 }
 
-function markdownTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
-  const rule = header.map((_, column) => (column === 0 ? "---" : "---:"));
-  return [header, rule, ...rows].map((cells) => `| ${cells.join(" | ")} |\n`).join("");
+/** Numbers to the right of their columns. */
+function figuresTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
+  return markdownTable(
+    header,
+    rows,
+    header.map((_, column) => (column === 0 ? "---" : "---:")),
+  );
 }
