@@ -1,18 +1,23 @@
-// Assembles packages/tensor/src/onnx/adamw.wat into adamw-wasm.ts, so that no consumer needs an assembler or a second file.
+// Assembles the .wat files of packages/tensor/src into TypeScript beside them, so that no consumer needs an assembler or a
+// second file.
 import { readFileSync, writeFileSync } from "node:fs";
+import { basename } from "node:path";
 import wabt from "wabt";
 
-const source = new URL("../packages/tensor/src/onnx/adamw.wat", import.meta.url);
-const target = new URL("../packages/tensor/src/onnx/adamw-wasm.ts", import.meta.url);
 const { parseWat } = await wabt();
-const module = parseWat("adamw.wat", readFileSync(source, "utf8"), { simd: true });
-const { buffer } = module.toBinary({});
-const lines =
-  Buffer.from(buffer)
+for (const path of ["onnx/adamw", "half"]) {
+  const source = new URL(`../packages/tensor/src/${path}.wat`, import.meta.url);
+  const target = new URL(`../packages/tensor/src/${path}-wasm.ts`, import.meta.url);
+  const name = basename(path);
+  const { buffer } = parseWat(`${name}.wat`, readFileSync(source, "utf8"), { simd: true }).toBinary({});
+  const lines = Buffer.from(buffer)
     .toString("base64")
-    .match(/.{1,100}/g) ?? [];
-writeFileSync(
-  target,
-  `// Assembled from adamw.wat by \`npm run build:wasm\`; do not edit.\nexport const ADAMW_WASM_BASE64 =\n${lines.map((line) => `  "${line}"`).join(" +\n")};\n`,
-);
-console.log(`${buffer.length} bytes`);
+    .match(/.{1,100}/g)
+    .map((line) => `  "${line}"`);
+  writeFileSync(
+    target,
+    `// Assembled from ${name}.wat by \`npm run build:wasm\`; do not edit.\n` +
+      `export const ${name.toUpperCase()}_WASM_BASE64 =\n${lines.join(" +\n")};\n`,
+  );
+  console.log(`${name}: ${buffer.length} bytes`);
+}

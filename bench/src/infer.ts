@@ -12,7 +12,6 @@ import {
   type Backend,
   type ParameterSpec,
   type Program,
-  type TensorMap,
   type TensorSpec,
 } from "@sdxs/tensor";
 import { publishedUNets, unet, unetParameters } from "@sdxs/tiny-unet";
@@ -114,13 +113,13 @@ interface TimedStage {
 
 async function timeStage<D>(backend: Backend<D>, folder: string, stage: Stage, runs: number): Promise<TimedStage> {
   const begin = performance.now();
-  const { params } = await loadModel(folder, { className: stage.className });
-  const frozen = stage.weights === "frozen";
-  const compiled = await backend.compile(stage.program, {
-    ...(frozen ? { frozen: params } : { params: stage.specs }),
-    inputs: stage.inputs,
-  });
-  const device: TensorMap<D> = frozen ? {} : mapTensors(params, (tensor) => backend.upload(tensor));
+  const { program, inputs: specs, className } = stage;
+  const load = loadModel(folder, { className });
+  const compiled = await (stage.weights === "frozen"
+    ? backend.compile(program, { inputs: specs, frozen: (await load).params })
+    : // While the weights are being read.
+      backend.compile(program, { inputs: specs, params: stage.specs, arrangeParams: true }));
+  const device = stage.weights === "frozen" ? {} : compiled.upload((await load).params);
   const loadMs = performance.now() - begin;
   const inputs = randomInputs(stage.inputs);
   const run = async (): Promise<void> => {

@@ -63,6 +63,7 @@ export function forwardBackend<T>(device: ForwardDevice<T>): Backend<T> {
 
     return {
       compileMs,
+      upload: (params) => mapTensors(params, upload),
       async run(params, inputs) {
         if (disposed) throw new SdxsError("DISPOSED", "run: this program was disposed of. Compile it again.");
         checkAgainstSpec("parameter", spec.params ?? {}, mapTensors(params, described));

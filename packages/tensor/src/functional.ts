@@ -50,8 +50,8 @@ function standardize<T>(ops: Ops<T>, x: T, epsilon: number): T {
   return ops.div(centered, ops.sqrt(ops.add(variance, epsilon)));
 }
 
-/** Most scores that `attention` holds at once: 128 MiB, the largest buffer that every WebGPU device binds. */
-const MOST_SCORES = 2 ** 25;
+/** Most scores that `attention` holds at once: chosen, 8 MiB, which takes little memory beside any model's weights. */
+const MOST_SCORES = 2 ** 21;
 
 /**
  * softmax(scale * query key^T + mask) value.

@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16 } from "./half.js";
 
 const allPatterns = Uint16Array.from({ length: 65536 }, (_, i) => i);
@@ -20,6 +20,23 @@ function neighbours(value: number): [number, number] {
   const [below = 0, above = 0] = new Float32Array(Uint32Array.of(at - 1, at + 1).buffer);
   return [below, above];
 }
+
+it("decodes whatever number of patterns, over several fillings of the kernel's memory", () => {
+  const patterns = Uint16Array.from({ length: 2 * 65536 + 7 }, (_, i) => (i * 40503) & 0x7bff);
+  const decoded = decodeFloat16(patterns);
+  expect(patterns.findIndex((pattern, i) => decoded[i] !== valueOf(pattern, 5, 10))).toBe(-1);
+  for (const length of [0, 1, 3, 4, 5]) {
+    expect([...decodeFloat16(patterns.subarray(1, 1 + length))]).toEqual([...decoded.subarray(1, 1 + length)]);
+  }
+});
+
+it("decodes where WebAssembly is forbidden", async () => {
+  vi.resetModules();
+  vi.stubGlobal("WebAssembly", undefined);
+  const { decodeFloat16: decodeAlone } = await import("./half.js");
+  expect([...decodeAlone(allPatterns)]).toEqual([...decodeFloat16(allPatterns)]);
+  vi.unstubAllGlobals();
+});
 
 describe.each([
   { name: "binary16", exponentBits: 5, mantissaBits: 10, decode: decodeFloat16, encode: encodeFloat16 },

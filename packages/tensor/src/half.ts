@@ -1,14 +1,62 @@
+import { HALF_WASM_BASE64 } from "./half-wasm.js";
+
 /**
  * Conversions between float32 and the two 16-bit formats: IEEE 754 binary16 (1 sign, 5 exponent, 10 mantissa bits)
  * and bfloat16 (1, 8, 7: the upper half of a float32). Encoding rounds to nearest, ties to even; values too large
  * become infinite; a NaN stays a (quiet) NaN. Decoding is exact.
  */
 
+/** Elements that the kernel decodes at a time; its memory holds them before and after. */
+const KERNEL_ELEMENTS = 2 ** 16;
+
+interface Kernel {
+  readonly patterns: Uint16Array;
+  readonly values: Float32Array<ArrayBuffer>;
+  /** Decodes the first `count` patterns, a multiple of 4. */
+  decode(count: number): void;
+}
+
+/** null where WebAssembly or its vector instructions are missing or forbidden. */
+let kernel: Kernel | null | undefined;
+
+function startKernel(): Kernel | null {
+  try {
+    const bytes = Uint8Array.from(atob(HALF_WASM_BASE64), (character) => character.charCodeAt(0));
+    // The exports are exactly those of half.wat.
+    const { memory, decodeFloat16 } = new WebAssembly.Instance(new WebAssembly.Module(bytes)).exports as unknown as {
+      readonly memory: { readonly buffer: ArrayBuffer };
+      readonly decodeFloat16: (patterns: number, values: number, count: number) => void;
+    };
+    const valuesAt = 2 * KERNEL_ELEMENTS;
+    return {
+      patterns: new Uint16Array(memory.buffer, 0, KERNEL_ELEMENTS),
+      values: new Float32Array(memory.buffer, valuesAt, KERNEL_ELEMENTS),
+      decode: (count) => decodeFloat16(0, valuesAt, count),
+    };
+  } catch {
+    return null;
+  }
+}
+
 /** binary16 bit patterns to float32, in new memory or in `values`, which has as many elements. */
 export function decodeFloat16(
   patterns: Uint16Array,
   values = new Float32Array(patterns.length),
 ): Float32Array<ArrayBuffer> {
+  kernel ??= startKernel();
+  let done = 0;
+  while (kernel && done + 4 <= patterns.length) {
+    const count = Math.min(KERNEL_ELEMENTS, (patterns.length - done) & ~3);
+    kernel.patterns.set(patterns.subarray(done, done + count));
+    kernel.decode(count);
+    values.set(kernel.values.subarray(0, count), done);
+    done += count;
+  }
+  decodeOneByOne(patterns.subarray(done), values.subarray(done));
+  return values;
+}
+
+function decodeOneByOne(patterns: Uint16Array, values: Float32Array): void {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
   for (let i = 0; i < patterns.length; i++) {
     const pattern = patterns[i]!;
@@ -23,7 +71,6 @@ export function decodeFloat16(
       bits[i] = bits[i]! | sign;
     }
   }
-  return values;
 }
 
 /** float32 to binary16 bit patterns. Magnitudes from 65520 on become infinite. */

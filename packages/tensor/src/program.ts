@@ -29,6 +29,11 @@ export type Program<In extends string = string, Out extends string = string> = <
 export interface CompileSpec<In extends string = string> {
   /** Parameters that `run` is given each time (those in training). Default: none. */
   readonly params?: Readonly<Record<string, TensorSpec>>;
+  /**
+   * The parameters change seldom: `run` takes those that the compiled program's `upload` gave, which may lie in memory
+   * in an order of its own and is faster. Default false.
+   */
+  readonly arrangeParams?: boolean;
   /** Parameters that never change: baked into the compiled program, which is faster. Default: none. */
   readonly frozen?: TensorMap<HostTensor>;
   readonly inputs: Readonly<Record<In, TensorSpec>>;
@@ -39,9 +44,15 @@ export interface CompiledProgram<D, In extends string = string, Out extends stri
   /** Milliseconds that tracing and compiling took. */
   readonly compileMs: number;
   /**
+   * Uploads parameters for `run`. With `arrangeParams` they fit programs of the same function and parameters alone, for
+   * whatever shapes of inputs, and the host tensors' memory may serve as theirs: do not read it afterwards.
+   */
+  upload(params: TensorMap<HostTensor>): TensorMap<D>;
+  /**
    * Runs the program. Host tensors are uploaded; results stay on the device until downloaded or disposed.
    * Throws `SdxsError` with code SHAPE_MISMATCH or DTYPE_MISMATCH where a tensor does not fit the spec, and with
-   * MISSING_PARAMETER or INVALID_ARGUMENT where a parameter or an input is missing.
+   * MISSING_PARAMETER or INVALID_ARGUMENT where a parameter or an input is missing. With `arrangeParams`, a parameter
+   * that `upload` did not give is an INVALID_ARGUMENT.
    */
   run(
     params: TensorMap<D | HostTensor>,

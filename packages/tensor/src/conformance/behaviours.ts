@@ -2,6 +2,7 @@ import { gradientCheckpoint, groupNorm, silu } from "../functional.js";
 import { HostTensor, sizeOf } from "../host-tensor.js";
 import type { Ops, TensorMap } from "../ops.js";
 import type { Program } from "../program.js";
+import { specsOf } from "../scope.js";
 import { compare, failed, known, passed, rejected, type ConformanceCase } from "./case.js";
 import { positive, spread, wholeNumbers } from "./data.js";
 
@@ -417,6 +418,30 @@ function runCases(): ConformanceCase[] {
         for (let run = 0; run < 3; run++) await adapter.evaluate(network, networkParams, networkInputs);
         const after = adapter.liveTensors();
         return after === before ? passed : failed(`${before} tensors before three runs, ${after} after`);
+      },
+    },
+    {
+      name: "arranged parameters give what the others give",
+      async check({ backend }) {
+        if (backend === undefined) return passed;
+        // Wide enough for adapters to find another order worth while.
+        const params = () => ({ weight: spread([192, 192, 3, 3], "arranged weight") });
+        const inputs = { x: spread([2, 192, 5, 4], "arranged image") };
+        const program: Program<"x", "y"> = (ops, { weight }, { x }) => ({
+          y: ops.conv2d(x, weight!, undefined, { padding: 1 }),
+        });
+        const [expected, actual] = await Promise.all(
+          [false, true].map(async (arrangeParams) => {
+            const compiled = await backend.compile(program, { params: specsOf(params()), arrangeParams, inputs });
+            const uploaded = compiled.upload(params());
+            const { y } = await compiled.run(uploaded, inputs);
+            const host = await backend.download(y);
+            for (const tensor of [y, ...Object.values(uploaded)]) backend.dispose(tensor);
+            await compiled.dispose();
+            return { y: host };
+          }),
+        );
+        return compare(actual!, expected!, 1e-5);
       },
     },
     {

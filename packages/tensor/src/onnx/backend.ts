@@ -7,10 +7,13 @@ import { HostTensor, type Shape } from "../host-tensor.js";
 import type { TensorMap } from "../ops.js";
 import type { Backend, CompiledProgram, CompileSpec, Program, TensorSpec, Trainable } from "../program.js";
 import { programTrainable } from "../program-trainable.js";
+import { mapTensors } from "../scope.js";
+import { freeNow } from "./free-memory.js";
 import { lower, type LoweredGraph, type LoweringOptions } from "./lower.js";
 import type { SerializedModel } from "./model.js";
 import { Runtime, type OnnxBackendOptions } from "./runtime.js";
 import { WasmTrainable } from "./trainable.js";
+import { winogradShape, winogradWeight } from "./winograd.js";
 
 export interface TraceOptions extends LoweringOptions {
   /** Refuse tensors of more bytes. Default: none. */
@@ -119,7 +122,9 @@ async function compileProgram<In extends string, Out extends string>(
   spec: CompileSpec<In>,
 ): Promise<CompiledProgram<Tensor, In, Out>> {
   const begin = performance.now();
-  const { graph, inputs, outputs } = traceProgram(program, spec, await runtime.start());
+  const arrangeable = spec.arrangeParams && runtime.isCpu ? new Set(Object.keys(spec.params ?? {})) : undefined;
+  const options = { ...(await runtime.start()), arrangeable };
+  const { graph, inputs, outputs, arranged } = traceProgram(program, spec, options);
   const session = await runtime.createSession(graph);
   const compileMs = performance.now() - begin;
   const specs: Readonly<Record<string, TensorSpec>> = { ...spec.params, ...spec.inputs };
@@ -133,6 +138,15 @@ async function compileProgram<In extends string, Out extends string>(
 
   return {
     compileMs,
+    upload: (params) =>
+      mapTensors(params, (host, name) => {
+        const expected = specs[name];
+        const tensor = expected ? checked(name, expected, upload(host)) : upload(host);
+        if (!arranged.has(name)) return tensor;
+        const transformed = upload(winogradWeight(host));
+        if (host.data.byteLength === host.data.buffer.byteLength) freeNow([host.data.buffer]);
+        return transformed;
+      }),
     async run(params, given) {
       if (disposed) throw new SdxsError("DISPOSED", "run: this compiled program was disposed. Compile it again.");
       const feeds: Record<string, Tensor> = {};
@@ -147,7 +161,8 @@ async function compileProgram<In extends string, Out extends string>(
           );
         }
         // Not instanceof: a HostTensor may come from the other of the package's ESM and CJS copies.
-        feeds[name] = checked(name, expected, "dims" in tensor ? tensor : upload(tensor));
+        const check = arranged.has(name) ? checkedArranged : checked;
+        feeds[name] = check(name, expected, "dims" in tensor ? tensor : upload(tensor));
       }
       return named(await runtime.run(session, feeds, fetches)) as Record<Out, Tensor>;
     },
@@ -182,4 +197,11 @@ function checked(name: string, { shape, dtype = "float32" }: TensorSpec, tensor:
     throw new SdxsError("DTYPE_MISMATCH", `run: "${name}" was compiled for ${dtype}, got ${tensor.type}.`);
   }
   return tensor;
+}
+
+function checkedArranged(name: string, { shape }: TensorSpec, tensor: Tensor): Tensor {
+  if (sameShape(tensor.dims, winogradShape(shape))) return tensor;
+  throw new InvalidArgumentError(
+    `run: the program arranges its parameters, and "${name}" was not arranged. Pass what its upload gave.`,
+  );
 }

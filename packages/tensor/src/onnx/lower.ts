@@ -4,6 +4,7 @@ import { memoryOf, reachable, type Node, type OpName } from "../graph/node.js";
 import type { Operand } from "../ops.js";
 import { cosine, sine, type SineOps } from "../sine.js";
 import { ELEMENT_TYPE, OnnxGraph, type AttributeValue } from "./model.js";
+import { isWinogradConvolution, winogradConvolution, winogradShape } from "./winograd.js";
 
 export interface LoweredOutput {
   /** The ONNX value that holds the output. */
@@ -17,6 +18,8 @@ export interface LoweredGraph {
   /** Names of the inputs that the outputs depend on; others are not part of the graph. */
   readonly inputs: readonly string[];
   readonly outputs: Readonly<Record<string, LoweredOutput>>;
+  /** Inputs of the options' `arrangeable` that the graph takes as `winogradWeight` gives them. */
+  readonly arranged: ReadonlySet<string>;
 }
 
 export interface LoweringOptions {
@@ -24,29 +27,29 @@ export interface LoweringOptions {
   readonly named?: boolean;
   /** Channels per block where onnxruntime's blocked convolution may be used, see `channelBlock`. Default 0: not. */
   readonly channelBlock?: number;
+  /** Inputs that the caller can transform once by `winogradWeight`, where the graph asks for it. Default: none. */
+  readonly arrangeable?: ReadonlySet<string> | undefined;
   /** Go round what onnxruntime's WebGPU provider computes wrongly or imprecisely. Default false. */
   readonly webgpu?: boolean;
 }
 
 /** Writes what the outputs depend on as ONNX operators: standard ones only, unless `channelBlock` is given. */
-export function lower(
-  outputs: Readonly<Record<string, Node>>,
-  { named = false, channelBlock = 0, webgpu = false }: LoweringOptions = {},
-): LoweredGraph {
-  const lowering = new Lowering(Object.values(outputs), channelBlock, webgpu);
+export function lower(outputs: Readonly<Record<string, Node>>, options: LoweringOptions = {}): LoweredGraph {
+  const lowering = new Lowering(Object.values(outputs), options);
   const inputs: string[] = [];
   for (const node of lowering.order) {
     if (node.op === "input") {
       const name = node.attributes.name ?? "";
       inputs.push(name);
-      lowering.graph.input(name, node.dtype, node.shape);
+      const shape = lowering.arranged.has(name) ? winogradShape(node.shape) : node.shape;
+      lowering.graph.input(name, node.dtype, shape);
     }
     lowering.lower(node);
   }
   const declared = new Set<string>();
   const lowered: Record<string, LoweredOutput> = {};
   for (const [name, node] of Object.entries(outputs)) {
-    if (named) {
+    if (options.named) {
       const shape = lowering.graph.integers(node.shape);
       lowering.graph.node("Reshape", [lowering.value(node), shape], {}, [true], false, name);
       lowering.graph.output(name, node.dtype, node.shape);
@@ -64,12 +67,12 @@ export function lower(
     declared.add(value);
     lowered[name] = { value, shape: node.shape };
   }
-  return { graph: lowering.graph, inputs, outputs: lowered };
+  return { graph: lowering.graph, inputs, outputs: lowered, arranged: lowering.arranged };
 }
 
 type Rule = (lowering: Lowering, node: Node) => string;
 
-class Lowering {
+export class Lowering {
   readonly graph = new OnnxGraph();
   readonly order: readonly Node[];
   private readonly values = new Map<Node, string>();
@@ -78,14 +81,18 @@ class Lowering {
   readonly inverseStds = new Map<Node, string>();
   /** Shapes of ONNX values that leave the graph without the Reshape that would end their rule. */
   readonly rawShapes = new Map<Node, Shape>();
-  /** Products that are written together with the addition that follows them. */
+  /** Nodes that are written together with the one that follows them. */
   private readonly absorbed = new Set<Node>();
+  readonly channelBlock: number;
+  readonly webgpu: boolean;
+  readonly arranged: ReadonlySet<string>;
 
   constructor(
     outputs: readonly Node[],
-    readonly channelBlock: number,
-    readonly webgpu: boolean,
+    { named = false, channelBlock = 0, webgpu = false, arrangeable = new Set() }: LoweringOptions,
   ) {
+    this.channelBlock = channelBlock;
+    this.webgpu = webgpu;
     const roots = outputs.map(memoryOf);
     this.order = reachable(roots);
     for (const node of this.order) for (const input of node.inputs) this.uses.set(input, this.useCount(input) + 1);
@@ -93,7 +100,10 @@ class Lowering {
     for (const node of this.order) {
       const product = biasedProduct(node);
       if (product && this.useCount(product) === 1) this.absorbed.add(product);
+      const parts = named ? undefined : geluParts(node);
+      if (parts?.every((part) => this.useCount(part) === 1)) for (const part of parts) this.absorbed.add(part);
     }
+    this.arranged = this.winogradWeights(arrangeable);
     this.leaves = new Set(roots.filter((root) => this.useCount(root) === 1));
   }
 
@@ -101,6 +111,18 @@ class Lowering {
 
   useCount(node: Node): number {
     return this.uses.get(node) ?? 0;
+  }
+
+  /** Those of the inputs that are the weights of Winograd's convolutions and of nothing else. */
+  private winogradWeights(inputs: ReadonlySet<string>): ReadonlySet<string> {
+    const convolutions = this.order.filter(isWinogradConvolution);
+    const weights = new Set(convolutions.map((node) => operand(node, 1)));
+    const arranged = [...weights].filter(
+      (weight) =>
+        inputs.has(weight.attributes.name ?? "") &&
+        convolutions.filter((node) => operand(node, 1) === weight).length === this.useCount(weight),
+    );
+    return new Set(arranged.map(({ attributes }) => attributes.name ?? ""));
   }
 
   isAbsorbed(node: Node): boolean {
@@ -169,6 +191,27 @@ function biasedProduct(node: Node): Node | undefined {
   if (node.op !== "add" || product?.op !== "matmul" || !bias || bias.op === "matmul") return undefined;
   const fits = product.shape.length === 2 && bias.shape.length === 1 && bias.shape[0] === product.shape[1];
   return fits ? product : undefined;
+}
+
+/** What x Phi(x) = x * ((erf(x / sqrt 2) + 1) / 2) is made of, but for x: one Gelu. */
+function geluParts(node: Node): Node[] | undefined {
+  const [x, share] = node.inputs;
+  const [sum, half] = share?.inputs ?? [];
+  const [erf, one] = sum?.inputs ?? [];
+  const [scaled] = erf?.inputs ?? [];
+  const [y, root] = scaled?.inputs ?? [];
+  const isGelu =
+    [node, share, sum, erf, scaled].map((part) => part?.op).join() === "mul,mul,add,erf,mul" &&
+    x === y &&
+    constantOf(half) === 0.5 &&
+    constantOf(one) === 1 &&
+    constantOf(root) === Math.fround(Math.SQRT1_2);
+  return isGelu ? [share!, sum!, erf!, scaled!] : undefined;
+}
+
+/** The value of a constant of one element. */
+function constantOf(node: Node | undefined): number | undefined {
+  return node?.op === "constant" && node.data?.length === 1 ? node.data[0] : undefined;
 }
 
 function operand(node: Node, index: number): Node {
@@ -245,7 +288,11 @@ const rules: Readonly<Record<OpName, Rule>> = {
     return l.emit(node, "Gemm", [l.in(product, 0), l.in(product, 1), l.in(node, 1)], transposes(product));
   },
   sub: same("Sub"),
-  mul: same("Mul"),
+  mul(l, node) {
+    const parts = geluParts(node);
+    if (!parts?.every((part) => l.isAbsorbed(part))) return same("Mul")(l, node);
+    return l.emit(node, "com.microsoft::Gelu", [l.in(node, 0)]);
+  },
   div: same("Div"),
   pow: (l, node) => l.emit(node, "Pow", [l.in(node, 0), l.scalar(node.attributes.exponent ?? 1)]),
   maximum: same("Max"),
@@ -278,6 +325,7 @@ const rules: Readonly<Record<OpName, Rule>> = {
     const weight = operand(node, 1);
     const [image, weights, ...bias] = node.inputs.map((input) => l.value(input)) as [string, string, ...string[]];
     const attributes = convAttributes(node, weight);
+    if (l.arranged.has(weights)) return winogradConvolution(l, node, image, weights, bias[0]);
     if (!blocksPay(l, node, weight)) {
       const operands = convOperands(l, image, weights, weight.shape[1] ?? 1);
       return l.emit(node, "Conv", [...operands, ...bias], attributes);

@@ -75,6 +75,8 @@ export class Runtime {
   readonly providers: readonly string[];
   /** Results on the GPU, where the runtime leaves them there. onnxruntime-node aborts when it is asked to. */
   readonly deviceTensors: DeviceTensors | undefined;
+  /** Whether the processor computes: natively, or in a browser as WASM. */
+  readonly isCpu: boolean;
   private readonly webgpu: boolean;
   private device: KeptDevice | undefined;
   /** Results in host memory that nothing else uses. */
@@ -83,6 +85,7 @@ export class Runtime {
   constructor(private readonly options: OnnxBackendOptions) {
     const { ort, executionProviders = ["cpu"] } = options;
     this.providers = executionProviders;
+    this.isCpu = executionProviders[0] === "cpu" || executionProviders[0] === "wasm";
     this.webgpu = executionProviders.includes("webgpu");
     const isNode = ort.listSupportedBackends !== undefined;
     const { fromGpuBuffer } = ort.Tensor;

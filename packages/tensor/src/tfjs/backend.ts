@@ -157,6 +157,10 @@ class TfjsProgram<In extends string, Out extends string> implements CompiledProg
     readonly compileMs: number,
   ) {}
 
+  upload(params: TensorMap<HostTensor>): TensorMap<Tensor> {
+    return mapTensors(params, this.device.upload);
+  }
+
   async run(
     params: TensorMap<Tensor | HostTensor>,
     inputs: Readonly<Record<In, Tensor | HostTensor>>,
