@@ -119,7 +119,7 @@ async function timeStage<D>(backend: Backend<D>, folder: string, stage: Stage, r
     ? backend.compile(program, { inputs: specs, frozen: (await load).params })
     : // While the weights are being read.
       backend.compile(program, { inputs: specs, params: stage.specs, arrangeParams: true }));
-  const device = stage.weights === "frozen" ? {} : compiled.upload((await load).params);
+  const device = stage.weights === "frozen" ? {} : compiled.upload((await load).params, { consume: true });
   const loadMs = performance.now() - begin;
   const inputs = randomInputs(stage.inputs);
   const run = async (): Promise<void> => {

@@ -45,9 +45,9 @@ export interface CompiledProgram<D, In extends string = string, Out extends stri
   readonly compileMs: number;
   /**
    * Uploads parameters for `run`. With `arrangeParams` they fit programs of the same function and parameters alone, for
-   * whatever shapes of inputs, and the host tensors' memory may serve as theirs: do not read it afterwards.
+   * whatever shapes of inputs. With `consume` the host tensors are not to be read afterwards: their memory may be freed.
    */
-  upload(params: TensorMap<HostTensor>): TensorMap<D>;
+  upload(params: TensorMap<HostTensor>, options?: { readonly consume?: boolean }): TensorMap<D>;
   /**
    * Runs the program. Host tensors are uploaded; results stay on the device until downloaded or disposed.
    * Throws `SdxsError` with code SHAPE_MISMATCH or DTYPE_MISMATCH where a tensor does not fit the spec, and with

@@ -138,13 +138,13 @@ async function compileProgram<In extends string, Out extends string>(
 
   return {
     compileMs,
-    upload: (params) =>
+    upload: (params, { consume = false } = {}) =>
       mapTensors(params, (host, name) => {
         const expected = specs[name];
         const tensor = expected ? checked(name, expected, upload(host)) : upload(host);
         if (!arranged.has(name)) return tensor;
         const transformed = upload(winogradWeight(host));
-        if (host.data.byteLength === host.data.buffer.byteLength) freeNow([host.data.buffer]);
+        if (consume && host.data.byteLength === host.data.buffer.byteLength) freeNow([host.data.buffer]);
         return transformed;
       }),
     async run(params, given) {

@@ -35,11 +35,10 @@ describe("a convolution by arranged weights", () => {
     { shape: [1, channels, 3, 4], padding: 2 },
   ])("equals the one by the weights as they are, for $shape with padding $padding", async ({ shape, padding }) => {
     const image = random(0, "image").normal(shape);
-    // Copies: upload may use the memory that it is given.
-    const weight = () => random(0, "weight").normal(weightShape);
-    const bias = () => random(0, "bias").normal([channels]);
-    const expected = await convolved(image, weight(), bias(), padding, false);
-    const actual = await convolved(image, weight(), bias(), padding, true);
+    const weight = random(0, "weight").normal(weightShape);
+    const bias = random(0, "bias").normal([channels]);
+    const expected = await convolved(image, weight, bias, padding, false);
+    const actual = await convolved(image, weight, bias, padding, true);
     expect(actual.shape).toEqual(expected.shape);
     const scale = Math.max(...expected.data.map(Math.abs));
     const worst = Math.max(...expected.data.map((value, i) => Math.abs(value - actual.data[i]!)));
@@ -66,6 +65,20 @@ describe("a convolution by arranged weights", () => {
       code: "INVALID_ARGUMENT",
       message: expect.stringMatching(/"weight" was not arranged\. Pass what its upload gave/) as string,
     });
+    await compiled.dispose();
+  });
+
+  it("takes weights that are consumed, and leaves others", async () => {
+    const image = HostTensor.filled([1, channels, 4, 4], 0);
+    const program: Program<"image", "result"> = (ops, { weight }, { image }) => ({
+      result: ops.conv2d(image, weight!, undefined, {}),
+    });
+    const weight = HostTensor.filled(weightShape, 0);
+    const compiled = await backend.compile(program, { params: { weight }, arrangeParams: true, inputs: { image } });
+    compiled.upload({ weight });
+    expect(weight.data.length).toBe(channels * channels * 9);
+    compiled.upload({ weight }, { consume: true });
+    expect(weight.data.length).toBe(0);
     await compiled.dispose();
   });
 
