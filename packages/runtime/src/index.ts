@@ -25,3 +25,15 @@ export {
   type TextToImageComponents,
 } from "./pipeline.js";
 export { toRgba, type RgbaImage } from "./pictures.js";
+export { fetchModel, fetchPipeline } from "./fetch-pipeline.js";
+export type { FetchOptions, FetchProgress } from "./web-files.js";
+export type { FileCache, KeptFile } from "./file-cache.js";
+export type { LoadModelOptions, Model } from "./open-model.js";
+export type { ModelClassName, ModelConfigs } from "./model-classes.js";
+export type {
+  ComponentName,
+  LoadPipelineFolderOptions,
+  LoadedPipelineFolder,
+  PipelineComponents,
+  PipelineFolder,
+} from "./open-pipeline.js";

@@ -21,7 +21,8 @@ import { readSafetensorsFile, writeSafetensorsFile } from "@sdxs/tensor/node";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import { parseUNetConfig, unet, unetParameters } from "@sdxs/tiny-unet";
 import { modelClasses, type ModelClass, type ModelClassName, type ModelConfigs } from "./model-classes.js";
-import { loadModel, saveModel, type Model } from "./model-folder.js";
+import { loadModel, saveModel } from "./model-folder.js";
+import type { Model } from "./open-model.js";
 import { layOut, modelCases, packages, readJson, weightsPath } from "./model-folder.test-support.js";
 
 const root = mkdtempSync(join(tmpdir(), "sdxs-models-"));

@@ -1,12 +1,13 @@
-export { loadModel, saveModel, type LoadModelOptions, type Model, type SaveModelOptions } from "./model-folder.js";
+export { loadModel, saveModel, type SaveModelOptions } from "./model-folder.js";
+export type { LoadModelOptions, Model } from "./open-model.js";
 export type { ModelClassName, ModelConfigs } from "./model-classes.js";
-export {
-  loadPipelineFolder,
-  savePipelineFolder,
-  type ComponentName,
-  type LoadPipelineFolderOptions,
-  type LoadedPipelineFolder,
-  type PipelineComponents,
-  type PipelineFolder,
-} from "./pipeline-folder.js";
+export { loadPipelineFolder, savePipelineFolder } from "./pipeline-folder.js";
+export type {
+  ComponentName,
+  LoadPipelineFolderOptions,
+  LoadedPipelineFolder,
+  PipelineComponents,
+  PipelineFolder,
+} from "./open-pipeline.js";
 export { loadTokenizerFolder, saveTokenizerFolder } from "./tokenizer-folder.js";
+export { diskCache } from "./disk-cache.js";

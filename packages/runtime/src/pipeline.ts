@@ -1,6 +1,6 @@
 import { combineHost } from "@sdxs/diffusion";
 import { HostTensor, SdxsError, UnsupportedConfigError, specsOf, type Backend, type TensorSpec } from "@sdxs/tensor";
-import type { PipelineComponents } from "./pipeline-folder.js";
+import type { PipelineComponents } from "./open-pipeline.js";
 import {
   decoderProgram,
   denoiserWeights,

@@ -1,9 +1,8 @@
-import { mkdir, readFile, readdir, rm } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { SdxsError } from "@sdxs/tensor";
-import { readJsonFile, replaceFiles } from "@sdxs/tensor/node";
-import { inMessages } from "./in-messages.js";
-import { loadTokenizer, type PromptTokenizer, type TokenizerConfig, type TokenizerFiles } from "./tokenizer.js";
+import { diskFiles, replaceFiles } from "@sdxs/tensor/node";
+import { readTokenizer, tokenizerClass } from "./open-tokenizer.js";
+import type { PromptTokenizer } from "./tokenizer.js";
 
 /** What transformers also keeps in special_tokens_map.json. */
 const SPECIAL_TOKENS = ["bos_token", "eos_token", "unk_token", "pad_token"] as const;
@@ -18,31 +17,7 @@ const SPECIAL_TOKENS = ["bos_token", "eos_token", "unk_token", "pad_token"] as c
  * const tokenizer = await loadTokenizerFolder("sdxs-512/tokenizer");
  */
 export async function loadTokenizerFolder(folder: string): Promise<PromptTokenizer> {
-  const present = await readdir(folder).catch((cause: unknown): never => {
-    throw new SdxsError("MISSING_FILE", `There is no folder at ${folder}. Check the path.`, { cause });
-  });
-  const readJson = async (name: string): Promise<object> => {
-    const json = present.includes(name) ? await readJsonFile(join(folder, name)) : undefined;
-    return typeof json === "object" && json !== null ? json : {};
-  };
-  const config = await readJson("tokenizer_config.json");
-  // As in transformers: folders of before its version 4.34 give special tokens twice, and the map's count.
-  const isFormer = !("added_tokens_decoder" in config);
-  const tokenizerConfig: TokenizerConfig = { ...config, ...(isFormer && (await readJson("special_tokens_map.json"))) };
-
-  let files: TokenizerFiles;
-  if (present.includes("vocab.json") && present.includes("merges.txt")) {
-    const vocab = (await readJson("vocab.json")) as Record<string, number>;
-    files = { vocab, merges: await readText(join(folder, "merges.txt")), tokenizerConfig };
-  } else if (present.includes("tokenizer.json")) {
-    files = { tokenizerJson: await readJson("tokenizer.json"), tokenizerConfig };
-  } else {
-    throw new SdxsError(
-      "MISSING_FILE",
-      `${folder} has neither vocab.json and merges.txt nor tokenizer.json. Fetch them, or check the path.`,
-    );
-  }
-  return inMessages(folder, () => loadTokenizer(files));
+  return readTokenizer(diskFiles(folder));
 }
 
 /**
@@ -73,17 +48,6 @@ export async function saveTokenizerFolder(folder: string, tokenizer: PromptToken
   for (const name of ["vocab.json", "merges.txt", "tokenizer.json"]) {
     if (!(name in contents)) await rm(join(folder, name), { force: true });
   }
-}
-
-/** The class of transformers that reads what `saveTokenizerFolder` writes. */
-export function tokenizerClass({ files }: PromptTokenizer): "CLIPTokenizer" | "CLIPTokenizerFast" {
-  return "vocab" in files ? "CLIPTokenizer" : "CLIPTokenizerFast";
-}
-
-async function readText(path: string): Promise<string> {
-  return readFile(path, "utf8").catch((cause: unknown): never => {
-    throw new SdxsError("FILE_FAILURE", `Cannot read ${path}: ${String(cause)}`, { cause });
-  });
 }
 
 const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;

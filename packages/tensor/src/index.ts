@@ -79,6 +79,8 @@ export {
   type SafetensorsReader,
   type WriteSafetensorsOptions,
 } from "./safetensors.js";
+export { readJson, type ModelFiles, type SafetensorsFile } from "./model-files.js";
+export { openWeights, type OpenWeightsOptions } from "./checkpoint.js";
 export {
   constantSchedule,
   cosineSchedule,

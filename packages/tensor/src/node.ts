@@ -1,4 +1,5 @@
 export {
+  diskFiles,
   openSafetensorsFile,
   readJsonFile,
   readSafetensorsFile,
@@ -6,7 +7,6 @@ export {
   replaceFiles,
   writeSafetensorsFile,
   type FileContent,
-  type SafetensorsFile,
 } from "./node/files.js";
 export {
   openCheckpoint,
@@ -14,3 +14,4 @@ export {
   type OpenCheckpointOptions,
   type WriteCheckpointOptions,
 } from "./node/checkpoint.js";
+export type { SafetensorsFile } from "./model-files.js";

@@ -3,20 +3,11 @@ import { basename, dirname, join } from "node:path";
 import { MalformedFileError, SdxsError } from "../errors.js";
 import type { HostTensor } from "../host-tensor.js";
 import type { TensorMap } from "../ops.js";
-import {
-  openSafetensors,
-  safetensorsChunks,
-  type SafetensorsReader,
-  type WriteSafetensorsOptions,
-} from "../safetensors.js";
+import { readJson, type ModelFiles, type SafetensorsFile } from "../model-files.js";
+import { openSafetensors, safetensorsChunks, type WriteSafetensorsOptions } from "../safetensors.js";
 
 /** The most that one call reads, below the 2 GB that systems allow: chosen. */
 const MAX_READ_BYTES = 2 ** 30;
-
-/** A file whose tensors are read one at a time. Close it. */
-export interface SafetensorsFile extends SafetensorsReader {
-  close(): Promise<void>;
-}
 
 /**
  * Opens a safetensors file: the header now, each tensor when it is asked for.
@@ -136,12 +127,22 @@ async function writeTemporary(path: string, temporary: string, chunks: Iterable<
  * @throws SdxsError with code MISSING_FILE or FILE_FAILURE, or MalformedFileError; the path stands in the message.
  */
 export async function readJsonFile(path: string): Promise<unknown> {
-  const text = await readFile(path, "utf8").catch((cause: unknown) => fail("read", path, cause));
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new MalformedFileError(`${path} is not JSON. Fetch it again.`, { cause });
-  }
+  return readJson(diskFiles(dirname(path)), basename(path));
+}
+
+/** The files of a folder. Listing them throws MISSING_FILE where there is no such folder. */
+export function diskFiles(folder: string): ModelFiles {
+  const location = (name?: string): string => (name === undefined ? folder : join(folder, name));
+  return {
+    location,
+    list: () =>
+      readdir(folder).catch((cause: unknown): never => {
+        throw new SdxsError("MISSING_FILE", `There is no folder at ${folder}. Check the path.`, { cause });
+      }),
+    readText: (name) => readFile(location(name), "utf8").catch((cause: unknown) => fail("read", location(name), cause)),
+    openSafetensors: (name) => openSafetensorsFile(location(name)),
+    folder: (name) => diskFiles(location(name)),
+  };
 }
 
 /** Temporary files that this process is writing now. */

@@ -1,0 +1,59 @@
+import type { ModelClassName } from "./model-classes.js";
+import { openModel, readOpened, type LoadModelOptions, type Model } from "./open-model.js";
+import {
+  loadPipelineFiles,
+  type ComponentName,
+  type LoadPipelineFolderOptions,
+  type LoadedPipelineFolder,
+  type PipelineComponents,
+} from "./open-pipeline.js";
+import { addressOf, webFiles, type FetchOptions } from "./web-files.js";
+
+/**
+ * Loads the components of a pipeline from the web as `loadPipelineFolder` of `@sdxs/runtime/node` does from a folder: in
+ * browsers and in Node. The headers of all files are checked before any weights are fetched.
+ *
+ * @param source "owner/name" for a model of huggingface.co, or the address under which model_index.json lies.
+ * @throws SdxsError: those of `loadPipelineFolder`, with addresses in the messages; FILE_FAILURE where the server does not
+ * answer, refuses, or breaks off; ABORTED; INVALID_ARGUMENT for a source that is no address.
+ *
+ * @example
+ * const { components } = await fetchPipeline("owner/sdxs-512", {
+ *   only: ["unet", "vae", "text_encoder", "tokenizer", "scheduler"],
+ *   onProgress: ({ loaded, total }) => (bar.value = loaded / total),
+ * });
+ * const pipeline = createPipeline({ components, backend });
+ */
+export async function fetchPipeline<K extends ComponentName>(
+  source: string | URL,
+  options: LoadPipelineFolderOptions<K> & FetchOptions & { readonly only: readonly K[] },
+): Promise<LoadedPipelineFolder<Pick<PipelineComponents, K>>>;
+export async function fetchPipeline(
+  source: string | URL,
+  options?: LoadPipelineFolderOptions & FetchOptions,
+): Promise<LoadedPipelineFolder<Partial<PipelineComponents>>>;
+export async function fetchPipeline(
+  source: string | URL,
+  options: LoadPipelineFolderOptions & FetchOptions = {},
+): Promise<LoadedPipelineFolder<Partial<PipelineComponents>>> {
+  return loadPipelineFiles("fetchPipeline", webFiles(addressOf(source, options.revision), options), options);
+}
+
+/**
+ * Loads one model from the web as `loadModel` of `@sdxs/runtime/node` does from a folder or a file.
+ *
+ * @param source "owner/name" for a model of huggingface.co, or the address under which config.json lies, or that of a
+ * .safetensors file with the option `config`.
+ * @throws SdxsError: those of `loadModel` and, for what is fetched, of `fetchPipeline`.
+ *
+ * @example
+ * const vae = await fetchModel("madebyollin/taesd", { className: "AutoencoderTiny" });
+ */
+export async function fetchModel<N extends ModelClassName = ModelClassName>(
+  source: string | URL,
+  options: LoadModelOptions<N> & FetchOptions = {},
+): Promise<Model<N>> {
+  const address = addressOf(source, options.revision);
+  const file = /[^/]+\.safetensors$/.exec(address.pathname)?.[0];
+  return readOpened(openModel(webFiles(address, options), options, file && decodeURIComponent(file)));
+}

@@ -1,0 +1,241 @@
+import type { SchedulerConfig } from "@sdxs/diffusion";
+import {
+  InvalidArgumentError,
+  MalformedFileError,
+  SdxsError,
+  UnsupportedConfigError,
+  readJson,
+  type ModelFiles,
+} from "@sdxs/tensor";
+import type { ModelClassName } from "./model-classes.js";
+import { indexFile, openModel, type Model, type Opened } from "./open-model.js";
+import { readTokenizer } from "./open-tokenizer.js";
+import type { PromptTokenizer } from "./tokenizer.js";
+
+/** The components of a diffusers pipeline that are loaded and saved, under diffusers' names. */
+export interface PipelineComponents {
+  readonly unet: Model<"UNet2DConditionModel">;
+  readonly vae: Model<"AutoencoderKL" | "AutoencoderTiny">;
+  readonly text_encoder: Model<"CLIPTextModel" | "CLIPTextModelWithProjection">;
+  /** Stable Diffusion XL's second; `joinTextEncodings` joins what both give. */
+  readonly text_encoder_2: Model<"CLIPTextModel" | "CLIPTextModelWithProjection">;
+  readonly tokenizer: PromptTokenizer;
+  /** For `text_encoder_2`. It pads with another token. */
+  readonly tokenizer_2: PromptTokenizer;
+  /** scheduler_config.json, of any class; `planFromConfig` of `@sdxs/diffusion` makes a sampler of those it knows. */
+  readonly scheduler: SchedulerConfig;
+  /** One or several: the folders "controlnet", "controlnet_1", "controlnet_2", ... */
+  readonly controlnet: readonly Model<"ControlNetModel">[];
+}
+
+export type ComponentName = keyof PipelineComponents;
+
+/** What a pipeline's folder holds. */
+export interface PipelineFolder<C extends Partial<PipelineComponents> = Partial<PipelineComponents>> {
+  readonly components: C;
+  /** diffusers' class of the pipeline. Default in saving: the text-to-image pipeline of these components. */
+  readonly className?: string;
+  /** Fields of model_index.json that are no components ("force_zeros_for_empty_prompt"). */
+  readonly otherFields?: Readonly<Record<string, unknown>>;
+}
+
+export interface LoadedPipelineFolder<C extends Partial<PipelineComponents>> extends PipelineFolder<C> {
+  readonly className: string;
+  readonly otherFields: Readonly<Record<string, unknown>>;
+  /** Components that the folder has and that were not asked for or have no use here ("safety_checker"). */
+  readonly skipped: readonly string[];
+}
+
+export interface LoadPipelineFolderOptions<K extends ComponentName = ComponentName> {
+  /** The components to load, which the folder must have. Default: all that it has. */
+  readonly only?: readonly K[];
+  /** Which of several sets of weights, as for `loadModel`. */
+  readonly variant?: string;
+}
+
+/** How a component, or one of a list of them, is read from its folder. */
+interface ComponentReader {
+  /** Names that model_index.json may give its class; undefined: any. */
+  readonly classes: readonly string[] | undefined;
+  open(files: ModelFiles, className: string, which: { readonly variant?: string }): Promise<Opened<unknown>>;
+}
+
+const model = (...classes: readonly ModelClassName[]): ComponentReader => ({
+  classes,
+  open: (files, className, which) => openModel(files, { className: className as ModelClassName, ...which }),
+});
+
+/** Of files that are small enough to be read where others are only checked. */
+const small = (read: (files: ModelFiles, className: string) => Promise<unknown>): ComponentReader["open"] => {
+  return async (files, className) => {
+    const value = await read(files, className);
+    return { read: () => Promise.resolve(value), close: () => Promise.resolve() };
+  };
+};
+
+const textEncoder = model("CLIPTextModel", "CLIPTextModelWithProjection");
+
+const tokenizer: ComponentReader = { classes: ["CLIPTokenizer", "CLIPTokenizerFast"], open: small(readTokenizer) };
+
+export const schedulerFile = "scheduler_config.json";
+const scheduler: ComponentReader = {
+  classes: undefined,
+  open: small(async (files, className) => {
+    // As in diffusers, the class of model_index.json counts: schedulers read each other's configurations.
+    const config = checkObject(files.location(schedulerFile), await readJson(files, schedulerFile));
+    return { ...config, _class_name: className };
+  }),
+};
+
+/** In the order in which they are loaded and saved: what fails soon goes first. */
+const readers: { readonly [K in ComponentName]: ComponentReader } = {
+  scheduler,
+  tokenizer,
+  tokenizer_2: tokenizer,
+  text_encoder: textEncoder,
+  text_encoder_2: textEncoder,
+  unet: model("UNet2DConditionModel"),
+  controlnet: model("ControlNetModel"),
+  vae: model("AutoencoderKL", "AutoencoderTiny"),
+};
+
+export const componentNames = Object.keys(readers) as ComponentName[];
+
+/** diffusers' class for several ControlNets, and its library in model_index.json: the pipelines' own module. */
+export const MULTI_CONTROLNET = ["controlnet", "MultiControlNetModel"] as const;
+
+/**
+ * Loads a pipeline's components, wherever its files lie. All are checked, and all that is missing or does not fit is listed,
+ * before any weights are read. `caller` stands in messages.
+ */
+export async function loadPipelineFiles(
+  caller: string,
+  files: ModelFiles,
+  options: LoadPipelineFolderOptions,
+): Promise<LoadedPipelineFolder<Partial<PipelineComponents>>> {
+  const { only, variant } = options;
+  const which = variant === undefined ? {} : { variant };
+  const unknown = only?.find((name) => !componentNames.includes(name));
+  if (unknown !== undefined) {
+    throw new InvalidArgumentError(
+      `${caller}: only must list some of ${componentNames.join(", ")}; got ${JSON.stringify(unknown)}.`,
+    );
+  }
+  const { className, classes, otherFields } = await readIndex(files);
+  const wanted = componentNames.filter((name) => only?.includes(name) ?? classes.has(name));
+
+  const opened: { readonly name: ComponentName; readonly component: Opened<unknown> }[] = [];
+  try {
+    const problems: SdxsError[] = [];
+    const listing = async (open: () => Promise<void>): Promise<void> => {
+      try {
+        await open();
+      } catch (error) {
+        if (!(error instanceof SdxsError)) throw error;
+        problems.push(error);
+      }
+    };
+    for (const name of wanted) {
+      await listing(async () => {
+        const element = elementClass(files, name, classes);
+        for (const folder of await componentFolders(files, name, classes.get(name))) {
+          await listing(async () => {
+            opened.push({ name, component: await readers[name].open(folder, element, which) });
+          });
+        }
+      });
+    }
+    if (problems.length > 0) throw unfit(caller, files.location(), problems);
+
+    const components: Partial<Record<ComponentName, unknown>> = {};
+    for (const { name, component } of opened) {
+      const value = await component.read();
+      components[name] = name === "controlnet" ? [...((components[name] ?? []) as unknown[]), value] : value;
+    }
+    const skipped = [...classes.keys()].filter((name) => !Object.hasOwn(components, name));
+    return { className, components: components as Partial<PipelineComponents>, otherFields, skipped };
+  } finally {
+    for (const { component } of opened) await component.close();
+  }
+}
+
+function checkObject(path: string, value: unknown): Readonly<Record<string, unknown>> {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return { ...value };
+  throw new MalformedFileError(`${path} must hold an object. Fetch it again.`);
+}
+
+interface PipelineIndex {
+  readonly className: string;
+  /** The class of each component that the folder has. */
+  readonly classes: ReadonlyMap<string, string>;
+  readonly otherFields: Readonly<Record<string, unknown>>;
+}
+
+async function readIndex(files: ModelFiles): Promise<PipelineIndex> {
+  const present = await files.list([indexFile, "config.json"]);
+  const path = files.location(indexFile);
+  const place = files.location();
+  if (!present.includes(indexFile)) {
+    throw new SdxsError(
+      "MISSING_FILE",
+      present.includes("config.json")
+        ? `${place} is the folder of one model, not of a pipeline with a ${indexFile}. Load it as a model, or pass the folder above it.`
+        : `There is no ${path}, so ${place} is no pipeline's folder. Fetch it, or load single models.`,
+    );
+  }
+  const { _class_name: className, ...fields } = checkObject(path, await readJson(files, indexFile));
+  if (typeof className !== "string") {
+    throw new MalformedFileError(`${path} must name the pipeline's class by "_class_name". Fetch it again.`);
+  }
+  const classes = new Map<string, string>();
+  const otherFields: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(fields)) {
+    if (Array.isArray(value) && value.length === 2) {
+      if (typeof value[1] === "string") classes.set(name, value[1]); // [null, null]: none
+    } else if (!name.startsWith("_")) {
+      otherFields[name] = value;
+    }
+  }
+  return { className, classes, otherFields };
+}
+
+/** The class of a component, or of each of several ControlNets. */
+function elementClass(files: ModelFiles, name: ComponentName, classes: ReadonlyMap<string, string>): string {
+  const named = classes.get(name);
+  if (named === undefined) {
+    throw new SdxsError(
+      "MISSING_FILE",
+      `${files.location(indexFile)} has no ${name}; it has ${[...classes.keys()].join(", ")}.`,
+    );
+  }
+  const className = name === "controlnet" && named === MULTI_CONTROLNET[1] ? "ControlNetModel" : named;
+  const { classes: supported } = readers[name];
+  if (supported?.includes(className) ?? true) return className;
+  throw new UnsupportedConfigError(
+    `${files.location(name)} is of the class ${JSON.stringify(className)}; supported: ${supported?.join(", ")}.`,
+  );
+}
+
+/** A component's folder, or those of several ControlNets. */
+async function componentFolders(files: ModelFiles, name: ComponentName, className?: string): Promise<ModelFiles[]> {
+  const folders = [files.folder(name)];
+  if (className !== MULTI_CONTROLNET[1]) return folders;
+  for (;;) {
+    const next = `${name}_${folders.length}`;
+    // A disk lists the folder, a server answers for its file.
+    const present = await files.list([`${next}/config.json`]);
+    if (!present.some((path) => path.split("/")[0] === next)) return folders;
+    folders.push(files.folder(next));
+  }
+}
+
+function unfit(caller: string, place: string, problems: readonly SdxsError[]): SdxsError {
+  const [first] = problems;
+  const lines = problems.map(({ message }) => `- ${message.replaceAll("\n", "\n  ")}`);
+  return new SdxsError(
+    first?.code ?? "MISSING_FILE",
+    `${caller}: ${place} cannot be loaded (problems: ${problems.length}):\n${lines.join("\n")}\n` +
+      `Fetch what is missing, or leave these components out by the option only.`,
+    { cause: first },
+  );
+}

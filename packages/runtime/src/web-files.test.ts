@@ -1,0 +1,287 @@
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtemp, readFile, readdir, truncate } from "node:fs/promises";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { writeSafetensors } from "@sdxs/tensor";
+import { diskCache } from "./disk-cache.js";
+import { fetchModel, fetchPipeline } from "./fetch-pipeline.js";
+import type { FileCache } from "./file-cache.js";
+import { loadModel } from "./model-folder.js";
+import { layOut, modelCases } from "./model-folder.test-support.js";
+import type { Model } from "./open-model.js";
+import { loadPipelineFolder, savePipelineFolder } from "./pipeline-folder.js";
+import { loadTokenizer } from "./tokenizer.js";
+import { addressOf, type FetchProgress } from "./web-files.js";
+
+const root = mkdtempSync(join(tmpdir(), "sdxs-web-"));
+const folder = join(root, "pipeline");
+
+type Answer = (response: ServerResponse, content: Buffer, request: IncomingMessage) => void;
+const asItIs: Answer = (response, content, { method }) => {
+  response.setHeader("etag", `"${content.length}"`).setHeader("content-length", content.length);
+  response.end(method === "HEAD" ? undefined : content);
+};
+/** In place of the file: a test's own answers, by the end of the path. */
+const answers = new Map<string, Answer>();
+const requests: string[] = [];
+let server: Server;
+let address: string;
+
+beforeAll(async () => {
+  const vocab = { a: 0, "a</w>": 1, "<|startoftext|>": 2, "<|endoftext|>": 3 };
+  const [unet, controlNet, , vae, textEncoder] = modelCases;
+  for (const [name, golden] of Object.entries({ unet, vae, text_encoder: textEncoder, controlnet: controlNet })) {
+    await layOut(join(root, name), golden);
+  }
+  const net = await loadModel(join(root, "controlnet"), { className: "ControlNetModel" });
+  await savePipelineFolder(folder, {
+    components: {
+      unet: await loadModel(join(root, "unet"), { className: "UNet2DConditionModel" }),
+      vae: await loadModel(join(root, "vae"), { className: "AutoencoderTiny" }),
+      text_encoder: await loadModel(join(root, "text_encoder"), { className: "CLIPTextModel" }),
+      controlnet: [net, net],
+      tokenizer: loadTokenizer({ vocab, merges: "", tokenizerConfig: { model_max_length: 77 } }),
+      scheduler: { _class_name: "DEISMultistepScheduler" },
+    },
+  });
+  server = createServer((request, response) => {
+    const path = new URL(request.url ?? "/", "http://localhost").pathname;
+    requests.push(`${request.method} ${path}`);
+    void readFile(join(root, decodeURIComponent(path))).then(
+      (content) => {
+        const answer = [...answers].find(([end]) => path.endsWith(end))?.[1];
+        (answer ?? asItIs)(response, content, request);
+      },
+      () => response.writeHead(404).end("Not found"),
+    );
+  });
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  address = `http://127.0.0.1:${(server.address() as AddressInfo).port}/pipeline`;
+});
+afterAll(() => {
+  server.close();
+  server.closeAllConnections();
+  rmSync(root, { recursive: true });
+});
+beforeEach(() => {
+  answers.clear();
+  requests.length = 0;
+});
+
+/** Compares bytes, which is quicker than tensor by tensor. */
+function expectSame(actual: Model | undefined, expected: Model | undefined): void {
+  const { params, ...described } = actual!;
+  const { params: expectedParams, ...expectedDescribed } = expected!;
+  expect(described).toEqual(expectedDescribed);
+  expect(Buffer.compare(writeSafetensors(params), writeSafetensors(expectedParams))).toBe(0);
+}
+
+const gets = (): string[] => requests.filter((request) => request.startsWith("GET"));
+const weights = "unet/diffusion_pytorch_model.safetensors";
+
+describe("fetchPipeline", () => {
+  it("loads what loadPipelineFolder loads, and counts the bytes", async () => {
+    const progress: FetchProgress[] = [];
+    const fetched = await fetchPipeline(address, { onProgress: (now) => progress.push(now) });
+    const loaded = await loadPipelineFolder(folder);
+    for (const name of ["unet", "vae", "text_encoder"] as const) {
+      expectSame(fetched.components[name], loaded.components[name]);
+    }
+    for (const index of [0, 1])
+      expectSame(fetched.components.controlnet?.[index], loaded.components.controlnet?.[index]);
+    expect(fetched.components.controlnet).toHaveLength(2);
+    expect(fetched.components.scheduler).toEqual(loaded.components.scheduler);
+    expect(fetched.components.tokenizer?.encode("a")).toEqual(loaded.components.tokenizer?.encode("a"));
+
+    const last = progress.at(-1)!;
+    expect(last.loaded).toBe(last.total);
+    const weightBytes = (await readFile(join(folder, weights))).length;
+    const ofUnet = progress.filter(({ file }) => file === `${address}/${weights}`);
+    const before = progress[progress.indexOf(ofUnet[0]!) - 1]!;
+    expect(ofUnet.at(-1)!.loaded - before.loaded).toBe(weightBytes);
+    expect(ofUnet.every(({ total }) => total === last.total)).toBe(true); // settled before weights arrive
+  });
+
+  it("fetches no weights where a component does not fit, and lists what is missing", async () => {
+    answers.set("vae/config.json", (response) => response.writeHead(404).end());
+    const refusal = fetchPipeline(address);
+    await expect(refusal).rejects.toMatchObject({
+      code: "MISSING_FILE",
+      message: expect.stringContaining(`- There is no ${address}/vae/config.json`),
+    });
+    expect(gets().filter((request) => request.endsWith(weights))).toHaveLength(1); // the header
+  });
+
+  it("says where there is no pipeline, also of a server that answers all with its page", async () => {
+    await expect(fetchPipeline(`${address}/nowhere`)).rejects.toMatchObject({
+      code: "MISSING_FILE",
+      message: expect.stringContaining(`There is no ${address}/nowhere/model_index.json`),
+    });
+    answers.set("", (response) => response.setHeader("content-type", "text/html").end("<html>"));
+    await expect(fetchPipeline(address)).rejects.toMatchObject({ code: "MISSING_FILE" });
+  });
+
+  it.each([
+    [403, /refuses .*\/vae\/.* \(status 403\).*token/],
+    [500, /failed to give .*\/vae\/.* \(status 500\)/],
+  ])("names the file and the status %i", async (status, message) => {
+    answers.set("vae/diffusion_pytorch_model.safetensors", (response) => response.writeHead(status).end());
+    await expect(fetchPipeline(address, { only: ["vae"] })).rejects.toMatchObject({
+      code: "FILE_FAILURE",
+      message: expect.stringMatching(message),
+    });
+  });
+
+  it("names the server that cannot be reached", async () => {
+    await expect(fetchPipeline("http://127.0.0.1:9/")).rejects.toMatchObject({
+      code: "FILE_FAILURE",
+      message: expect.stringContaining("Cannot reach http://127.0.0.1:9/model_index.json"),
+    });
+    await expect(fetchPipeline("nonsense")).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+  });
+
+  it("reads files that come compressed or without their length", async () => {
+    const asStream: Answer = (response, content) => response.write(content, () => response.end());
+    answers.set(weights, asStream);
+    answers.set("vocab.json", asStream);
+    const { components } = await fetchPipeline(address, { only: ["unet", "tokenizer"] });
+    expectSame(components.unet, await loadModel(join(folder, "unet")));
+    expect(components.tokenizer.endId).toBe(3);
+  });
+});
+
+describe("fetchModel", () => {
+  const unet = (options = {}) => fetchModel(`${address}/unet`, { className: "UNet2DConditionModel", ...options });
+
+  it("loads a folder, or a file with its configuration", async () => {
+    const expected = await loadModel(join(folder, "unet"));
+    expectSame(await unet(), expected);
+    const config: unknown = JSON.parse(await readFile(join(folder, "unet/config.json"), "utf8"));
+    expectSame(await fetchModel(`${address}/${weights}`, { config }), expected);
+  });
+
+  /** Gives the header, as it is asked for first, and at the second time half of the file. */
+  function halfAtSecond(end: (response: ServerResponse) => void): Answer {
+    let times = 0;
+    return (response, content, { method }) => {
+      response.setHeader("content-length", content.length);
+      if (method === "HEAD") return response.end();
+      if (++times === 1) return response.end(content);
+      response.write(content.subarray(0, content.length / 2), () => end(response));
+    };
+  }
+
+  it("says where the connection broke", async () => {
+    answers.set(
+      weights,
+      halfAtSecond((response) => response.destroy()),
+    );
+    await expect(unet()).rejects.toMatchObject({
+      code: "FILE_FAILURE",
+      message: expect.stringMatching(
+        /unet\/diffusion_pytorch_model\.safetensors broke off after \d+.* bytes\. Fetch it again/,
+      ),
+    });
+  });
+
+  it("refuses a file that is shorter than the server said", async () => {
+    answers.set(weights, (response, content, { method }) => {
+      if (method === "HEAD") response.setHeader("content-length", content.length).end();
+      else response.end(content.subarray(0, 300_000)); // in chunks, which no one counts
+    });
+    await expect(unet()).rejects.toMatchObject({
+      code: "FILE_FAILURE",
+      message: expect.stringMatching(/broke off after 300000 of \d+ bytes/),
+    });
+  });
+
+  it("refuses what is no safetensors file before it fetches all", async () => {
+    answers.set(weights, (response, content) => response.end(Buffer.alloc(content.length, 0xff)));
+    await expect(unet()).rejects.toMatchObject({
+      code: "MALFORMED_FILE",
+      message: expect.stringMatching(/unet\/diffusion_pytorch_model\.safetensors: safetensors: the header claims/),
+    });
+  });
+
+  it("stops in the middle of a file", async () => {
+    const controller = new AbortController();
+    answers.set(
+      weights,
+      halfAtSecond(() => controller.abort("enough")),
+    );
+    await expect(unet({ signal: controller.signal })).rejects.toMatchObject({ code: "ABORTED", cause: "enough" });
+    await expect(unet({ signal: controller.signal })).rejects.toMatchObject({ code: "ABORTED" });
+  });
+});
+
+/** The contract of the browser's, in memory. */
+function memoryCache(): FileCache {
+  const kept = new Map<string, { bytes: Uint8Array; version: string | null }>();
+  return {
+    async get(url) {
+      const file = kept.get(url);
+      if (file === undefined) return undefined;
+      const { bytes, version } = file;
+      return { version, size: bytes.length, read: async (at, length) => bytes.subarray(at, at + length) };
+    },
+    async put(url, bytes, version) {
+      kept.set(url, { bytes, version });
+    },
+  };
+}
+
+describe.each([
+  ["in memory", () => memoryCache()],
+  ["diskCache", async () => diskCache(await mkdtemp(join(root, "cache-")))],
+])("a cache: %s", (_, newCache) => {
+  it("gives everything back without another GET, even without the server", async () => {
+    const cache = await newCache();
+    const first = await fetchPipeline(address, { cache });
+    requests.length = 0;
+    const progress: FetchProgress[] = [];
+    const second = await fetchPipeline(address, { cache, onProgress: (now) => progress.push(now) });
+    expect(gets()).toEqual([]);
+    expectSame(second.components.unet, first.components.unet);
+    expect(progress.at(-1)!.loaded).toBe(progress.at(-1)!.total);
+    const offline = () => Promise.reject(new TypeError("fetch failed"));
+    const third = await fetchPipeline(address, { cache, fetch: offline });
+    expectSame(third.components.unet, first.components.unet);
+  });
+
+  it("is not asked where the server has another version or size, or has none now", async () => {
+    const cache = await newCache();
+    await fetchPipeline(address, { cache, only: ["unet"] });
+    requests.length = 0;
+    answers.set(weights, (response, content) => response.setHeader("etag", '"new"').end(content));
+    await fetchPipeline(address, { cache, only: ["unet"] });
+    expect(gets().every((request) => request.endsWith(weights))).toBe(true);
+    expect(gets()).not.toEqual([]);
+    answers.set(weights, (response) => response.writeHead(404).end());
+    await expect(fetchPipeline(address, { cache, only: ["unet"] })).rejects.toMatchObject({ code: "MISSING_FILE" });
+  });
+});
+
+it("diskCache does not give out a file that was cut off", async () => {
+  const place = await mkdtemp(join(root, "cache-"));
+  const cache = diskCache(place);
+  await cache.put("https://a/b", Uint8Array.of(1, 2, 3), "v");
+  const kept = await cache.get("https://a/b");
+  expect(kept).toMatchObject({ size: 3, version: "v" });
+  expect(await kept!.read(1, 2, new Uint8Array(2))).toEqual(Uint8Array.of(2, 3));
+  const file = (await readdir(place)).find((name) => !name.endsWith(".json"))!;
+  await truncate(join(place, file), 2);
+  expect(await cache.get("https://a/b")).toBeUndefined();
+});
+
+it.each([
+  ["owner/name", undefined, "https://huggingface.co/owner/name/resolve/main/"],
+  ["owner/name-1.5", "refs/pr/1", "https://huggingface.co/owner/name-1.5/resolve/refs%2Fpr%2F1/"],
+  ["https://example.org/models/sdxs", "v2", "https://example.org/models/sdxs/"],
+  [new URL("https://example.org/a.safetensors"), undefined, "https://example.org/a.safetensors"],
+])("addressOf %s at %s", (source, revision, address) => {
+  expect(addressOf(source, revision).href).toBe(address);
+});
