@@ -1,0 +1,75 @@
+import * as tf from "@tensorflow/tfjs";
+import * as node from "onnxruntime-node";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import type { OnnxRuntime } from "@sdxs/tensor/onnx";
+import { chooseBackend } from "./backends.js";
+
+/** onnxruntime-node in the part of another one, which has these providers; those of `broken` fail. */
+function runtimeWith(providers: readonly string[] | undefined, broken: readonly string[] = []): OnnxRuntime {
+  return {
+    Tensor: node.Tensor,
+    InferenceSession: {
+      create: (model, options) => {
+        const [provider = "cpu"] = (options?.executionProviders ?? []) as readonly string[];
+        if (broken.includes(provider)) return Promise.reject(new Error(`${provider} is broken`));
+        return node.InferenceSession.create(model, { ...options, executionProviders: ["cpu"] });
+      },
+    },
+    ...(providers && { listSupportedBackends: () => providers.map((name) => ({ name })) }),
+  };
+}
+
+const withAdapter = (adapter: unknown): void => {
+  vi.stubGlobal("navigator", { gpu: { requestAdapter: () => Promise.resolve(adapter) } });
+};
+afterEach(() => vi.unstubAllGlobals());
+
+describe("chooseBackend", () => {
+  it("takes a GPU in Node before the processor", async () => {
+    const ort = runtimeWith(["cpu", "cuda", "webgpu"]);
+    expect(await chooseBackend({ ort })).toMatchObject({ name: "node-gpu", reason: "CUDA by onnxruntime." });
+  });
+
+  it("says why it passes GPUs over", async () => {
+    const { name, backend, reason } = await chooseBackend({
+      ort: runtimeWith(["cpu", "cuda", "webgpu"], ["cuda", "webgpu"]),
+    });
+    expect(name).toBe("onnx");
+    expect(backend.name).toBe("onnx-cpu");
+    expect(reason).toMatch(/^the processor by onnxruntime\. No CUDA by onnxruntime: .*cuda is broken\. No WebGPU by/);
+  });
+
+  it("takes WebGPU in browsers, unless there is none or it is emulated", async () => {
+    const ort = runtimeWith(undefined);
+    withAdapter({ info: {} });
+    expect(await chooseBackend({ ort })).toMatchObject({ name: "webgpu", reason: "WebGPU by onnxruntime." });
+    withAdapter({ info: { isFallbackAdapter: true } });
+    expect(await chooseBackend({ ort })).toMatchObject({
+      name: "onnx",
+      reason: expect.stringMatching(/^WebAssembly by onnxruntime\. No WebGPU by onnxruntime: it is only emulated/),
+    });
+    expect(await chooseBackend({ ort, name: "webgpu" })).toMatchObject({ name: "webgpu" });
+    withAdapter(null);
+    expect((await chooseBackend({ ort })).reason).toContain("no graphics processor was found");
+    vi.stubGlobal("navigator", {});
+    expect((await chooseBackend({ ort })).reason).toContain("this browser has none");
+  });
+
+  it("takes tfjs where onnxruntime cannot be imported, or is not asked for", async () => {
+    const missing = () => Promise.reject(new Error("Cannot find package"));
+    const chosen = await chooseBackend({ ort: missing, tf: () => Promise.resolve(tf) });
+    expect(chosen).toMatchObject({ name: "tfjs", reason: "cpu by tfjs. No onnxruntime: Cannot find package." });
+    expect(await chooseBackend({ ort: node, tf, name: "tfjs" })).toMatchObject({ name: "tfjs" });
+  });
+
+  it("refuses what it cannot have, with all reasons", async () => {
+    await expect(chooseBackend({})).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+    const ort = runtimeWith(["cpu", "cuda"], ["cuda"]);
+    await expect(chooseBackend({ ort, name: "node-gpu" })).rejects.toMatchObject({
+      code: "BACKEND_FAILURE",
+      message: expect.stringMatching(
+        /no backend "node-gpu" runs here .*\n {2}No CUDA by onnxruntime: .*cuda is broken/,
+      ),
+    });
+  });
+});
