@@ -227,6 +227,17 @@ describe("createPipeline draws what its networks give one after the other", () =
     expect(images.shape).toEqual([1, 3, 8, 16]);
   });
 
+  it("for a stream of requests", async () => {
+    const pictures = pipeline.stream();
+    pictures.request("dropped");
+    pictures.request("red", { seed: "s" });
+    pictures.close();
+    const drawn = [];
+    for await (const picture of pictures) drawn.push(picture);
+    expect(drawn).toHaveLength(1);
+    expect(drawn[0]!.images.data).toEqual((await pipeline.generate("red", { seed: "s" })).images.data);
+  });
+
   it("and says where a prompt was cut", async () => {
     const { warnings } = await pipeline.generate("red red red red red");
     expect(warnings).toEqual([expect.stringContaining("more than 6 tokens")]);

@@ -1,16 +1,11 @@
 import { combineHost } from "@sdxs/diffusion";
 import { HostTensor, SdxsError, UnsupportedConfigError, specsOf, type Backend, type TensorSpec } from "@sdxs/tensor";
 import type { PipelineComponents } from "./open-pipeline.js";
-import {
-  decoderProgram,
-  denoiserWeights,
-  factorsOf,
-  promptProgram,
-  stepProgram,
-  type StepInput,
-} from "./pipeline-programs.js";
+import { decoderProgram, denoiserWeights, factorsOf, stepProgram, type StepInput } from "./pipeline-programs.js";
 import { checkRequest } from "./pipeline-request.js";
 import { pipelineStage } from "./pipeline-stage.js";
+import { pictureStream, type PictureStream } from "./pipeline-stream.js";
+import { PromptEncoder } from "./prompt-embeddings.js";
 
 /** What a text-to-image pipeline is made of; ControlNets if it has any. */
 export type TextToImageComponents = Pick<
@@ -77,6 +72,17 @@ export interface Pipeline {
    * that made a NaN, DISPOSED after `dispose`.
    */
   generate(prompts: string | readonly string[], options?: GenerateOptions): Promise<GeneratedImages>;
+  /**
+   * Pictures for a user who changes their mind: of requests that come while a picture is drawn only the newest is drawn next,
+   * so that a typing user is never more than one picture behind. `signal` ends it with an error of code ABORTED; a request
+   * that fails ends it with its error.
+   *
+   * @example
+   * const pictures = pipeline.stream();
+   * input.oninput = () => pictures.request(input.value, { seed: 1 });
+   * for await (const { images } of pictures) show(images);
+   */
+  stream(options?: { readonly signal?: AbortSignal }): PictureStream;
   /** Frees all that is on the device, once calls under way have ended. Other pipelines stay. */
   dispose(): Promise<void>;
 }
@@ -102,34 +108,13 @@ export function createPipeline<D>(options: PipelineOptions<D>): Pipeline {
         `conditions besides the prompt. Pipelines of Stable Diffusion 1, 2 and SDXS-512 are supported.`,
     );
   }
+  const text = new PromptEncoder(backend, components);
   const stages = {
-    text: pipelineStage(backend, components.text_encoder.params, promptProgram(components)),
     step: pipelineStage(backend, denoiserWeights(components), stepProgram(components)),
     decoder: pipelineStage(backend, components.vae.params, decoderProgram(components)),
   };
-  const features = components.text_encoder.config.hidden_size;
-  const tokens = Math.min(components.tokenizer.maximumLength, components.text_encoder.config.max_position_embeddings);
-  const embeddings = new Map<string, D>(); // the newest last
   let disposed = false;
   let last: Promise<unknown> = Promise.resolve();
-
-  /** The embeddings of prompts [prompts, tokens, features] on the device, where they stay for the next call. */
-  const embed = async (prompts: readonly string[]): Promise<D> => {
-    const key = JSON.stringify(prompts);
-    let context = embeddings.get(key);
-    if (context === undefined) {
-      const ids = components.tokenizer.encodeBatch(prompts, tokens);
-      ({ context } = await stages.text.run(specsOf({ ids }), { ids }));
-    }
-    embeddings.delete(key);
-    embeddings.set(key, context);
-    for (const [oldest, tensor] of embeddings) {
-      if (embeddings.size <= KEPT_EMBEDDINGS) break;
-      embeddings.delete(oldest);
-      backend.dispose(tensor);
-    }
-    return context;
-  };
 
   const generate = async (prompts: readonly string[], given: GenerateOptions): Promise<GeneratedImages> => {
     const { signal, onStep } = given;
@@ -142,7 +127,7 @@ export function createPipeline<D>(options: PipelineOptions<D>): Pipeline {
     const isGuided = guidanceScale !== 1;
     const negative = prompts.map(() => given.negativePrompt ?? "");
     const seen = isGuided ? [...negative, ...prompts] : prompts;
-    const context = await embed(seen);
+    const { context, cut } = await text.embed(seen);
     const textMs = clock();
 
     const same = {
@@ -177,7 +162,7 @@ export function createPipeline<D>(options: PipelineOptions<D>): Pipeline {
             ...specsOf(host),
             sample: latents,
             previous: latents,
-            context: { shape: [seen.length, tokens, features] },
+            context: { shape: [seen.length, text.tokens, text.features] },
           },
           { ...host, sample: state.sample, previous: state.prediction, context },
         );
@@ -198,31 +183,30 @@ export function createPipeline<D>(options: PipelineOptions<D>): Pipeline {
         throw await nonFinite(backend, made);
       }
       const times = { textEncoder: textMs, unet: unetMs, decoder: decoderMs };
-      return { images, times, warnings: [...truncations(components, prompts), ...blackPictures(images)] };
+      return { images, times, warnings: [...truncations(cut, text.tokens), ...blackPictures(images)] };
     } finally {
       release();
     }
   };
 
+  const inTurn: Pipeline["generate"] = (prompts, given = {}) => {
+    if (disposed) return Promise.reject(new SdxsError("DISPOSED", "generate: this pipeline was disposed of."));
+    const result = last.then(() => generate(typeof prompts === "string" ? [prompts] : prompts, given));
+    last = result.catch(() => undefined);
+    return result;
+  };
   return {
-    generate(prompts, given = {}) {
-      if (disposed) return Promise.reject(new SdxsError("DISPOSED", "generate: this pipeline was disposed of."));
-      const result = last.then(() => generate(typeof prompts === "string" ? [prompts] : prompts, given));
-      last = result.catch(() => undefined);
-      return result;
-    },
+    generate: inTurn,
+    stream: ({ signal } = {}) => pictureStream(inTurn, signal),
     async dispose() {
       if (disposed) return;
       disposed = true;
       await last;
-      for (const tensor of embeddings.values()) backend.dispose(tensor);
+      await text.dispose();
       for (const stage of Object.values(stages)) await stage.dispose();
     },
   };
 }
-
-/** Batches of prompts whose embeddings are kept, a typing user's newest. Chosen; those of one prompt take 315 kB at most. */
-const KEPT_EMBEDDINGS = 16;
 
 const allFinite = ({ data }: HostTensor): boolean => data.every(Number.isFinite);
 
@@ -252,12 +236,10 @@ async function nonFinite<D>(backend: Backend<D>, results: Readonly<Record<string
   );
 }
 
-function truncations({ tokenizer }: TextToImageComponents, prompts: readonly string[]): string[] {
-  return prompts
-    .filter((prompt) => tokenizer.encode(prompt).truncated)
-    .map(
-      (prompt) => `The prompt "${prompt}" has more than ${tokenizer.maximumLength} tokens; its last words were cut.`,
-    );
+function truncations(cut: readonly string[], tokens: number): string[] {
+  return [...new Set(cut)].map(
+    (prompt) => `The prompt "${prompt}" has more than ${tokens} tokens; its last words were cut.`,
+  );
 }
 
 function blackPictures({ shape, data }: HostTensor): string[] {
