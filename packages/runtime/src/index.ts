@@ -24,6 +24,7 @@ export {
   type StageTimes,
   type TextToImageComponents,
 } from "./pipeline.js";
+export type { PipelineLora } from "./pipeline-loras.js";
 export type { PictureStream, StreamRequest, StreamedImages } from "./pipeline-stream.js";
 export { toRgba, type RgbaImage } from "./pictures.js";
 export { fetchModel, fetchPipeline } from "./fetch-pipeline.js";

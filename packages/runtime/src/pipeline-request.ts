@@ -4,6 +4,8 @@ import type { GenerateOptions, PipelineOptions, TextToImageComponents } from "./
 
 /** What a call of `generate` asks for, checked and with its defaults. */
 export interface GenerateRequest {
+  readonly prompts: readonly string[];
+  readonly negativePrompt: string;
   readonly plan: SamplerPlan;
   readonly guidanceScale: number;
   /** Standard normal [images, channels, height, width] in latents. */
@@ -11,6 +13,9 @@ export interface GenerateRequest {
   /** Fresh noise for a step that adds some, counted from 1. */
   readonly noiseOf: (step: number) => HostTensor;
   readonly controls: NonNullable<GenerateOptions["controls"]>;
+  readonly loras: NonNullable<GenerateOptions["loras"]>;
+  readonly signal: GenerateOptions["signal"] | undefined;
+  readonly onStep: GenerateOptions["onStep"] | undefined;
 }
 
 /** Throws `InvalidArgumentError` and `ShapeError` for what does not fit the pipeline. */
@@ -20,7 +25,7 @@ export function checkRequest(
   options: GenerateOptions,
 ): GenerateRequest {
   const { steps = defaults.steps ?? 1, guidanceScale = defaults.guidanceScale ?? 1, seed = 0 } = options;
-  const { noise, controls = [] } = options;
+  const { noise, controls = [], loras = [], negativePrompt = "", signal, onStep } = options;
   if (prompts.length === 0) {
     throw new InvalidArgumentError("generate: expected at least one prompt, got none.");
   }
@@ -37,7 +42,18 @@ export function checkRequest(
   checkControls(components, prompts.length, shape, controls);
   const noiseOf = (step: number): HostTensor => noiseFrom(seed, step, shape);
   const plan = planFromConfig(components.scheduler, steps);
-  return { plan, guidanceScale, noise: noise ?? noiseOf(0), noiseOf, controls };
+  return {
+    prompts,
+    negativePrompt,
+    plan,
+    guidanceScale,
+    noise: noise ?? noiseOf(0),
+    noiseOf,
+    controls,
+    loras,
+    signal,
+    onStep,
+  };
 }
 
 /** Each image's noise depends on the seed, the step and its place alone, so that batches do not change pictures. */

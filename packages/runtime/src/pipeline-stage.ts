@@ -6,6 +6,7 @@ import {
   type HostParams,
   type HostTensor,
   type Program,
+  type TensorMap,
   type TensorSpec,
 } from "@sdxs/tensor";
 
@@ -13,36 +14,76 @@ import {
 const CONSTANT_WEIGHTS_BYTES = 2 ** 26;
 
 /** One network of a pipeline: its weights, and its program compiled once for each shape. */
-export interface PipelineStage<D, In extends string, Out extends string> {
-  run(
+export class PipelineStage<D, In extends string, Out extends string> {
+  private readonly isConstant: boolean;
+  private readonly programs = new Map<string, CompiledProgram<D, In, Out>>();
+  /** Those that take adapted weights in place of constants. */
+  private readonly adaptedPrograms = new Map<string, CompiledProgram<D, In, Out>>();
+  /** All weights, where they are not constants; from the first run on. */
+  private uploaded: TensorMap<D> | undefined;
+  /** In place of the uploaded ones. */
+  private adapted: TensorMap<D> = {};
+  /** Weights that were ever adapted, which adapted programs of constants take as parameters. */
+  private readonly adaptable = new Set<string>();
+
+  constructor(
+    private readonly backend: Backend<D>,
+    private readonly weights: HostParams,
+    private readonly program: Program<In, Out>,
+  ) {
+    const bytes = Object.values(weights).reduce((sum, { data }) => sum + data.byteLength, 0);
+    this.isConstant = bytes <= CONSTANT_WEIGHTS_BYTES;
+  }
+
+  async run(
     specs: Readonly<Record<In, TensorSpec>>,
     inputs: Readonly<Record<In, D | HostTensor>>,
-  ): Promise<Readonly<Record<Out, D>>>;
-  dispose(): Promise<void>;
+  ): Promise<Readonly<Record<Out, D>>> {
+    if (!this.isConstant) this.uploaded ??= mapTensors(this.weights, (tensor) => this.backend.upload(tensor));
+    const isAdapted = this.isConstant && Object.keys(this.adapted).length > 0;
+    const programs = isAdapted ? this.adaptedPrograms : this.programs;
+    const key = JSON.stringify(specs);
+    let ready = programs.get(key);
+    if (ready === undefined) {
+      const isParameter = (name: string): boolean => !this.isConstant || (isAdapted && this.adaptable.has(name));
+      const entries = Object.entries(this.weights);
+      const params = Object.fromEntries(entries.filter(([name]) => isParameter(name)));
+      const frozen = Object.fromEntries(entries.filter(([name]) => !isParameter(name)));
+      ready = await this.backend.compile(this.program, { params: specsOf(params), frozen, inputs: specs });
+      programs.set(key, ready);
+    }
+    return ready.run({ ...this.uploaded, ...this.adapted }, inputs);
+  }
+
+  /**
+   * Runs with these weights in place of its own, of which it keeps all; without any, just as before the first adaptation.
+   * Uploads nothing else. Where weights are constants, those that are adapted for the first time mean compiling again.
+   */
+  async adapt(changed: HostParams): Promise<void> {
+    this.disposeOf(this.adapted);
+    this.adapted = {};
+    const names = Object.keys(changed);
+    if (this.isConstant && names.some((name) => !this.adaptable.has(name))) await disposeAll(this.adaptedPrograms);
+    for (const name of names) this.adaptable.add(name);
+    const wanted = this.isConstant && names.length > 0 ? [...this.adaptable] : names;
+    this.adapted = Object.fromEntries(
+      wanted.map((name) => [name, this.backend.upload(changed[name] ?? this.weights[name]!)]),
+    );
+  }
+
+  async dispose(): Promise<void> {
+    await disposeAll(this.programs);
+    await disposeAll(this.adaptedPrograms);
+    this.disposeOf({ ...this.uploaded });
+    this.disposeOf(this.adapted);
+  }
+
+  private disposeOf(tensors: TensorMap<D>): void {
+    for (const tensor of Object.values(tensors)) this.backend.dispose(tensor);
+  }
 }
 
-export function pipelineStage<D, In extends string, Out extends string>(
-  backend: Backend<D>,
-  weights: HostParams,
-  program: Program<In, Out>,
-): PipelineStage<D, In, Out> {
-  const bytes = Object.values(weights).reduce((sum, { data }) => sum + data.byteLength, 0);
-  const uploaded = bytes > CONSTANT_WEIGHTS_BYTES ? mapTensors(weights, (tensor) => backend.upload(tensor)) : undefined;
-  const compiled = new Map<string, CompiledProgram<D, In, Out>>();
-  return {
-    async run(specs, inputs) {
-      const key = JSON.stringify(specs);
-      let ready = compiled.get(key);
-      if (ready === undefined) {
-        const given = uploaded === undefined ? { frozen: weights } : { params: specsOf(weights) };
-        ready = await backend.compile(program, { ...given, inputs: specs });
-        compiled.set(key, ready);
-      }
-      return ready.run(uploaded ?? {}, inputs);
-    },
-    async dispose() {
-      for (const program of compiled.values()) await program.dispose();
-      for (const tensor of Object.values(uploaded ?? {})) backend.dispose(tensor);
-    },
-  };
+async function disposeAll(programs: Map<string, Pick<CompiledProgram<unknown>, "dispose">>): Promise<void> {
+  for (const program of programs.values()) await program.dispose();
+  programs.clear();
 }

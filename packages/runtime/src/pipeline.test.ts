@@ -1,95 +1,27 @@
 import { afterAll, describe, expect, it } from "vitest";
 import * as ort from "onnxruntime-node";
-import { controlNet, controlNetFromUNet, controlNetParameters } from "@sdxs/controlnet";
+import { controlNet } from "@sdxs/controlnet";
 import { combineHost, planFromConfig, sample } from "@sdxs/diffusion";
-import {
-  HostTensor,
-  downloadAll,
-  mapTensors,
-  random,
-  scope,
-  specsOf,
-  type HostParams,
-  type ParameterSpec,
-  type Program,
-} from "@sdxs/tensor";
+import { HostTensor, downloadAll, random, scope, specsOf, type HostParams, type Program } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
-import { parseUNetConfig, unet, unetParameters } from "@sdxs/tiny-unet";
-import { autoencoderTinyParameters, decodeTiny, parseAutoencoderTinyConfig } from "@sdxs/tiny-vae";
+import { unet } from "@sdxs/tiny-unet";
+import { decodeTiny } from "@sdxs/tiny-vae";
+import {
+  components,
+  controlConfig,
+  controlled,
+  expectClose,
+  noise,
+  prompts,
+  textConfig,
+  tokenizer,
+  unetConfig,
+  vaeConfig,
+} from "./pipeline-case.test-support.js";
 import { createPipeline, type TextToImageComponents } from "./pipeline.js";
-import { parseTextEncoderConfig, textEncoder, textEncoderParameters } from "./text-encoder.js";
-import { loadTokenizer } from "./tokenizer.js";
+import { textEncoder } from "./text-encoder.js";
 
 const backend = onnxBackend({ ort, threads: 1 });
-
-const words = ["r", "e", "d", "d</w>", "re", "red</w>", "<|startoftext|>", "<|endoftext|>"];
-const tokenizer = loadTokenizer({
-  vocab: Object.fromEntries(words.map((word, id) => [word, id])),
-  merges: "r e\nre d</w>",
-  tokenizerConfig: { model_max_length: 6 },
-});
-const textConfig = parseTextEncoderConfig({
-  vocab_size: tokenizer.vocabularySize,
-  hidden_size: 8,
-  intermediate_size: 16,
-  num_hidden_layers: 1,
-  num_attention_heads: 1,
-  max_position_embeddings: 6,
-  eos_token_id: tokenizer.endId,
-});
-const unetConfig = parseUNetConfig({
-  sample_size: [4, 6],
-  block_out_channels: [8, 8],
-  layers_per_block: 1,
-  norm_num_groups: 4,
-  down_block_types: ["DownBlock2D", "CrossAttnDownBlock2D"],
-  up_block_types: ["CrossAttnUpBlock2D", "UpBlock2D"],
-  mid_block_type: null,
-  cross_attention_dim: 8,
-  attention_head_dim: 1,
-});
-const vaeConfig = parseAutoencoderTinyConfig({
-  encoder_block_out_channels: [4, 4],
-  decoder_block_out_channels: [4, 4],
-  num_encoder_blocks: [1, 1],
-  num_decoder_blocks: [1, 1],
-});
-const controlConfig = controlNetFromUNet(unetConfig, { conditioning_embedding_out_channels: [4, 4] }).config;
-/** Not zero even where a new model begins with zeros. */
-const weights = (specs: Readonly<Record<string, ParameterSpec>>, seed: number): HostParams =>
-  mapTensors(specs, ({ shape }, name) =>
-    HostTensor.from(
-      shape,
-      random(seed, name)
-        .normal(shape)
-        .data.map((value) => 0.2 * value),
-    ),
-  );
-const components: TextToImageComponents = {
-  tokenizer,
-  text_encoder: {
-    className: "CLIPTextModel",
-    config: textConfig,
-    params: weights(textEncoderParameters(textConfig), 1),
-  },
-  unet: { className: "UNet2DConditionModel", config: unetConfig, params: weights(unetParameters(unetConfig), 2) },
-  vae: { className: "AutoencoderTiny", config: vaeConfig, params: weights(autoencoderTinyParameters(vaeConfig), 3) },
-  scheduler: {
-    _class_name: "DEISMultistepScheduler",
-    beta_start: 0.00085,
-    beta_end: 0.012,
-    beta_schedule: "scaled_linear",
-    prediction_type: "v_prediction",
-  },
-};
-const controlled: TextToImageComponents = {
-  ...components,
-  controlnet: [
-    { className: "ControlNetModel", config: controlConfig, params: weights(controlNetParameters(controlConfig), 4) },
-  ],
-};
-const noise = random(9).normal([2, 4, 4, 6]);
-const prompts = ["red", "red red"];
 
 async function run<In extends string, Out extends string>(
   program: Program<In, Out>,
@@ -156,12 +88,6 @@ async function expectedImages(given: {
     components.vae.params,
     { latents },
   );
-}
-
-function expectClose(actual: HostTensor, expected: HostTensor): void {
-  expect(actual.shape).toEqual(expected.shape);
-  const differences = Array.from(expected.data, (value, i) => Math.abs(value - actual.data[i]!));
-  expect(Math.max(...differences)).toBeLessThan(1e-4);
 }
 
 describe("createPipeline draws what its networks give one after the other", () => {

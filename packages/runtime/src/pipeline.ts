@@ -1,11 +1,9 @@
-import { combineHost } from "@sdxs/diffusion";
-import { HostTensor, SdxsError, UnsupportedConfigError, specsOf, type Backend, type TensorSpec } from "@sdxs/tensor";
+import { SdxsError, UnsupportedConfigError, type Backend, type HostTensor } from "@sdxs/tensor";
 import type { PipelineComponents } from "./open-pipeline.js";
-import { decoderProgram, denoiserWeights, factorsOf, stepProgram, type StepInput } from "./pipeline-programs.js";
+import { PipelineDevice } from "./pipeline-device.js";
+import type { PipelineLora } from "./pipeline-loras.js";
 import { checkRequest } from "./pipeline-request.js";
-import { pipelineStage } from "./pipeline-stage.js";
 import { pictureStream, type PictureStream } from "./pipeline-stream.js";
-import { PromptEncoder } from "./prompt-embeddings.js";
 
 /** What a text-to-image pipeline is made of; ControlNets if it has any. */
 export type TextToImageComponents = Pick<
@@ -43,6 +41,11 @@ export interface GenerateOptions {
    * (default 1).
    */
   readonly controls?: readonly { readonly image: HostTensor; readonly scale?: number }[];
+  /**
+   * Added in this order, by `readLora` of `@sdxs/lora`. Weights that they change are uploaded where the last request had other
+   * LoRAs or weights; without LoRAs the pipeline draws exactly as before. Default: none.
+   */
+  readonly loras?: readonly PipelineLora[];
   /** Stops before the next stage or step with an error of code ABORTED. */
   readonly signal?: AbortSignal;
   /** Called after each step, counted from 1. */
@@ -108,90 +111,15 @@ export function createPipeline<D>(options: PipelineOptions<D>): Pipeline {
         `conditions besides the prompt. Pipelines of Stable Diffusion 1, 2 and SDXS-512 are supported.`,
     );
   }
-  const text = new PromptEncoder(backend, components);
-  const stages = {
-    step: pipelineStage(backend, denoiserWeights(components), stepProgram(components)),
-    decoder: pipelineStage(backend, components.vae.params, decoderProgram(components)),
-  };
+  const device = new PipelineDevice(backend, components);
   let disposed = false;
   let last: Promise<unknown> = Promise.resolve();
 
-  const generate = async (prompts: readonly string[], given: GenerateOptions): Promise<GeneratedImages> => {
-    const { signal, onStep } = given;
-    const { plan, guidanceScale, noise, noiseOf, controls } = checkRequest(options, prompts, given);
-    const throwIfAborted = (): void => {
-      if (signal?.aborted) throw new SdxsError("ABORTED", "generate: aborted.", { cause: signal.reason });
-    };
-    throwIfAborted();
-    const clock = stopwatch();
-    const isGuided = guidanceScale !== 1;
-    const negative = prompts.map(() => given.negativePrompt ?? "");
-    const seen = isGuided ? [...negative, ...prompts] : prompts;
-    const { context, cut } = await text.embed(seen);
-    const textMs = clock();
-
-    const same = {
-      ...(isGuided && { guidanceScale: HostTensor.scalar(guidanceScale) }),
-      ...Object.fromEntries(
-        controls.flatMap(({ image, scale = 1 }, index) => [
-          [`condition.${index}`, image],
-          [`strength.${index}`, HostTensor.filled([1], scale)],
-        ]),
-      ),
-    } as Partial<Record<StepInput, HostTensor>> as Readonly<Record<StepInput, HostTensor>>;
-    const latents: TensorSpec = { shape: noise.shape };
-    const owned: D[] = []; // what the sampler has on the device: its sample and its last prediction
-    const release = (): void => {
-      for (const tensor of owned.splice(0)) backend.dispose(tensor);
-    };
-    try {
-      let state: Readonly<Record<"sample" | "prediction", D | HostTensor>> = {
-        sample: combineHost([[plan.initNoiseSigma, noise]]),
-        prediction: noise, // no step before the first: its factor is 0
-      };
-      for (const [index, step] of plan.steps.entries()) {
-        throwIfAborted();
-        const host = {
-          ...same,
-          noise: step.update.noise === 0 ? noise : noiseOf(index + 1),
-          timestep: HostTensor.filled([1], step.timestep),
-          factors: factorsOf(step),
-        };
-        const next = await stages.step.run(
-          {
-            ...specsOf(host),
-            sample: latents,
-            previous: latents,
-            context: { shape: [seen.length, text.tokens, text.features] },
-          },
-          { ...host, sample: state.sample, previous: state.prediction, context },
-        );
-        release();
-        owned.push(next.sample, next.prediction);
-        state = next;
-        onStep?.(index + 1, plan.steps.length);
-      }
-      const unetMs = clock();
-
-      throwIfAborted();
-      const { images: device } = await stages.decoder.run({ latents }, { latents: state.sample });
-      owned.push(device);
-      const images = await backend.download(device);
-      const decoderMs = clock();
-      if (!allFinite(images)) {
-        const made = { "text encoder": context, "U-Net": owned[0]! };
-        throw await nonFinite(backend, made);
-      }
-      const times = { textEncoder: textMs, unet: unetMs, decoder: decoderMs };
-      return { images, times, warnings: [...truncations(cut, text.tokens), ...blackPictures(images)] };
-    } finally {
-      release();
-    }
-  };
-
   const inTurn: Pipeline["generate"] = (prompts, given = {}) => {
     if (disposed) return Promise.reject(new SdxsError("DISPOSED", "generate: this pipeline was disposed of."));
-    const result = last.then(() => generate(typeof prompts === "string" ? [prompts] : prompts, given));
+    const draw = async (): Promise<GeneratedImages> =>
+      device.draw(checkRequest(options, typeof prompts === "string" ? [prompts] : prompts, given));
+    const result = last.then(draw);
     last = result.catch(() => undefined);
     return result;
   };
@@ -202,52 +130,7 @@ export function createPipeline<D>(options: PipelineOptions<D>): Pipeline {
       if (disposed) return;
       disposed = true;
       await last;
-      await text.dispose();
-      for (const stage of Object.values(stages)) await stage.dispose();
+      await device.dispose();
     },
   };
 }
-
-const allFinite = ({ data }: HostTensor): boolean => data.every(Number.isFinite);
-
-/** Milliseconds since the last call. */
-function stopwatch(): () => number {
-  let begin = performance.now();
-  return () => {
-    const now = performance.now();
-    const lap = now - begin;
-    begin = now;
-    return lap;
-  };
-}
-
-/** The error of the first stage whose result is not finite; the decoder's where those before it are. */
-async function nonFinite<D>(backend: Backend<D>, results: Readonly<Record<string, D>>): Promise<SdxsError> {
-  let stage = "decoder";
-  for (const [name, tensor] of Object.entries(results)) {
-    if (allFinite(await backend.download(tensor))) continue;
-    stage = name;
-    break;
-  }
-  return new SdxsError(
-    "NON_FINITE",
-    `generate: the ${stage} gave numbers that are not finite. Check its weights; a network that overflows in float16 needs ` +
-      `float32.`,
-  );
-}
-
-function truncations(cut: readonly string[], tokens: number): string[] {
-  return [...new Set(cut)].map(
-    (prompt) => `The prompt "${prompt}" has more than ${tokens} tokens; its last words were cut.`,
-  );
-}
-
-function blackPictures({ shape, data }: HostTensor): string[] {
-  const size = data.length / (shape[0] ?? 1);
-  return Array.from({ length: shape[0] ?? 0 }, (_, image) => image)
-    .filter((image) => data.subarray(image * size, (image + 1) * size).every((value) => value < BLACK))
-    .map((image) => `Image ${image} is all black: the decoder was given latents far outside what it knows.`);
-}
-
-/** Below half a step of 8 bits. */
-const BLACK = -1 + 1 / 255;

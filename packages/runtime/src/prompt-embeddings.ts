@@ -1,6 +1,6 @@
-import { HostTensor, specsOf, type Backend } from "@sdxs/tensor";
+import { HostTensor, specsOf, type Backend, type HostParams } from "@sdxs/tensor";
 import { promptProgram } from "./pipeline-programs.js";
-import { pipelineStage, type PipelineStage } from "./pipeline-stage.js";
+import { PipelineStage } from "./pipeline-stage.js";
 import type { TextToImageComponents } from "./pipeline.js";
 
 /** Batches of prompts whose embeddings are kept, a typing user's newest. Chosen; those of one prompt take 315 kB at most. */
@@ -26,7 +26,7 @@ export class PromptEncoder<D> {
     private readonly components: TextToImageComponents,
   ) {
     const { text_encoder: model, tokenizer } = components;
-    this.stage = pipelineStage(backend, model.params, promptProgram(components));
+    this.stage = new PipelineStage(backend, model.params, promptProgram(components));
     this.features = model.config.hidden_size;
     this.tokens = Math.min(tokenizer.maximumLength, model.config.max_position_embeddings);
   }
@@ -53,9 +53,19 @@ export class PromptEncoder<D> {
     return { context, cut: prompts.filter((_, index) => encoded[index]?.truncated) };
   }
 
+  /** Encodes with these weights in place of the text encoder's own from now on. */
+  async adapt(changed: HostParams): Promise<void> {
+    this.forget();
+    await this.stage.adapt(changed);
+  }
+
   async dispose(): Promise<void> {
+    this.forget();
+    await this.stage.dispose();
+  }
+
+  private forget(): void {
     for (const { context } of this.kept.values()) this.backend.dispose(context);
     this.kept.clear();
-    await this.stage.dispose();
   }
 }

@@ -1,0 +1,150 @@
+import { combineHost } from "@sdxs/diffusion";
+import { HostTensor, SdxsError, prefixed, specsOf, type Backend, type TensorSpec } from "@sdxs/tensor";
+import { LoraSwitch } from "./pipeline-loras.js";
+import { decoderProgram, denoiserWeights, factorsOf, stepProgram, type StepInput } from "./pipeline-programs.js";
+import type { GenerateRequest } from "./pipeline-request.js";
+import { PipelineStage } from "./pipeline-stage.js";
+import type { GeneratedImages, TextToImageComponents } from "./pipeline.js";
+import { PromptEncoder } from "./prompt-embeddings.js";
+
+/** What a pipeline has on one device: networks, compiled programs and embeddings. One `draw` at a time. */
+export class PipelineDevice<D> {
+  private readonly text: PromptEncoder<D>;
+  private readonly step: PipelineStage<D, StepInput, "sample" | "prediction">;
+  private readonly decoder: PipelineStage<D, "latents", "images">;
+  private readonly loras: readonly LoraSwitch[];
+
+  constructor(
+    private readonly backend: Backend<D>,
+    components: TextToImageComponents,
+  ) {
+    const { unet, text_encoder: textEncoder, vae } = components;
+    this.text = new PromptEncoder(backend, components);
+    this.step = new PipelineStage(backend, denoiserWeights(components), stepProgram(components));
+    this.decoder = new PipelineStage(backend, vae.params, decoderProgram(components));
+    this.loras = [
+      new LoraSwitch(textEncoder.params, "text_encoder", (changed) => this.text.adapt(changed)),
+      new LoraSwitch(unet.params, "unet", (changed) => this.step.adapt(prefixed(changed, "unet."))),
+    ];
+  }
+
+  async draw(request: GenerateRequest): Promise<GeneratedImages> {
+    const { prompts, negativePrompt, plan, guidanceScale, noise, noiseOf, controls, signal, onStep } = request;
+    const throwIfAborted = (): void => {
+      if (signal?.aborted) throw new SdxsError("ABORTED", "generate: aborted.", { cause: signal.reason });
+    };
+    throwIfAborted();
+    const clock = stopwatch();
+    for (const apply of this.loras.map((network) => network.prepare(request.loras))) await apply();
+    const isGuided = guidanceScale !== 1;
+    const seen = isGuided ? [...prompts.map(() => negativePrompt), ...prompts] : prompts;
+    const { context, cut } = await this.text.embed(seen);
+    const textMs = clock();
+
+    const same = {
+      ...(isGuided && { guidanceScale: HostTensor.scalar(guidanceScale) }),
+      ...Object.fromEntries(
+        controls.flatMap(({ image, scale = 1 }, index) => [
+          [`condition.${index}`, image],
+          [`strength.${index}`, HostTensor.filled([1], scale)],
+        ]),
+      ),
+    } as Partial<Record<StepInput, HostTensor>> as Readonly<Record<StepInput, HostTensor>>;
+    const latents: TensorSpec = { shape: noise.shape };
+    const owned: D[] = []; // what the sampler has on the device: its sample and its last prediction
+    const release = (): void => {
+      for (const tensor of owned.splice(0)) this.backend.dispose(tensor);
+    };
+    try {
+      let state: Readonly<Record<"sample" | "prediction", D | HostTensor>> = {
+        sample: combineHost([[plan.initNoiseSigma, noise]]),
+        prediction: noise, // no step before the first: its factor is 0
+      };
+      for (const [index, step] of plan.steps.entries()) {
+        throwIfAborted();
+        const host = {
+          ...same,
+          noise: step.update.noise === 0 ? noise : noiseOf(index + 1),
+          timestep: HostTensor.filled([1], step.timestep),
+          factors: factorsOf(step),
+        };
+        const next = await this.step.run(
+          {
+            ...specsOf(host),
+            sample: latents,
+            previous: latents,
+            context: { shape: [seen.length, this.text.tokens, this.text.features] },
+          },
+          { ...host, sample: state.sample, previous: state.prediction, context },
+        );
+        release();
+        owned.push(next.sample, next.prediction);
+        state = next;
+        onStep?.(index + 1, plan.steps.length);
+      }
+      const unetMs = clock();
+
+      throwIfAborted();
+      const { images: device } = await this.decoder.run({ latents }, { latents: state.sample });
+      owned.push(device);
+      const images = await this.backend.download(device);
+      const decoderMs = clock();
+      if (!allFinite(images)) {
+        const made = { "text encoder": context, "U-Net": owned[0]! };
+        throw await nonFinite(this.backend, made);
+      }
+      const times = { textEncoder: textMs, unet: unetMs, decoder: decoderMs };
+      return { images, times, warnings: [...truncations(cut, this.text.tokens), ...blackPictures(images)] };
+    } finally {
+      release();
+    }
+  }
+
+  async dispose(): Promise<void> {
+    for (const part of [this.text, this.step, this.decoder]) await part.dispose();
+  }
+}
+
+const allFinite = ({ data }: HostTensor): boolean => data.every(Number.isFinite);
+
+/** Milliseconds since the last call. */
+function stopwatch(): () => number {
+  let begin = performance.now();
+  return () => {
+    const now = performance.now();
+    const lap = now - begin;
+    begin = now;
+    return lap;
+  };
+}
+
+/** The error of the first stage whose result is not finite; the decoder's where those before it are. */
+async function nonFinite<D>(backend: Backend<D>, results: Readonly<Record<string, D>>): Promise<SdxsError> {
+  let stage = "decoder";
+  for (const [name, tensor] of Object.entries(results)) {
+    if (allFinite(await backend.download(tensor))) continue;
+    stage = name;
+    break;
+  }
+  return new SdxsError(
+    "NON_FINITE",
+    `generate: the ${stage} gave numbers that are not finite. Check its weights; a network that overflows in float16 needs ` +
+      `float32.`,
+  );
+}
+
+function truncations(cut: readonly string[], tokens: number): string[] {
+  return [...new Set(cut)].map(
+    (prompt) => `The prompt "${prompt}" has more than ${tokens} tokens; its last words were cut.`,
+  );
+}
+
+function blackPictures({ shape, data }: HostTensor): string[] {
+  const size = data.length / (shape[0] ?? 1);
+  return Array.from({ length: shape[0] ?? 0 }, (_, image) => image)
+    .filter((image) => data.subarray(image * size, (image + 1) * size).every((value) => value < BLACK))
+    .map((image) => `Image ${image} is all black: the decoder was given latents far outside what it knows.`);
+}
+
+/** Below half a step of 8 bits. */
+const BLACK = -1 + 1 / 255;
