@@ -41,6 +41,7 @@ export {
   type SamplerStep,
 } from "./samplers/plan.js";
 export type { TimestepSpacing } from "./samplers/timesteps.js";
+export { partialPlan } from "./samplers/partial-plan.js";
 export { combineHost, sample, type SampleOptions } from "./samplers/sample.js";
 export { ddim, type DdimOptions } from "./samplers/ddim.js";
 export { ddpm, type DdpmOptions } from "./samplers/ddpm.js";

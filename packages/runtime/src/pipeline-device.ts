@@ -1,8 +1,17 @@
-import { combineHost } from "@sdxs/diffusion";
+import { combineHost, type SamplerPlan } from "@sdxs/diffusion";
 import { HostTensor, SdxsError, prefixed, specsOf, type Backend, type TensorSpec } from "@sdxs/tensor";
 import { LoraSwitch } from "./pipeline-loras.js";
-import { decoderProgram, denoiserWeights, factorsOf, stepProgram, type StepInput } from "./pipeline-programs.js";
-import type { GenerateRequest } from "./pipeline-request.js";
+import {
+  autoencoderWeights,
+  decoderProgram,
+  denoiserWeights,
+  encoderProgram,
+  factorsOf,
+  stepProgram,
+  type EncoderInput,
+  type StepInput,
+} from "./pipeline-programs.js";
+import type { EncodedImage, GenerateRequest } from "./pipeline-request.js";
 import { PipelineStage } from "./pipeline-stage.js";
 import type { GeneratedImages, TextToImageComponents } from "./pipeline.js";
 import { PromptEncoder } from "./prompt-embeddings.js";
@@ -11,6 +20,7 @@ import { PromptEncoder } from "./prompt-embeddings.js";
 export class PipelineDevice<D> {
   private readonly text: PromptEncoder<D>;
   private readonly step: PipelineStage<D, StepInput, "sample" | "prediction">;
+  private readonly encoder: PipelineStage<D, EncoderInput, "sample">;
   private readonly decoder: PipelineStage<D, "latents", "images">;
   private readonly loras: readonly LoraSwitch[];
 
@@ -18,10 +28,11 @@ export class PipelineDevice<D> {
     private readonly backend: Backend<D>,
     components: TextToImageComponents,
   ) {
-    const { unet, text_encoder: textEncoder, vae } = components;
+    const { unet, text_encoder: textEncoder } = components;
     this.text = new PromptEncoder(backend, components);
     this.step = new PipelineStage(backend, denoiserWeights(components), stepProgram(components));
-    this.decoder = new PipelineStage(backend, vae.params, decoderProgram(components));
+    this.encoder = new PipelineStage(backend, autoencoderWeights(components, "encoder"), encoderProgram(components));
+    this.decoder = new PipelineStage(backend, autoencoderWeights(components, "decoder"), decoderProgram(components));
     this.loras = [
       new LoraSwitch(textEncoder.params, "text_encoder", (changed) => this.text.adapt(changed)),
       new LoraSwitch(unet.params, "unet", (changed) => this.step.adapt(prefixed(changed, "unet."))),
@@ -41,6 +52,10 @@ export class PipelineDevice<D> {
     const { context, cut } = await this.text.embed(seen);
     const textMs = clock();
 
+    throwIfAborted();
+    const begun = request.image && (await this.encode(request.image, plan, noise));
+    const imageMs = clock();
+
     const same = {
       ...(isGuided && { guidanceScale: HostTensor.scalar(guidanceScale) }),
       ...Object.fromEntries(
@@ -57,7 +72,7 @@ export class PipelineDevice<D> {
     };
     try {
       let state: Readonly<Record<"sample" | "prediction", D | HostTensor>> = {
-        sample: combineHost([[plan.initNoiseSigma, noise]]),
+        sample: begun ?? combineHost([[plan.initNoiseSigma, noise]]),
         prediction: noise, // no step before the first: its factor is 0
       };
       for (const [index, step] of plan.steps.entries()) {
@@ -90,18 +105,31 @@ export class PipelineDevice<D> {
       const images = await this.backend.download(device);
       const decoderMs = clock();
       if (!allFinite(images)) {
-        const made = { "text encoder": context, "U-Net": owned[0]! };
+        const made = { "text encoder": context, ...(begun && { "image encoder": begun }), "U-Net": owned[0]! };
         throw await nonFinite(this.backend, made);
       }
-      const times = { textEncoder: textMs, unet: unetMs, decoder: decoderMs };
+      const times = {
+        textEncoder: textMs,
+        ...(begun && { imageEncoder: imageMs }),
+        unet: unetMs,
+        decoder: decoderMs,
+      };
       return { images, times, warnings: [...truncations(cut, this.text.tokens), ...blackPictures(images)] };
     } finally {
       release();
+      if (begun) this.backend.dispose(begun);
     }
   }
 
+  /** What the sampler's first step begins with. */
+  private async encode(image: EncodedImage, plan: SamplerPlan, noise: HostTensor): Promise<D> {
+    const { alpha, sigma } = plan.steps[0]!.level;
+    const inputs = { ...image, noise, level: HostTensor.from([2], [alpha, sigma]) };
+    return (await this.encoder.run(specsOf(inputs), inputs)).sample;
+  }
+
   async dispose(): Promise<void> {
-    for (const part of [this.text, this.step, this.decoder]) await part.dispose();
+    for (const part of [this.text, this.encoder, this.step, this.decoder]) await part.dispose();
   }
 }
 

@@ -2,7 +2,15 @@ import { combineResiduals, controlNet } from "@sdxs/controlnet";
 import { guided, type SamplerStep } from "@sdxs/diffusion";
 import { HostTensor, prefixed, scope, type HostParams, type Ops, type Program, type TensorMap } from "@sdxs/tensor";
 import { unet, type UNetInputs } from "@sdxs/tiny-unet";
-import { decodeKl, decodeTiny, fromDiffusionLatents } from "@sdxs/tiny-vae";
+import {
+  decodeKl,
+  decodeTiny,
+  encodeKl,
+  encodeTiny,
+  fromDiffusionLatents,
+  samplePosterior,
+  toDiffusionLatents,
+} from "@sdxs/tiny-vae";
 import type { TextToImageComponents } from "./pipeline.js";
 import { textEncoder } from "./text-encoder.js";
 
@@ -11,6 +19,32 @@ export function promptProgram({
   text_encoder: { config },
 }: Pick<TextToImageComponents, "text_encoder">): Program<"ids", "context"> {
   return (ops, params, { ids }) => ({ context: textEncoder(ops, scope(ops, params), config, ids).lastHiddenState });
+}
+
+/** One half of the autoencoder's weights. */
+export function autoencoderWeights(
+  { vae }: Pick<TextToImageComponents, "vae">,
+  half: "encoder" | "decoder",
+): HostParams {
+  const isEncoder = (name: string): boolean => /^(encoder|quant_conv)\./.test(name);
+  return Object.fromEntries(Object.entries(vae.params).filter(([name]) => isEncoder(name) === (half === "encoder")));
+}
+
+/** What image-to-image begins with: `level` is alpha and sigma, `posterior` noise for AutoencoderKL's random latents. */
+export type EncoderInput = "images" | "posterior" | "noise" | "level";
+
+/** Images in [-1, 1] to noised latents alpha z + sigma noise. One image may serve for noise of several. */
+export function encoderProgram({ vae }: Pick<TextToImageComponents, "vae">): Program<EncoderInput, "sample"> {
+  return (ops, params, { images, posterior, noise, level }) => {
+    const p = scope(ops, params);
+    const latents =
+      vae.className === "AutoencoderKL"
+        ? samplePosterior(ops, encodeKl(ops, p, vae.config, images), posterior)
+        : encodeTiny(ops, p, vae.config, images);
+    const [alpha, sigma] = [0, 1].map((index) => ops.slice(level, 0, index, 1));
+    const clean = ops.mul(toDiffusionLatents(ops, vae.config, latents), alpha!);
+    return { sample: ops.add(clean, ops.mul(noise, sigma!)) };
+  };
 }
 
 /** The sampler's latents to images, a little beyond [-1, 1] in places. */

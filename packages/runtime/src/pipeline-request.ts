@@ -1,12 +1,21 @@
-import { planFromConfig, type SamplerPlan } from "@sdxs/diffusion";
+import { partialPlan, planFromConfig, type SamplerPlan } from "@sdxs/diffusion";
 import { HostTensor, InvalidArgumentError, ShapeError, random, sizeOf } from "@sdxs/tensor";
 import type { GenerateOptions, PipelineOptions, TextToImageComponents } from "./pipeline.js";
+
+/** What the image encoder takes. */
+export interface EncodedImage {
+  /** [images or 1, 3, height, width] in [-1, 1] */
+  readonly images: HostTensor;
+  /** Standard normal, of the latents' shape, for an encoder that gives a distribution. */
+  readonly posterior: HostTensor;
+}
 
 /** What a call of `generate` asks for, checked and with its defaults. */
 export interface GenerateRequest {
   readonly prompts: readonly string[];
   readonly negativePrompt: string;
   readonly plan: SamplerPlan;
+  readonly image: EncodedImage | undefined;
   readonly guidanceScale: number;
   /** Standard normal [images, channels, height, width] in latents. */
   readonly noise: HostTensor;
@@ -18,13 +27,21 @@ export interface GenerateRequest {
   readonly onStep: GenerateOptions["onStep"] | undefined;
 }
 
+/** diffusers' default of image-to-image. */
+const IMAGE_STRENGTH = 0.8;
+
 /** Throws `InvalidArgumentError` and `ShapeError` for what does not fit the pipeline. */
 export function checkRequest(
   { components, ...defaults }: Omit<PipelineOptions<unknown>, "backend">,
   prompts: readonly string[],
   options: GenerateOptions,
 ): GenerateRequest {
-  const { steps = defaults.steps ?? 1, guidanceScale = defaults.guidanceScale ?? 1, seed = 0 } = options;
+  const { image, strength = IMAGE_STRENGTH, guidanceScale = defaults.guidanceScale ?? 1, seed = 0 } = options;
+  if (!(strength > 0 && strength <= 1)) {
+    throw new InvalidArgumentError(`generate: strength must be above 0 and at most 1, got ${strength}.`);
+  }
+  const fewest = image === undefined ? 1 : Math.ceil(1 / strength);
+  const { steps = Math.max(defaults.steps ?? 1, fewest) } = options;
   const { noise, controls = [], loras = [], negativePrompt = "", signal, onStep } = options;
   if (prompts.length === 0) {
     throw new InvalidArgumentError("generate: expected at least one prompt, got none.");
@@ -35,17 +52,24 @@ export function checkRequest(
   if (!Number.isFinite(guidanceScale)) {
     throw new InvalidArgumentError(`generate: guidanceScale must be a finite number, got ${guidanceScale}.`);
   }
+  if (image !== undefined && Math.floor(steps * strength) === 0) {
+    throw new InvalidArgumentError(
+      `generate: of ${steps} steps a strength of ${strength} leaves none. Give at least ${fewest} steps.`,
+    );
+  }
   const shape = latentShape(components, prompts.length, options);
   if (noise !== undefined && noise.shape.join() !== shape.join()) {
     throw new ShapeError(`generate: noise must be [${shape.join(", ")}], got [${noise.shape.join(", ")}].`);
   }
-  checkControls(components, prompts.length, shape, controls);
+  if (image !== undefined) checkImage(components, "image", image, shape);
+  checkControls(components, shape, controls);
   const noiseOf = (step: number): HostTensor => noiseFrom(seed, step, shape);
   const plan = planFromConfig(components.scheduler, steps);
   return {
     prompts,
     negativePrompt,
-    plan,
+    plan: image === undefined ? plan : partialPlan(plan, strength),
+    image: image && { images: image, posterior: noiseFrom(seed, "posterior", [image.shape[0]!, ...shape.slice(1)]) },
     guidanceScale,
     noise: noise ?? noiseOf(0),
     noiseOf,
@@ -57,7 +81,11 @@ export function checkRequest(
 }
 
 /** Each image's noise depends on the seed, the step and its place alone, so that batches do not change pictures. */
-function noiseFrom(seed: number | string, step: number, [images = 0, ...shape]: readonly number[]): HostTensor {
+function noiseFrom(
+  seed: number | string,
+  step: number | "posterior",
+  [images = 0, ...shape]: readonly number[],
+): HostTensor {
   const size = sizeOf(shape);
   const data = new Float32Array(images * size);
   for (let image = 0; image < images; image++) {
@@ -67,7 +95,7 @@ function noiseFrom(seed: number | string, step: number, [images = 0, ...shape]: 
 }
 
 /** Image pixels to each side of a latent. */
-function pixelsPerLatent({ vae }: TextToImageComponents): number {
+function pixelsPerLatent({ vae }: Pick<TextToImageComponents, "vae">): number {
   if (vae.className === "AutoencoderKL") return 2 ** (vae.config.block_out_channels.length - 1);
   return vae.config.upsampling_scaling_factor ** (vae.config.decoder_block_out_channels.length - 1);
 }
@@ -75,7 +103,7 @@ function pixelsPerLatent({ vae }: TextToImageComponents): number {
 function latentShape(
   components: TextToImageComponents,
   images: number,
-  { width, height }: Pick<GenerateOptions, "width" | "height">,
+  { image, width = image?.shape[3], height = image?.shape[2] }: GenerateOptions,
 ): number[] {
   const { config } = components.unet;
   const factor = pixelsPerLatent(components);
@@ -101,8 +129,7 @@ function latentShape(
 
 function checkControls(
   { controlnet = [], ...components }: TextToImageComponents,
-  images: number,
-  [, , height = 0, width = 0]: readonly number[],
+  latents: readonly number[],
   controls: NonNullable<GenerateOptions["controls"]>,
 ): void {
   if (controls.length > 0 && controls.length !== controlnet.length) {
@@ -111,17 +138,25 @@ function checkControls(
         `A scale of 0 turns one off.`,
     );
   }
-  const factor = pixelsPerLatent(components);
   for (const [index, { image, scale = 1 }] of controls.entries()) {
-    const [count = 0, , ...size] = image.shape;
-    if ((count !== 1 && count !== images) || size.join() !== [factor * height, factor * width].join()) {
-      throw new ShapeError(
-        `generate: controls[${index}].image must be [${images} or 1, channels, ${factor * height}, ${factor * width}], got ` +
-          `[${image.shape.join(", ")}].`,
-      );
-    }
+    checkImage(components, `controls[${index}].image`, image, latents);
     if (!Number.isFinite(scale)) {
       throw new InvalidArgumentError(`generate: controls[${index}].scale must be a finite number, got ${scale}.`);
     }
   }
+}
+
+/** One image for each prompt or for all, of the size that the latents stand for. */
+function checkImage(
+  components: Pick<TextToImageComponents, "vae">,
+  name: string,
+  { shape }: HostTensor,
+  [images = 0, , height = 0, width = 0]: readonly number[],
+): void {
+  const factor = pixelsPerLatent(components);
+  const [count = 0, , ...size] = shape;
+  if ((count === 1 || count === images) && size.join() === [factor * height, factor * width].join()) return;
+  throw new ShapeError(
+    `generate: ${name} must be [${images} or 1, channels, ${factor * height}, ${factor * width}], got [${shape.join(", ")}].`,
+  );
 }

@@ -1,11 +1,21 @@
 import { afterAll, describe, expect, it } from "vitest";
 import * as ort from "onnxruntime-node";
 import { controlNet } from "@sdxs/controlnet";
-import { combineHost, planFromConfig, sample } from "@sdxs/diffusion";
+import { combineHost, partialPlan, planFromConfig, sample } from "@sdxs/diffusion";
 import { HostTensor, downloadAll, random, scope, specsOf, type HostParams, type Program } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import { unet } from "@sdxs/tiny-unet";
-import { decodeTiny } from "@sdxs/tiny-vae";
+import {
+  autoencoderKlParameters,
+  decodeKl,
+  decodeTiny,
+  encodeKl,
+  encodeTiny,
+  fromDiffusionLatents,
+  parseAutoencoderKlConfig,
+  samplePosterior,
+  toDiffusionLatents,
+} from "@sdxs/tiny-vae";
 import {
   components,
   controlConfig,
@@ -17,6 +27,7 @@ import {
   tokenizer,
   unetConfig,
   vaeConfig,
+  weights,
 } from "./pipeline-case.test-support.js";
 import { createPipeline, type TextToImageComponents } from "./pipeline.js";
 import { textEncoder } from "./text-encoder.js";
@@ -47,8 +58,13 @@ async function expectedImages(given: {
   readonly steps?: number;
   readonly scale?: number;
   readonly condition?: HostTensor;
+  /** Latents of the image to begin with. */
+  readonly clean?: HostTensor;
+  readonly strength?: number;
 }): Promise<HostTensor> {
-  const { scheduler = components.scheduler, steps = 1, scale = 1, condition } = given;
+  const { scheduler = components.scheduler, steps = 1, scale = 1, condition, clean, strength = 1 } = given;
+  const plan = partialPlan(planFromConfig(scheduler, steps), strength);
+  const { alpha, sigma } = plan.steps[0]!.level;
   const contexts = { with: await embed(prompts), without: await embed(["", ""]) };
   const predict = (x: HostTensor, timestep: number, context: HostTensor) =>
     run(
@@ -73,8 +89,13 @@ async function expectedImages(given: {
       },
     );
   const latents = await sample({
-    plan: planFromConfig(scheduler, steps),
-    noise,
+    plan: clean ? plan : planFromConfig(scheduler, steps),
+    noise: clean
+      ? combineHost([
+          [alpha, clean],
+          [sigma, noise],
+        ])
+      : noise,
     predict: async (x, timestep) =>
       combineHost([
         [scale, await predict(x, timestep, contexts.with)],
@@ -170,6 +191,105 @@ describe("createPipeline draws what its networks give one after the other", () =
   });
 });
 
+describe("createPipeline draws from an image", () => {
+  const image = random(6).uniform([1, 3, 8, 12]);
+  const twice = (z: HostTensor): HostTensor => HostTensor.from([2, ...z.shape.slice(1)], [...z.data, ...z.data]);
+
+  it.each([
+    ["DDIMScheduler", 4, 0.5],
+    ["DPMSolverMultistepScheduler", 4, 0.8],
+    ["EulerDiscreteScheduler", 5, 0.6],
+    ["DEISMultistepScheduler", 1, 1],
+  ] as const)("by the last of the %s's %i steps, at strength %f", async (_class_name, steps, strength) => {
+    const scheduler = { ...components.scheduler, _class_name, clip_sample: false };
+    const latents = await run(
+      (ops, params, { images }) => ({ z: encodeTiny(ops, scope(ops, params), vaeConfig, images) }),
+      components.vae.params,
+      { images: image },
+    );
+    const pipeline = createPipeline({ components: { ...components, scheduler }, backend });
+    const seen: number[] = [];
+    const { images, times } = await pipeline.generate(prompts, {
+      noise,
+      image,
+      steps,
+      strength,
+      onStep: (step) => seen.push(step),
+    });
+    expectClose(images, await expectedImages({ scheduler, steps, strength, clean: twice(latents) }));
+    expect(seen).toHaveLength(Math.floor(steps * strength));
+    expect(times).toHaveProperty("imageEncoder");
+    await pipeline.dispose();
+  });
+
+  it("by AutoencoderKL's distribution, with noise of the seed", async () => {
+    const config = parseAutoencoderKlConfig({
+      block_out_channels: [4, 4],
+      down_block_types: ["DownEncoderBlock2D", "DownEncoderBlock2D"],
+      up_block_types: ["UpDecoderBlock2D", "UpDecoderBlock2D"],
+      norm_num_groups: 2,
+    });
+    const params = weights(autoencoderKlParameters(config), 7);
+    const pipeline = createPipeline({
+      components: { ...components, vae: { className: "AutoencoderKL", config, params } },
+      backend,
+    });
+    const { images } = await pipeline.generate("red", { image, noise: first(noise), seed: 3, strength: 0.5 });
+    const plan = partialPlan(planFromConfig(components.scheduler, 2), 0.5);
+    const [context] = [await embed(["red"])];
+    const { alpha, sigma } = plan.steps[0]!.level;
+    const moments = { images: image, posterior: random(3, "generate", "posterior", 0).normal([4, 4, 6]) };
+    const clean = await run(
+      (ops, p, { images: x, posterior }) => ({
+        z: toDiffusionLatents(ops, config, samplePosterior(ops, encodeKl(ops, scope(ops, p), config, x), posterior)),
+      }),
+      params,
+      moments,
+    );
+    const latents = await sample({
+      plan,
+      noise: combineHost([
+        [alpha, clean],
+        [sigma, first(noise)],
+      ]),
+      predict: (x, timestep) =>
+        run(
+          (ops, p, inputs) => ({ output: unet(ops, scope(ops, p), unetConfig, inputs).sample }),
+          components.unet.params,
+          { sample: x, timestep: HostTensor.filled([1], timestep), encoderHiddenStates: context },
+        ),
+    });
+    const expected = await run(
+      (ops, p, { z }) => ({
+        images: ops.maximum(
+          -1,
+          ops.minimum(1, decodeKl(ops, scope(ops, p), config, fromDiffusionLatents(ops, config, z))),
+        ),
+      }),
+      params,
+      { z: latents },
+    );
+    expectClose(images, expected);
+    await pipeline.dispose();
+  });
+
+  const first = ({ shape, data }: HostTensor): HostTensor =>
+    HostTensor.from([1, ...shape.slice(1)], data.subarray(0, data.length / shape[0]!));
+
+  it("with as many steps as one needs, and of the image's size", async () => {
+    const pipeline = createPipeline({ components, backend });
+    const seen: [number, number][] = [];
+    const { images } = await pipeline.generate("red", {
+      image: random(6).uniform([1, 3, 16, 8]),
+      strength: 0.3,
+      onStep: (...step) => seen.push(step),
+    });
+    expect(images.shape).toEqual([1, 3, 16, 8]);
+    expect(seen).toEqual([[1, 1]]);
+    await pipeline.dispose();
+  });
+});
+
 describe("createPipeline's device memory", () => {
   it("returns to its level after each picture, failed ones too, and to nothing in the end", async () => {
     const before = backend.memory().tensors;
@@ -209,6 +329,14 @@ describe("createPipeline tells what is wrong", () => {
     ["red", { width: 15 }, "INVALID_ARGUMENT", /width must be a multiple of 2 pixels, got 15\. The nearest is 16/],
     ["red", { noise }, "SHAPE_MISMATCH", /noise must be \[1, 4, 4, 6\], got \[2, 4, 4, 6\]/],
     ["red", { controls: [] as never[], noise: noise }, "SHAPE_MISMATCH", /noise/],
+    ["red", { strength: 0 }, "INVALID_ARGUMENT", /strength must be above 0/],
+    ["red", { image: noise, steps: 2, strength: 0.4 }, "INVALID_ARGUMENT", /leaves none\. Give at least 3 steps/],
+    [
+      "red",
+      { image: HostTensor.filled([2, 3, 8, 12], 0) },
+      "SHAPE_MISMATCH",
+      /image must be \[1 or 1, channels, 8, 12\]/,
+    ],
     ["red", { controls: [{ image: HostTensor.filled([1, 3, 4, 4], 0) }] }, "SHAPE_MISMATCH", /controls\[0\].image/],
   ] as const)("of %j with %j", async (given, options, code, message) => {
     await expect(pipeline.generate(given, options)).rejects.toMatchObject({

@@ -27,13 +27,20 @@ export interface GenerateOptions {
   readonly seed?: number | string;
   /** Standard normal noise [images, latent channels, height / 8, width / 8] in place of a seed's. */
   readonly noise?: HostTensor;
-  /** Steps of the sampler that the scheduler's configuration names. */
+  /**
+   * Steps of the sampler that the scheduler's configuration names. With `image` the last steps x strength of them are done;
+   * the pipeline's default then grows as far as one of them needs.
+   */
   readonly steps?: number;
+  /** What to begin with in place of noise alone: [images or 1, 3, height, width], red first, in [-1, 1]. */
+  readonly image?: HostTensor;
+  /** How much of `image` is drawn anew, above 0 and at most 1. Default 0.8, as diffusers. */
+  readonly strength?: number;
   /** Classifier-free guidance; the network then sees each sample twice. 1: none. */
   readonly guidanceScale?: number;
   /** What to lead away from, with guidance alone. Default: the empty prompt. */
   readonly negativePrompt?: string;
-  /** Pixels, multiples of 8 as a rule. Default: what the U-Net was trained on. */
+  /** Pixels, multiples of 8 as a rule. Default: those of `image`, or else what the U-Net was trained on. */
   readonly width?: number;
   readonly height?: number;
   /**
@@ -55,6 +62,8 @@ export interface GenerateOptions {
 /** Milliseconds of each stage. A stage that is compiled for a new shape counts that as well. */
 export interface StageTimes {
   readonly textEncoder: number;
+  /** With `GenerateOptions.image` alone. */
+  readonly imageEncoder?: number;
   readonly unet: number;
   readonly decoder: number;
 }

@@ -31,15 +31,17 @@ export function ddim(schedule: NoiseSchedule, options: DdimOptions): SamplerPlan
     timesteps,
     initNoiseSigma: 1,
     steps: timesteps.map((timestep) => {
-      const { alpha, sigma } = noiseLevelAt(schedule, timestep);
+      const level = noiseLevelAt(schedule, timestep);
+      const { alpha, sigma } = level;
       const previous = timestep - stride;
       const alphaCumprod = previous >= 0 ? alphaCumprodAt(schedule, previous) : final;
       // sqrt(abar') x_0 + sqrt(1 - abar') noise, with noise = (x - alpha x_0) / sigma.
       const noiseShare = Math.sqrt(1 - alphaCumprod) / sigma;
       return {
+        level,
         timestep,
         inputScale: 1,
-        prediction: samplePredictionAt(prediction, { alpha, sigma }),
+        prediction: samplePredictionAt(prediction, level),
         update: { sample: noiseShare, predictions: [Math.sqrt(alphaCumprod) - noiseShare * alpha], noise: 0 },
       };
     }),

@@ -33,6 +33,7 @@ export function ddpm(schedule: NoiseSchedule, options: DdpmOptions): SamplerPlan
       const alpha = current / previous;
       const variance = ((1 - previous) / (1 - current)) * (1 - alpha);
       return {
+        level,
         timestep,
         inputScale: 1,
         prediction: samplePredictionAt(prediction, level),

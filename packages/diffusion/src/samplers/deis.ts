@@ -44,6 +44,7 @@ export function deis(schedule: NoiseSchedule, options: DeisOptions): SamplerPlan
             integratedBasis(rho(i), rho(i + 1), rho(i - 1), rho(i)),
           ];
       return {
+        level: from,
         timestep,
         inputScale: 1,
         prediction: noisePredictionAt(prediction, from),

@@ -45,6 +45,7 @@ export function dpmSolver(schedule: NoiseSchedule, options: DpmSolverOptions): S
       // Half the ratio of this step's width to the previous one's: the weight of the difference of the predictions.
       const slope = isFirstOrder ? 0 : width / (logSnr(from) - logSnr(levels[i - 1]!)) / 2;
       return {
+        level: from,
         timestep,
         inputScale: 1,
         prediction: samplePredictionAt(prediction, from),

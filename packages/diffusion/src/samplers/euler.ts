@@ -49,6 +49,7 @@ export function euler(schedule: NoiseSchedule, options: EulerOptions): SamplerPl
       const next = sigmas[i + 1] ?? 0;
       // x + (x - x_0) / s (s' - s)
       return {
+        level: { alpha: 1, sigma },
         timestep,
         inputScale: 1 / Math.hypot(sigma, 1),
         prediction: cleanFromRatio(prediction, sigma),

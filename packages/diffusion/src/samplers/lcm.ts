@@ -38,11 +38,13 @@ export function lcm(schedule: NoiseSchedule, options: LcmOptions): SamplerPlan {
     steps: timesteps.map((timestep, i) => {
       const { skip, out } = boundaryScalingsAt(timestep, timestepScaling);
       const next = timesteps[i + 1];
+      const level = noiseLevelAt(schedule, timestep);
       const { alpha, sigma } = next === undefined ? { alpha: 1, sigma: 0 } : noiseLevelAt(schedule, next);
       return {
+        level,
         timestep,
         inputScale: 1,
-        prediction: samplePredictionAt(prediction, noiseLevelAt(schedule, timestep)),
+        prediction: samplePredictionAt(prediction, level),
         update: { sample: alpha * skip, predictions: [alpha * out], noise: sigma },
       };
     }),

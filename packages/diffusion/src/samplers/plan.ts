@@ -1,4 +1,5 @@
 import { InvalidArgumentError, type Ops } from "@sdxs/tensor";
+import type { NoiseLevel } from "../noise-schedule.js";
 import type { LinearPrediction } from "../prediction.js";
 
 /**
@@ -9,6 +10,8 @@ import type { LinearPrediction } from "../prediction.js";
  *     x      = update.sample x + update.predictions[0] y_k + update.predictions[1] y_(k-1) + update.noise noise
  */
 export interface SamplerStep {
+  /** What x is a mixture of, alpha x_0 + sigma noise, where the step begins. */
+  readonly level: NoiseLevel<number>;
   /** What the network is told; not a whole number for some spacings. */
   readonly timestep: number;
   /** Factor of the sample before it goes into the network. */
