@@ -26,7 +26,8 @@ export {
 } from "./pipeline.js";
 export type { PipelineLora } from "./pipeline-loras.js";
 export type { PictureStream, StreamRequest, StreamedImages } from "./pipeline-stream.js";
-export { toRgba, type RgbaImage } from "./pictures.js";
+export { toImageBitmaps, toRgba, type RgbaImage } from "./pictures.js";
+export { toPng } from "./png.js";
 export { fetchModel, fetchPipeline } from "./fetch-pipeline.js";
 export type { FetchOptions, FetchProgress } from "./web-files.js";
 export type { FileCache, KeptFile } from "./file-cache.js";

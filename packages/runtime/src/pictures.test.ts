@@ -1,6 +1,6 @@
 import { HostTensor } from "@sdxs/tensor";
-import { expect, it } from "vitest";
-import { toRgba } from "./pictures.js";
+import { expect, it, vi } from "vitest";
+import { toImageBitmaps, toRgba } from "./pictures.js";
 
 it("toRgba rounds [-1, 1] to bytes, clips what lies outside, and adds opacity", () => {
   // Two images of two pixels: red, green, blue planes.
@@ -10,4 +10,19 @@ it("toRgba rounds [-1, 1] to bytes, clips what lies outside, and adds opacity", 
     { width: 2, height: 1, data: new Uint8ClampedArray(8).fill(255) },
   ]);
   expect(() => toRgba(HostTensor.filled([1, 1, 2, 2], 0))).toThrow(/\[1, 1, 2, 2\]/);
+});
+
+it("toImageBitmaps hands the bytes to the browser", async () => {
+  const imageData = function (...given: unknown[]): unknown[] {
+    return given;
+  };
+  vi.stubGlobal("ImageData", imageData);
+  vi.stubGlobal("createImageBitmap", (given: unknown) => Promise.resolve(given));
+  const images = HostTensor.filled([2, 3, 1, 1], 1);
+  const white = Uint8ClampedArray.of(255, 255, 255, 255);
+  expect(await toImageBitmaps(images)).toEqual([
+    [white, 1, 1],
+    [white, 1, 1],
+  ]);
+  vi.unstubAllGlobals();
 });

@@ -35,3 +35,18 @@ export function toRgba(images: HostTensor): RgbaImage[] {
     return { width, height, data };
   });
 }
+
+/**
+ * Images for canvases and textures, in browsers and their workers.
+ *
+ * Throws `ShapeError` as `toRgba`.
+ *
+ * @example
+ * const [bitmap] = await toImageBitmaps(images);
+ * context.drawImage(bitmap, 0, 0);
+ */
+export async function toImageBitmaps(images: HostTensor): Promise<ImageBitmap[]> {
+  return Promise.all(
+    toRgba(images).map(({ data, width, height }) => createImageBitmap(new ImageData(data, width, height))),
+  );
+}
