@@ -12,7 +12,7 @@ import {
   type StepInput,
 } from "./pipeline-programs.js";
 import type { EncodedImage, GenerateRequest } from "./pipeline-request.js";
-import { PipelineStage } from "./pipeline-stage.js";
+import { PipelineStage, disposeAll } from "./pipeline-stage.js";
 import type { GeneratedImages, TextToImageComponents } from "./pipeline.js";
 import { PromptEncoder } from "./prompt-embeddings.js";
 
@@ -129,7 +129,7 @@ export class PipelineDevice<D> {
   }
 
   async dispose(): Promise<void> {
-    for (const part of [this.text, this.encoder, this.step, this.decoder]) await part.dispose();
+    await disposeAll([this.text, this.encoder, this.step, this.decoder]);
   }
 }
 

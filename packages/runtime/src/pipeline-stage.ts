@@ -63,7 +63,10 @@ export class PipelineStage<D, In extends string, Out extends string> {
     this.disposeOf(this.adapted);
     this.adapted = {};
     const names = Object.keys(changed);
-    if (this.isConstant && names.some((name) => !this.adaptable.has(name))) await disposeAll(this.adaptedPrograms);
+    if (this.isConstant && names.some((name) => !this.adaptable.has(name))) {
+      await disposeAll(this.adaptedPrograms.values());
+      this.adaptedPrograms.clear();
+    }
     for (const name of names) this.adaptable.add(name);
     const wanted = this.isConstant && names.length > 0 ? [...this.adaptable] : names;
     this.adapted = Object.fromEntries(
@@ -72,10 +75,9 @@ export class PipelineStage<D, In extends string, Out extends string> {
   }
 
   async dispose(): Promise<void> {
-    await disposeAll(this.programs);
-    await disposeAll(this.adaptedPrograms);
     this.disposeOf({ ...this.uploaded });
     this.disposeOf(this.adapted);
+    await disposeAll([...this.programs.values(), ...this.adaptedPrograms.values()]);
   }
 
   private disposeOf(tensors: TensorMap<D>): void {
@@ -83,7 +85,8 @@ export class PipelineStage<D, In extends string, Out extends string> {
   }
 }
 
-async function disposeAll(programs: Map<string, Pick<CompiledProgram<unknown>, "dispose">>): Promise<void> {
-  for (const program of programs.values()) await program.dispose();
-  programs.clear();
+/** Disposes of all, even where one fails, as on a lost device; then throws what the first failure threw. */
+export async function disposeAll(all: Iterable<{ dispose(): Promise<void> }>): Promise<void> {
+  const results = await Promise.allSettled([...all].map((one) => one.dispose()));
+  for (const result of results) if (result.status === "rejected") throw result.reason;
 }

@@ -2,7 +2,7 @@ import { SdxsError, UnsupportedConfigError, type Backend, type HostTensor } from
 import type { PipelineComponents } from "./open-pipeline.js";
 import { PipelineDevice } from "./pipeline-device.js";
 import type { PipelineLora } from "./pipeline-loras.js";
-import { checkRequest } from "./pipeline-request.js";
+import { checkRequest, type GenerateRequest } from "./pipeline-request.js";
 import { pictureStream, type PictureStream } from "./pipeline-stream.js";
 
 /** What a text-to-image pipeline is made of; ControlNets if it has any. */
@@ -15,7 +15,11 @@ export type TextToImageComponents = Pick<
 export interface PipelineOptions<D> {
   /** What `loadPipelineFolder` gives. */
   readonly components: TextToImageComponents;
-  readonly backend: Backend<D>;
+  /**
+   * Or what makes one, as `() => onnxBackend({ ort })`: the pipeline then makes another where a GPU is lost, and repeats the
+   * request once.
+   */
+  readonly backend: Backend<D> | (() => Backend<D> | Promise<Backend<D>>);
   /** Default of `GenerateOptions.steps`. Default 1. */
   readonly steps?: number;
   /** Default of `GenerateOptions.guidanceScale`. Default 1: none, as one-step models need. */
@@ -81,7 +85,7 @@ export interface Pipeline {
    * Draws one image for each prompt. Calls wait for each other.
    *
    * @throws SdxsError: INVALID_ARGUMENT and SHAPE_MISMATCH for options that do not fit, ABORTED, NON_FINITE with the stage
-   * that made a NaN, DISPOSED after `dispose`.
+   * that made a NaN, DEVICE_LOST where a GPU is lost (see `PipelineOptions.backend`), DISPOSED after `dispose`.
    */
   generate(prompts: string | readonly string[], options?: GenerateOptions): Promise<GeneratedImages>;
   /**
@@ -120,15 +124,29 @@ export function createPipeline<D>(options: PipelineOptions<D>): Pipeline {
         `conditions besides the prompt. Pipelines of Stable Diffusion 1, 2 and SDXS-512 are supported.`,
     );
   }
-  const device = new PipelineDevice(backend, components);
+  let device: PipelineDevice<D> | undefined;
   let disposed = false;
   let last: Promise<unknown> = Promise.resolve();
 
+  const draw = async (request: GenerateRequest): Promise<GeneratedImages> => {
+    const newDevice = async (): Promise<PipelineDevice<D>> =>
+      new PipelineDevice(typeof backend === "function" ? await backend() : backend, components);
+    device ??= await newDevice();
+    try {
+      return await device.draw(request);
+    } catch (error) {
+      if ((error as Partial<SdxsError>).code !== "DEVICE_LOST" || typeof backend !== "function") throw error;
+      await device.dispose().catch(() => undefined); // what goes with a lost device may fail
+      device = undefined;
+      device = await newDevice();
+      return device.draw(request);
+    }
+  };
   const inTurn: Pipeline["generate"] = (prompts, given = {}) => {
     if (disposed) return Promise.reject(new SdxsError("DISPOSED", "generate: this pipeline was disposed of."));
-    const draw = async (): Promise<GeneratedImages> =>
-      device.draw(checkRequest(options, typeof prompts === "string" ? [prompts] : prompts, given));
-    const result = last.then(draw);
+    const result = last.then(() =>
+      draw(checkRequest(options, typeof prompts === "string" ? [prompts] : prompts, given)),
+    );
     last = result.catch(() => undefined);
     return result;
   };
@@ -139,7 +157,7 @@ export function createPipeline<D>(options: PipelineOptions<D>): Pipeline {
       if (disposed) return;
       disposed = true;
       await last;
-      await device.dispose();
+      await device?.dispose();
     },
   };
 }
