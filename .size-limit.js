@@ -19,8 +19,8 @@ const ceilings = {
   lora: "7 kB",
   controlnet: "5 kB",
   "one-step-trainer": "8 kB",
-  // Fetches whole pipelines in browsers, too.
-  runtime: "14 kB",
+  // Fetches whole pipelines in browsers, and draws there with LoRAs, from images, in streams and in workers.
+  runtime: "20 kB",
   "runtime/node": "10 kB",
   "runtime/backends": "3 kB",
 };

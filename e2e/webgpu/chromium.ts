@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { extname, join, normalize } from "node:path";
-import { chromium } from "playwright-core";
+import { chromium, type Page } from "playwright-core";
 import type { ConformanceResult } from "@sdxs/tensor/conformance";
 import { root } from "../workspace.js";
 import type { TestPage } from "./page.js";
@@ -31,11 +31,55 @@ const contentTypes: Readonly<Record<string, string>> = {
   ".wasm": "application/wasm",
 };
 
-/** Folders that the page may read, by the first part of their addresses. */
-const folders: Readonly<Record<string, string>> = {
-  "onnxruntime-web": join(root, "node_modules/onnxruntime-web/dist"),
-  fixtures: join(root, "packages/tiny-unet/fixtures"),
-};
+/** Its .wasm files. */
+const onnxruntimeWeb = join(root, "node_modules/onnxruntime-web/dist");
+
+/** A page in a browser of its own. */
+export interface OpenPage {
+  readonly page: Page;
+  /** "GET /page.js" and so on, since it was opened. */
+  readonly requests: readonly string[];
+  close(): Promise<void>;
+}
+
+/**
+ * Bundles scripts from sources, by their addresses, and opens a page of "/page.js" in a new browser. It is ready when the
+ * script has set globalThis.page.
+ */
+export async function openPage(
+  executablePath: string,
+  scripts: Readonly<Record<`/${string}.js`, string>>,
+  folders: Readonly<Record<string, string>>,
+): Promise<OpenPage> {
+  const texts: Record<string, string> = { "/": `<!doctype html><script type="module" src="/page.js"></script>` };
+  for (const [address, source] of Object.entries(scripts)) {
+    const bundle = await build({
+      entryPoints: [join(root, "e2e/webgpu", source)],
+      bundle: true,
+      format: "esm",
+      platform: "browser",
+      target: "es2022",
+      write: false,
+      logLevel: "error",
+    });
+    texts[address] = bundle.outputFiles[0]?.text ?? "";
+  }
+  const requests: string[] = [];
+  const server = await serve(texts, { ...folders, "onnxruntime-web": onnxruntimeWeb }, requests);
+  const browser = await chromium.launch({ executablePath, chromiumSandbox: false, args: chromiumArguments });
+  const page = await browser.newPage();
+  const { port } = server.address() as AddressInfo;
+  await page.goto(`http://127.0.0.1:${port}/`);
+  await page.waitForFunction("globalThis.page !== undefined");
+  return {
+    page,
+    requests,
+    async close() {
+      await browser.close();
+      server.close();
+    },
+  };
+}
 
 /** The suites of page.ts, in a browser. */
 export interface BrowserSuites {
@@ -44,26 +88,11 @@ export interface BrowserSuites {
   close(): Promise<void>;
 }
 
-/** Bundles page.ts from sources and opens it in a new browser. */
+/** Opens page.ts in a new browser. */
 export async function openBrowser(executablePath: string): Promise<BrowserSuites> {
-  const bundle = await build({
-    entryPoints: [join(root, "e2e/webgpu/page.ts")],
-    bundle: true,
-    format: "esm",
-    platform: "browser",
-    target: "es2022",
-    write: false,
-    logLevel: "error",
-  });
-  const server = await serve({
-    "/": `<!doctype html><script type="module" src="/page.js"></script>`,
-    "/page.js": bundle.outputFiles[0]?.text ?? "",
-  });
-  const browser = await chromium.launch({ executablePath, chromiumSandbox: false, args: chromiumArguments });
-  const page = await browser.newPage();
-  const { port } = server.address() as AddressInfo;
-  await page.goto(`http://127.0.0.1:${port}/`);
-  await page.waitForFunction("globalThis.page !== undefined");
+  const fixtures = join(root, "packages/tiny-unet/fixtures");
+  const opened = await openPage(executablePath, { "/page.js": "page.ts" }, { fixtures });
+  const { page } = opened;
   return {
     names: (backend) =>
       page.evaluate((name) => (globalThis as unknown as { readonly page: TestPage }).page.names(name), backend),
@@ -72,25 +101,29 @@ export async function openBrowser(executablePath: string): Promise<BrowserSuites
         backend,
         name,
       ] as const),
-    async close() {
-      await browser.close();
-      server.close();
-    },
+    close: () => opened.close(),
   };
 }
 
-async function serve(texts: Readonly<Record<string, string>>): Promise<Server> {
-  const server = createServer(({ url = "/" }, response) => {
+/** @param folders that the page may read, by the first part of their addresses */
+async function serve(
+  texts: Readonly<Record<string, string>>,
+  folders: Readonly<Record<string, string>>,
+  requests: string[],
+): Promise<Server> {
+  const server = createServer(({ url = "/", method }, response) => {
     const path = new URL(url, "http://127.0.0.1").pathname;
+    requests.push(`${method} ${path}`);
     const [, folder = "", ...rest] = path.split("/");
     const file = folders[folder] && join(folders[folder], normalize(`/${rest.join("/")}`));
-    const body = texts[path] ?? (file && existsSync(file) ? readFileSync(file) : undefined);
-    response.statusCode = body === undefined ? 404 : 200;
+    const body = Buffer.from(texts[path] ?? (file && existsSync(file) ? readFileSync(file) : ""));
+    response.statusCode = body.length === 0 ? 404 : 200;
     response.setHeader(
       "content-type",
       contentTypes[path === "/" ? ".html" : extname(path)] ?? "application/octet-stream",
     );
-    response.end(body);
+    response.setHeader("content-length", body.length);
+    response.end(method === "HEAD" ? undefined : body);
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   return server;

@@ -1,0 +1,68 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import * as ort from "onnxruntime-node";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { createPipeline } from "@sdxs/runtime";
+import type { BackendName } from "@sdxs/runtime/backends";
+import { savePipelineFolder } from "@sdxs/runtime/node";
+import { onnxBackend } from "@sdxs/tensor/onnx";
+import { components } from "../../packages/runtime/src/pipeline-case.test-support.js";
+import { chromiumPath, openPage, type OpenPage } from "./chromium.js";
+import type { PipelinePage } from "./pipeline-page.js";
+
+const path = chromiumPath();
+
+// chromium.test.ts says why.
+describe.skipIf(path === undefined)("a pipeline in Chromium", () => {
+  const folder = mkdtempSync(join(tmpdir(), "sdxs-page-"));
+  let browser: OpenPage;
+  let expected: Float32Array;
+  beforeAll(async () => {
+    await savePipelineFolder(folder, { components });
+    const pipeline = createPipeline({ components, backend: onnxBackend({ ort, threads: 1 }) });
+    expected = (await pipeline.generate("red", { seed: 1 })).images.data as Float32Array;
+    const scripts = { "/page.js": "pipeline-page.ts", "/worker.js": "pipeline-worker.ts" } as const;
+    browser = await openPage(path ?? "", scripts, { pipeline: folder });
+  });
+  afterAll(async () => {
+    await browser.close();
+    rmSync(folder, { recursive: true });
+  });
+
+  const draw = (name?: BackendName) =>
+    browser.page.evaluate((wanted) => (globalThis as unknown as { page: PipelinePage }).page.draw(wanted), name);
+  const fetched = (): string[] => browser.requests.filter((request) => request.startsWith("GET /pipeline"));
+  function expectClose(pixels: readonly number[]): void {
+    expect(pixels).toHaveLength(expected.length);
+    const differences = pixels.map((value, i) => Math.abs(value - expected[i]!));
+    expect(Math.max(...differences)).toBeLessThan(1e-3); // GPUs add in another order
+  }
+
+  test("comes from the server, chooses WebAssembly before an emulated GPU, and gives bitmaps and PNG files", async () => {
+    const { reason, pixels, sizes } = await draw();
+    expect(reason).toMatch(/^WebAssembly by onnxruntime\. No WebGPU by onnxruntime: it is only emulated here/);
+    expectClose(pixels);
+    expect(sizes).toEqual([
+      [12, 8],
+      [12, 8],
+    ]);
+    expect(fetched()).not.toEqual([]);
+  });
+
+  test("comes from the browser's cache the second time, and draws on WebGPU", async () => {
+    const before = fetched();
+    const { reason, pixels } = await draw("webgpu");
+    expect(fetched()).toEqual(before);
+    expect(reason).toBe("WebGPU by onnxruntime.");
+    expectClose(pixels);
+  });
+
+  test("draws in a worker", async () => {
+    const { pixels, progress } = await browser.page.evaluate(() =>
+      (globalThis as unknown as { page: PipelinePage }).page.drawInWorker(),
+    );
+    expectClose(pixels);
+    expect(progress).toBe(1);
+  });
+});
