@@ -1,4 +1,5 @@
 import { controlNetFromUNet, controlNetParameters } from "@sdxs/controlnet";
+import { loraParameters, type Lora, type LoraTarget } from "@sdxs/lora";
 import { HostTensor, mapTensors, random, type HostParams, type ParameterSpec } from "@sdxs/tensor";
 import { parseUNetConfig, unetParameters } from "@sdxs/tiny-unet";
 import { autoencoderTinyParameters, parseAutoencoderTinyConfig } from "@sdxs/tiny-vae";
@@ -50,6 +51,11 @@ export const weights = (specs: Readonly<Record<string, ParameterSpec>>, seed: nu
         .data.map((value) => 0.2 * value),
     ),
   );
+/** A LoRA that is not zero, as a trained one. */
+export function randomLora(params: HostParams, targets: LoraTarget[], seed: number): Lora<HostTensor> {
+  const declared = loraParameters(params, { rank: 2, targets });
+  return { ...declared, params: mapTensors(declared.params, ({ shape }, name) => random(seed, name).normal(shape)) };
+}
 export const components: TextToImageComponents = {
   tokenizer,
   text_encoder: {

@@ -1,21 +1,15 @@
 import * as tf from "@tensorflow/tfjs";
 import * as ort from "onnxruntime-node";
 import { describe, expect, it } from "vitest";
-import { initialize, random, SdxsError, type Backend } from "@sdxs/tensor";
+import { random, SdxsError, type Backend } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import { tfjsBackend } from "@sdxs/tensor/tfjs";
-import { loraParameters } from "@sdxs/lora";
-import { components } from "./pipeline-case.test-support.js";
+import { components, randomLora } from "./pipeline-case.test-support.js";
 import { createPipeline } from "./pipeline.js";
 
 const onnx: Backend<unknown> = onnxBackend({ ort, threads: 1 });
-const lora = (name: "unet" | "text_encoder", targets: string[]) => {
-  const declared = loraParameters(components[name].params, { rank: 1, targets });
-  const params = initialize(declared.params, 1);
-  return { [name]: { ...declared, params } };
-};
-const ofUnet = lora("unet", ["to_q"]);
-const ofText = lora("text_encoder", ["q_proj"]);
+const ofUnet = { unet: randomLora(components.unet.params, ["to_q"], 1) };
+const ofText = { text_encoder: randomLora(components.text_encoder.params, ["q_proj"], 2) };
 const image = random(6).uniform([1, 3, 8, 12]);
 
 describe("The device memory of a pipeline", () => {

@@ -1,5 +1,5 @@
 import { combineHost, type SamplerPlan } from "@sdxs/diffusion";
-import { HostTensor, SdxsError, prefixed, specsOf, type Backend, type TensorSpec } from "@sdxs/tensor";
+import { HostTensor, SdxsError, specsOf, type Backend, type TensorSpec } from "@sdxs/tensor";
 import { LoraSwitch } from "./pipeline-loras.js";
 import {
   autoencoderWeights,
@@ -28,14 +28,15 @@ export class PipelineDevice<D> {
     private readonly backend: Backend<D>,
     components: TextToImageComponents,
   ) {
-    const { unet, text_encoder: textEncoder } = components;
+    const { unet, text_encoder: first, text_encoder_2: second } = components;
     this.text = new PromptEncoder(backend, components);
     this.step = new PipelineStage(backend, denoiserWeights(components), stepProgram(components));
     this.encoder = new PipelineStage(backend, autoencoderWeights(components, "encoder"), encoderProgram(components));
     this.decoder = new PipelineStage(backend, autoencoderWeights(components, "decoder"), decoderProgram(components));
+    const encoders = { text_encoder: first.params, ...(second && { text_encoder_2: second.params }) };
     this.loras = [
-      new LoraSwitch(textEncoder.params, "text_encoder", (changed) => this.text.adapt(changed)),
-      new LoraSwitch(unet.params, "unet", (changed) => this.step.adapt(prefixed(changed, "unet."))),
+      new LoraSwitch(encoders, (changed) => this.text.adapt(changed)),
+      new LoraSwitch({ unet: unet.params }, (changed) => this.step.adapt(changed)),
     ];
   }
 
@@ -46,17 +47,24 @@ export class PipelineDevice<D> {
     };
     throwIfAborted();
     const clock = stopwatch();
-    for (const apply of this.loras.map((network) => network.prepare(request.loras))) await apply();
+    for (const apply of this.loras.map((stage) => stage.prepare(request.loras))) await apply();
     const isGuided = guidanceScale !== 1;
     const seen = isGuided ? [...prompts.map(() => negativePrompt), ...prompts] : prompts;
-    const { context, cut } = await this.text.embed(seen);
+    const { tensors: embeddings, cut } = await this.text.embed(seen);
     const textMs = clock();
 
     throwIfAborted();
     const begun = request.image && (await this.encode(request.image, plan, noise));
     const imageMs = clock();
 
+    const sizes =
+      request.sizes &&
+      HostTensor.from(
+        [seen.length, 6],
+        seen.flatMap(() => request.sizes ?? []),
+      );
     const same = {
+      ...(sizes && { timeIds: sizes }),
       ...(isGuided && { guidanceScale: HostTensor.scalar(guidanceScale) }),
       ...Object.fromEntries(
         controls.flatMap(({ image, scale = 1 }, index) => [
@@ -88,9 +96,9 @@ export class PipelineDevice<D> {
             ...specsOf(host),
             sample: latents,
             previous: latents,
-            context: { shape: [seen.length, this.text.tokens, this.text.features] },
+            ...this.text.specs(seen.length),
           },
-          { ...host, sample: state.sample, previous: state.prediction, context },
+          { ...host, ...embeddings, sample: state.sample, previous: state.prediction },
         );
         release();
         owned.push(next.sample, next.prediction);
@@ -105,7 +113,11 @@ export class PipelineDevice<D> {
       const images = await this.backend.download(device);
       const decoderMs = clock();
       if (!allFinite(images)) {
-        const made = { "text encoder": context, ...(begun && { "image encoder": begun }), "U-Net": owned[0]! };
+        const made = {
+          "text encoder": embeddings.context,
+          ...(begun && { "image encoder": begun }),
+          "U-Net": owned[0]!,
+        };
         throw await nonFinite(this.backend, made);
       }
       const times = {

@@ -1,9 +1,9 @@
 import { afterAll, describe, expect, it } from "vitest";
 import * as ort from "onnxruntime-node";
-import { loraParameters, mergeLora, readLora, writeLora, type Lora } from "@sdxs/lora";
-import { HostTensor, mapTensors, random, type Backend } from "@sdxs/tensor";
+import { mergeLora, readLora, writeLora, type Lora } from "@sdxs/lora";
+import { HostTensor, type Backend } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
-import { components, expectClose } from "./pipeline-case.test-support.js";
+import { components, expectClose, randomLora } from "./pipeline-case.test-support.js";
 import { createPipeline } from "./pipeline.js";
 
 const onnx = onnxBackend({ ort, threads: 1 });
@@ -24,14 +24,9 @@ const uploadsOf = async (call: () => Promise<unknown>): Promise<number> => {
 const { unet, text_encoder: text } = components;
 const models = { unet: unet.params, text_encoder: text.params };
 
-/** A LoRA of random numbers. */
-function lora(params: typeof unet.params, targets: string[], seed: number): Lora<HostTensor> {
-  const declared = loraParameters(params, { rank: 2, targets });
-  return { ...declared, params: mapTensors(declared.params, ({ shape }, name) => random(seed, name).normal(shape)) };
-}
-const ofAttention = lora(unet.params, ["to_q", "to_v"], 1);
-const ofConvolutions = lora(unet.params, ["conv1"], 2);
-const ofText = lora(text.params, ["q_proj", "fc1"], 3);
+const ofAttention = randomLora(unet.params, ["to_q", "to_v"], 1);
+const ofConvolutions = randomLora(unet.params, ["conv1"], 2);
+const ofText = randomLora(text.params, ["q_proj", "fc1"], 3);
 const layers = ({ alphas }: Lora<HostTensor>): number => Object.keys(alphas).length;
 
 /** Of a pipeline whose own weights are merged ones. */

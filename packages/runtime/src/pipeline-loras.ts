@@ -1,42 +1,51 @@
-import { mergeLora, type HostLoraAdapter, type Lora } from "@sdxs/lora";
-import type { HostParams, HostTensor } from "@sdxs/tensor";
+import { mergeLora, type HostLoraAdapter, type Lora, type LoraComponent } from "@sdxs/lora";
+import { mapTensors, prefixed, type HostParams, type HostTensor } from "@sdxs/tensor";
 
-/** LoRAs of one file, and how much of them is added. */
-export interface PipelineLora {
-  readonly unet?: Lora<HostTensor>;
-  readonly text_encoder?: Lora<HostTensor>;
+/** LoRAs of one file, as `readLora` of `@sdxs/lora` gives them, and how much of them is added. */
+export interface PipelineLora extends Readonly<Partial<Record<LoraComponent, Lora<HostTensor>>>> {
   /** Default 1; less for a weaker effect, negative for its opposite. */
   readonly weight?: number;
 }
 
-/** Which weights of one network LoRAs change. */
+/** Which weights of the networks of one stage LoRAs change. */
 export class LoraSwitch {
-  private current: readonly HostLoraAdapter[] = [];
+  private current: Readonly<Record<string, readonly HostLoraAdapter[]>> = {};
 
-  /** @param apply takes the weights that changed; none: back to the network's own. */
+  /**
+   * @param networks their own weights
+   * @param apply takes the weights that changed, as "unet.NAME"; none: back to the networks' own
+   */
   constructor(
-    private readonly params: HostParams,
-    private readonly part: "unet" | "text_encoder",
+    private readonly networks: Readonly<Partial<Record<LoraComponent, HostParams>>>,
     private readonly apply: (changed: HostParams) => Promise<void>,
   ) {}
 
   /**
-   * Does nothing where these LoRAs act already. Returns what applies them, so that those of all networks are checked first.
+   * Does nothing where these LoRAs act already. Returns what applies them, so that those of all stages are checked first.
    *
-   * Throws `ParameterError`, which lists every entry that does not fit the network.
+   * Throws `ParameterError`, which lists every entry that does not fit a network.
    */
   prepare(loras: readonly PipelineLora[]): () => Promise<void> {
-    const adapters = loras.flatMap(({ [this.part]: lora, weight = 1 }) =>
-      lora === undefined ? [] : { ...lora, weight },
-    );
-    const isSame = ({ params, weight }: HostLoraAdapter, index: number): boolean =>
-      params === this.current[index]?.params && weight === this.current[index].weight;
-    if (adapters.length === this.current.length && adapters.every(isSame)) return async () => undefined;
-    const merged = mergeLora(this.params, adapters);
-    const changed = Object.entries(merged).filter(([name, tensor]) => tensor !== this.params[name]);
+    const adapters = mapTensors(this.networks, (_, part) => adaptersOf(loras, part as LoraComponent));
+    const isSame = Object.entries(adapters).every(([part, wanted]) => areSame(wanted, this.current[part] ?? []));
+    if (isSame) return async () => undefined;
+    const changed = Object.entries(this.networks).map(([part, params]) => {
+      const merged = Object.entries(mergeLora(params, adapters[part] ?? []));
+      return prefixed(Object.fromEntries(merged.filter(([name, tensor]) => tensor !== params[name])), `${part}.`);
+    });
     return async () => {
-      await this.apply(Object.fromEntries(changed));
+      await this.apply(Object.assign({}, ...changed) as HostParams);
       this.current = adapters;
     };
   }
+}
+
+function adaptersOf(loras: readonly PipelineLora[], part: LoraComponent): HostLoraAdapter[] {
+  return loras.flatMap(({ [part]: lora, weight = 1 }) => (lora === undefined ? [] : { ...lora, weight }));
+}
+
+function areSame(some: readonly HostLoraAdapter[], others: readonly HostLoraAdapter[]): boolean {
+  const isSame = ({ params, weight }: HostLoraAdapter, index: number): boolean =>
+    params === others[index]?.params && weight === others[index].weight;
+  return some.length === others.length && some.every(isSame);
 }

@@ -12,13 +12,32 @@ import {
   toDiffusionLatents,
 } from "@sdxs/tiny-vae";
 import type { TextToImageComponents } from "./pipeline.js";
-import { textEncoder } from "./text-encoder.js";
+import { joinTextEncodings, textEncoder } from "./text-encoder.js";
 
-/** Token ids [prompts, tokens] to embeddings [prompts, tokens, features]. */
+/** Weights of the text encoder, or of Stable Diffusion XL's two. */
+export function textWeights({ text_encoder: first, text_encoder_2: second }: TextToImageComponents): HostParams {
+  return { ...prefixed(first.params, "text_encoder."), ...(second && prefixed(second.params, "text_encoder_2.")) };
+}
+
+/** Ids [prompts, tokens] of each text encoder's tokenizer; for XL also [prompts] of 1, or 0 for zeros in place of embeddings. */
+export type PromptInput = "ids" | "ids_2" | "kept";
+
+/** Token ids to embeddings [prompts, tokens, features], for XL with the pooled `textEmbeds` [prompts, features]. */
 export function promptProgram({
   text_encoder: { config },
-}: Pick<TextToImageComponents, "text_encoder">): Program<"ids", "context"> {
-  return (ops, params, { ids }) => ({ context: textEncoder(ops, scope(ops, params), config, ids).lastHiddenState });
+  text_encoder_2: second,
+}: TextToImageComponents): Program<PromptInput, "context" | "textEmbeds"> {
+  return <T>(ops: Ops<T>, params: TensorMap<T>, { ids, ids_2: ids2, kept }: Readonly<Record<PromptInput, T>>) => {
+    const p = scope(ops, params);
+    const encoding = textEncoder(ops, p.at("text_encoder"), config, ids);
+    if (second === undefined) return { context: encoding.lastHiddenState } as Record<"context" | "textEmbeds", T>;
+    const other = textEncoder(ops, p.at("text_encoder_2"), second.config, ids2, { projection: true });
+    const { encoderHiddenStates, textEmbeds } = joinTextEncodings(ops, encoding, other);
+    return {
+      context: ops.mul(encoderHiddenStates, ops.reshape(kept, [-1, 1, 1])),
+      textEmbeds: ops.mul(textEmbeds, ops.reshape(kept, [-1, 1])),
+    };
+  };
 }
 
 /** One half of the autoencoder's weights. */
@@ -59,12 +78,17 @@ export function decoderProgram({ vae }: Pick<TextToImageComponents, "vae">): Pro
   };
 }
 
-/** What one step of a sampler takes on the device; `condition.N` and `strength.N` for each ControlNet that is used. */
+/**
+ * What one step of a sampler takes on the device; `textEmbeds` and `timeIds` for Stable Diffusion XL, `condition.N` and `strength.N` for
+ * each ControlNet that is used.
+ */
 export type StepInput =
   | "sample"
   | "previous"
   | "noise"
   | "context"
+  | "textEmbeds"
+  | "timeIds"
   | "timestep"
   | "factors"
   | "guidanceScale"
@@ -91,10 +115,11 @@ export function stepProgram({
 }: TextToImageComponents): Program<StepInput, "sample" | "prediction"> {
   return <T>(ops: Ops<T>, params: TensorMap<T>, inputs: Readonly<Record<StepInput, T>>) => {
     const p = scope(ops, params);
-    const { sample, previous, noise, context, timestep, factors } = inputs;
+    const { sample, previous, noise, context, textEmbeds, timeIds, timestep, factors } = inputs;
     const factor = (index: number): T => ops.slice(factors, 0, index, 1);
     const network = (x: T): T => {
-      const given: UNetInputs<T> = { sample: x, timestep, encoderHiddenStates: context };
+      const added = config.addition_embed_type !== null && { addedConditions: { textEmbeds, timeIds } };
+      const given: UNetInputs<T> = { sample: x, timestep, encoderHiddenStates: context, ...added };
       const residuals = controlnet.flatMap((model, index) => {
         const condition = inputs[`condition.${index}`];
         if (condition === undefined) return [];

@@ -13,7 +13,10 @@ export interface EncodedImage {
 /** What a call of `generate` asks for, checked and with its defaults. */
 export interface GenerateRequest {
   readonly prompts: readonly string[];
-  readonly negativePrompt: string;
+  /** null: zeros in place of its embeddings. */
+  readonly negativePrompt: string | null;
+  /** For Stable Diffusion XL: height and width, where it is cropped, and height and width again, in pixels. */
+  readonly sizes: readonly number[] | undefined;
   readonly plan: SamplerPlan;
   readonly image: EncodedImage | undefined;
   readonly guidanceScale: number;
@@ -42,7 +45,7 @@ export function checkRequest(
   }
   const fewest = image === undefined ? 1 : Math.ceil(1 / strength);
   const { steps = Math.max(defaults.steps ?? 1, fewest) } = options;
-  const { noise, controls = [], loras = [], negativePrompt = "", signal, onStep } = options;
+  const { noise, controls = [], loras = [], signal, onStep } = options;
   if (prompts.length === 0) {
     throw new InvalidArgumentError("generate: expected at least one prompt, got none.");
   }
@@ -63,11 +66,15 @@ export function checkRequest(
   }
   if (image !== undefined) checkImage(components, "image", image, shape);
   checkControls(components, shape, controls);
+  const isXl = components.unet.config.addition_embed_type !== null;
+  const { forceZerosForEmptyPrompt: forceZeros = true } = defaults;
+  const pixels = shape.slice(2).map((size) => size * pixelsPerLatent(components));
   const noiseOf = (step: number): HostTensor => noiseFrom(seed, step, shape);
   const plan = planFromConfig(components.scheduler, steps);
   return {
     prompts,
-    negativePrompt,
+    negativePrompt: options.negativePrompt ?? (isXl && forceZeros ? null : ""),
+    sizes: isXl ? [...pixels, 0, 0, ...pixels] : undefined,
     plan: image === undefined ? plan : partialPlan(plan, strength),
     image: image && { images: image, posterior: noiseFrom(seed, "posterior", [image.shape[0]!, ...shape.slice(1)]) },
     guidanceScale,

@@ -347,12 +347,4 @@ describe("createPipeline tells what is wrong", () => {
     expect((await dark.generate("red")).warnings).toEqual([expect.stringContaining("Image 0 is all black")]);
     await dark.dispose();
   });
-
-  it("for a U-Net that needs more than a prompt", () => {
-    const xl = {
-      ...components,
-      unet: { ...components.unet, config: { ...unetConfig, addition_embed_type: "text_time" } },
-    };
-    expect(() => createPipeline({ components: xl as TextToImageComponents, backend })).toThrow(/addition_embed_type/);
-  });
 });

@@ -1,16 +1,16 @@
-import { SdxsError, UnsupportedConfigError, type Backend, type HostTensor } from "@sdxs/tensor";
+import { InvalidArgumentError, SdxsError, type Backend, type HostTensor } from "@sdxs/tensor";
 import type { PipelineComponents } from "./open-pipeline.js";
 import { PipelineDevice } from "./pipeline-device.js";
 import type { PipelineLora } from "./pipeline-loras.js";
 import { checkRequest, type GenerateRequest } from "./pipeline-request.js";
 import { pictureStream, type PictureStream } from "./pipeline-stream.js";
 
-/** What a text-to-image pipeline is made of; ControlNets if it has any. */
+/** What a text-to-image pipeline is made of; ControlNets if it has any, and Stable Diffusion XL's second text encoder. */
 export type TextToImageComponents = Pick<
   PipelineComponents,
   "unet" | "vae" | "text_encoder" | "tokenizer" | "scheduler"
 > &
-  Partial<Pick<PipelineComponents, "controlnet">>;
+  Partial<Pick<PipelineComponents, "controlnet" | "text_encoder_2" | "tokenizer_2">>;
 
 export interface PipelineOptions<D> {
   /** What `loadPipelineFolder` gives. */
@@ -20,6 +20,11 @@ export interface PipelineOptions<D> {
    * request once.
    */
   readonly backend: Backend<D> | (() => Backend<D> | Promise<Backend<D>>);
+  /**
+   * Of Stable Diffusion XL, as `otherFields.force_zeros_for_empty_prompt` of a loaded pipeline: whether guidance leads away
+   * from zeros where there is no `negativePrompt`, in place of the empty prompt. Default true, as diffusers.
+   */
+  readonly forceZerosForEmptyPrompt?: boolean;
   /** Default of `GenerateOptions.steps`. Default 1. */
   readonly steps?: number;
   /** Default of `GenerateOptions.guidanceScale`. Default 1: none, as one-step models need. */
@@ -107,8 +112,8 @@ export interface Pipeline {
  * From prompts to pictures: text encoder, U-Net under a sampler, decoder, on any backend. From the embedding of the prompt
  * to the pixels everything stays on the device; each stage is compiled once per shape; embeddings of recent prompts are kept.
  *
- * Models of Stable Diffusion 1 and 2 and of SDXS-512, with any number of ControlNets. Throws `UnsupportedConfigError` for
- * Stable Diffusion XL's U-Net.
+ * Models of Stable Diffusion 1, 2 and XL and of SDXS-512, with any number of ControlNets. Throws `InvalidArgumentError` for
+ * XL's U-Net without its second text encoder and tokenizer.
  *
  * @example
  * const { components } = await loadPipelineFolder("sdxs-512");
@@ -117,11 +122,11 @@ export interface Pipeline {
  */
 export function createPipeline<D>(options: PipelineOptions<D>): Pipeline {
   const { components, backend } = options;
-  const { config } = components.unet;
-  if (config.addition_embed_type !== null) {
-    throw new UnsupportedConfigError(
-      `createPipeline: the U-Net's "addition_embed_type" is ${JSON.stringify(config.addition_embed_type)}, which needs ` +
-        `conditions besides the prompt. Pipelines of Stable Diffusion 1, 2 and SDXS-512 are supported.`,
+  const { unet, text_encoder_2: second, tokenizer_2: otherTokenizer } = components;
+  if (unet.config.addition_embed_type !== null && (second === undefined || otherTokenizer === undefined)) {
+    throw new InvalidArgumentError(
+      `createPipeline: the U-Net's "addition_embed_type" is ${JSON.stringify(unet.config.addition_embed_type)}, as in Stable ` +
+        `Diffusion XL, which needs the components text_encoder_2 and tokenizer_2, too. Load them with the others.`,
     );
   }
   let device: PipelineDevice<D> | undefined;

@@ -1,59 +1,85 @@
-import { HostTensor, specsOf, type Backend, type HostParams } from "@sdxs/tensor";
-import { promptProgram } from "./pipeline-programs.js";
+import { HostTensor, specsOf, type Backend, type HostParams, type TensorSpec } from "@sdxs/tensor";
+import { promptProgram, textWeights, type PromptInput } from "./pipeline-programs.js";
 import { PipelineStage } from "./pipeline-stage.js";
 import type { TextToImageComponents } from "./pipeline.js";
+import type { PromptTokenizer } from "./tokenizer.js";
 
-/** Batches of prompts whose embeddings are kept, a typing user's newest. Chosen; those of one prompt take 315 kB at most. */
+/** Batches of prompts whose embeddings are kept, a typing user's newest. Chosen; those of one prompt take 640 kB at most. */
 const KEPT_EMBEDDINGS = 16;
 
 export interface PromptEmbeddings<D> {
-  /** [prompts, tokens, features] on the device, where they stay for the next call. */
-  readonly context: D;
+  /**
+   * `context` [prompts, tokens, features] and, for Stable Diffusion XL, `textEmbeds` [prompts, features]: on the device, where
+   * they stay for the next call.
+   */
+  readonly tensors: Readonly<Record<"context" | "textEmbeds", D>>;
   /** Prompts that lost their last words. */
   readonly cut: readonly string[];
 }
 
-/** The tokenizer and the text encoder, with the embeddings of recent prompts. */
+/** The tokenizer and the text encoder, or Stable Diffusion XL's two, with the embeddings of recent prompts. */
 export class PromptEncoder<D> {
-  /** Of each prompt: the tokenizer's length, or the positions that the text encoder has. */
+  /** Of each prompt: the tokenizers' length, or the positions that the text encoders have. */
   readonly tokens: number;
-  readonly features: number;
-  private readonly stage: PipelineStage<D, "ids", "context">;
+  private readonly tokenizers: readonly PromptTokenizer[];
+  private readonly stage: PipelineStage<D, PromptInput, "context" | "textEmbeds">;
   private readonly kept = new Map<string, PromptEmbeddings<D>>(); // the newest last
 
   constructor(
     private readonly backend: Backend<D>,
     private readonly components: TextToImageComponents,
   ) {
-    const { text_encoder: model, tokenizer } = components;
-    this.stage = new PipelineStage(backend, model.params, promptProgram(components));
-    this.features = model.config.hidden_size;
-    this.tokens = Math.min(tokenizer.maximumLength, model.config.max_position_embeddings);
+    const { text_encoder: first, text_encoder_2: second, tokenizer, tokenizer_2: otherTokenizer } = components;
+    this.stage = new PipelineStage(backend, textWeights(components), promptProgram(components));
+    this.tokenizers = second && otherTokenizer ? [tokenizer, otherTokenizer] : [tokenizer];
+    this.tokens = Math.min(
+      ...this.tokenizers.map(({ maximumLength }) => maximumLength),
+      ...[first, second].flatMap((model) => model?.config.max_position_embeddings ?? []),
+    );
   }
 
-  async embed(prompts: readonly string[]): Promise<PromptEmbeddings<D>> {
+  /** Of the embeddings of so many prompts. */
+  specs(prompts: number): Record<"context" | "textEmbeds", TensorSpec> {
+    const { text_encoder: first, text_encoder_2: second } = this.components;
+    const features = first.config.hidden_size + (second?.config.hidden_size ?? 0);
+    return {
+      context: { shape: [prompts, this.tokens, features] },
+      ...(second && { textEmbeds: { shape: [prompts, second.config.projection_dim] } }),
+    } as Record<"context" | "textEmbeds", TensorSpec>;
+  }
+
+  /** @param prompts null: zeros in place of embeddings, for XL alone */
+  async embed(prompts: readonly (string | null)[]): Promise<PromptEmbeddings<D>> {
     const key = JSON.stringify(prompts);
     const embeddings = this.kept.get(key) ?? (await this.compute(prompts));
     this.kept.delete(key);
     this.kept.set(key, embeddings);
-    for (const [oldest, { context }] of this.kept) {
+    for (const [oldest, stale] of this.kept) {
       if (this.kept.size <= KEPT_EMBEDDINGS) break;
       this.kept.delete(oldest);
-      this.backend.dispose(context);
+      this.free(stale);
     }
     return embeddings;
   }
 
-  private async compute(prompts: readonly string[]): Promise<PromptEmbeddings<D>> {
-    const encoded = prompts.map((prompt) => this.components.tokenizer.encode(prompt, this.tokens));
-    const rows = new Int32Array(prompts.length * this.tokens);
-    encoded.forEach((row, index) => rows.set(row.ids, index * this.tokens));
-    const ids = new HostTensor([prompts.length, this.tokens], rows);
-    const { context } = await this.stage.run(specsOf({ ids }), { ids });
-    return { context, cut: prompts.filter((_, index) => encoded[index]?.truncated) };
+  private async compute(prompts: readonly (string | null)[]): Promise<PromptEmbeddings<D>> {
+    const texts = prompts.map((prompt) => prompt ?? "");
+    const encoded = this.tokenizers.map((tokenizer) => texts.map((text) => tokenizer.encode(text, this.tokens)));
+    const [ids, ids2] = encoded.map((rows) => {
+      const all = new Int32Array(rows.length * this.tokens);
+      rows.forEach((row, index) => all.set(row.ids, index * this.tokens));
+      return new HostTensor([rows.length, this.tokens], all);
+    });
+    const kept = HostTensor.from(
+      [prompts.length],
+      prompts.map((prompt) => (prompt === null ? 0 : 1)),
+    );
+    const inputs = { ids, ...(ids2 && { ids_2: ids2, kept }) } as Readonly<Record<PromptInput, HostTensor>>;
+    const tensors = await this.stage.run(specsOf(inputs), inputs);
+    return { tensors, cut: texts.filter((_, index) => encoded.some((rows) => rows[index]?.truncated)) };
   }
 
-  /** Encodes with these weights in place of the text encoder's own from now on. */
+  /** Encodes with these weights in place of the text encoders' own from now on. */
   async adapt(changed: HostParams): Promise<void> {
     this.forget();
     await this.stage.adapt(changed);
@@ -65,7 +91,11 @@ export class PromptEncoder<D> {
   }
 
   private forget(): void {
-    for (const { context } of this.kept.values()) this.backend.dispose(context);
+    for (const embeddings of this.kept.values()) this.free(embeddings);
     this.kept.clear();
+  }
+
+  private free({ tensors }: PromptEmbeddings<D>): void {
+    for (const tensor of Object.values(tensors)) this.backend.dispose(tensor);
   }
 }

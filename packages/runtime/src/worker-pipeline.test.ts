@@ -1,9 +1,8 @@
 import * as ort from "onnxruntime-node";
 import { afterEach, describe, expect, it } from "vitest";
-import { loraParameters } from "@sdxs/lora";
-import { HostTensor, initialize, random, type Backend } from "@sdxs/tensor";
+import { HostTensor, random, type Backend } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
-import { components } from "./pipeline-case.test-support.js";
+import { components, randomLora } from "./pipeline-case.test-support.js";
 import { createPipeline, type Pipeline } from "./pipeline.js";
 import { servePipeline, workerPipeline, type WorkerPort } from "./worker-pipeline.js";
 
@@ -44,8 +43,8 @@ describe("workerPipeline", () => {
       (now) => progress.push(now),
     );
     const near = createPipeline({ components, backend: onnx });
-    const declared = loraParameters(components.unet.params, { rank: 1 });
-    const loras = [{ unet: { ...declared, params: initialize(declared.params, 1) }, weight: 0.5 }];
+    const lora = randomLora(components.unet.params, ["to_q", "to_k"], 1);
+    const loras = [{ unet: lora, weight: 0.5 }];
     const image = random(1).uniform([1, 3, 8, 12]);
     for (const options of [{}, { seed: 3, steps: 2 }, { loras }, { loras, image }]) {
       const steps: number[] = [];
@@ -56,7 +55,7 @@ describe("workerPipeline", () => {
       expect(steps.length).toBe(options.steps ?? 1);
     }
     expect(progress).toEqual([{ file: "https://a/b", loaded: 1, total: 2 }]);
-    expect(uploads).toBe(Object.keys(declared.alphas).length); // the LoRA was known the second time
+    expect(uploads).toBe(Object.keys(lora.alphas).length); // the LoRA was known the second time
 
     const pictures = far.stream();
     pictures.request("dropped");

@@ -1,6 +1,5 @@
-import type { Lora } from "@sdxs/lora";
+import type { Lora, LoraComponent } from "@sdxs/lora";
 import { HostTensor, SdxsError, type ErrorCode } from "@sdxs/tensor";
-import type { PipelineLora } from "./pipeline-loras.js";
 import { pictureStream } from "./pipeline-stream.js";
 import type { GenerateOptions, GeneratedImages, Pipeline } from "./pipeline.js";
 import type { FetchProgress } from "./web-files.js";
@@ -14,7 +13,7 @@ export interface WorkerPort {
 
 /** LoRAs are sent once, and named by a number from then on. */
 type LoraReference = { readonly number: number; readonly lora?: Lora<HostTensor> };
-type PortableLora = { readonly [K in keyof PipelineLora]: K extends "weight" ? number : LoraReference };
+type PortableLora = Readonly<Partial<Record<LoraComponent, LoraReference>>> & { readonly weight: number };
 interface PortableOptions extends Omit<GenerateOptions, "signal" | "onStep" | "loras"> {
   readonly loras: readonly PortableLora[];
 }
@@ -72,11 +71,7 @@ export function servePipeline(
         await pipeline
       ).generate(message.prompts, {
         ...message.options,
-        loras: message.options.loras.map(({ unet, text_encoder: text, weight = 1 }) => ({
-          ...(unet && { unet: loraOf(unet) }),
-          ...(text && { text_encoder: loraOf(text) }),
-          weight,
-        })),
+        loras: message.options.loras.map((lora) => mapParts(lora, loraOf)),
         signal: controller.signal,
         onStep: (...step) => send({ call, step }),
       });
@@ -158,11 +153,7 @@ export function workerPipeline(worker: WorkerPort, onProgress?: (progress: Fetch
 
   const generate: Pipeline["generate"] = async (prompts, { signal, onStep, loras: given = [], ...options } = {}) => {
     if (signal?.aborted) throw new SdxsError("ABORTED", "generate: aborted.", { cause: signal.reason });
-    const portable = given.map(({ unet, text_encoder: text, weight = 1 }) => ({
-      ...(unet && { unet: referenceTo(unet) }),
-      ...(text && { text_encoder: referenceTo(text) }),
-      weight,
-    }));
+    const portable = given.map((lora) => mapParts(lora, referenceTo));
     const { call, answer } = ask(
       (number) => ({ call: number, prompts, options: { ...options, loras: portable } }),
       onStep,
@@ -182,6 +173,15 @@ export function workerPipeline(worker: WorkerPort, onProgress?: (progress: Fetch
       await ask((call) => ({ call, what: "dispose" })).answer;
     },
   };
+}
+
+/** Something of each network's LoRA, and the weight. */
+function mapParts<A, B>(
+  { weight = 1, ...parts }: Readonly<Partial<Record<LoraComponent, A>>> & { readonly weight?: number },
+  map: (part: A) => B,
+): Partial<Record<LoraComponent, B>> & { readonly weight: number } {
+  const mapped = Object.entries<A>(parts as Record<string, A>).map(([name, part]) => [name, map(part)]);
+  return { ...(Object.fromEntries(mapped) as Partial<Record<LoraComponent, B>>), weight };
 }
 
 /** Host tensors arrive as plain objects: gives them back their class, however deep they lie. */
