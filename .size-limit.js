@@ -23,6 +23,7 @@ const ceilings = {
   runtime: "20 kB",
   "runtime/node": "10 kB",
   "runtime/backends": "3 kB",
+  "runtime/onnx": "4 kB",
 };
 
 export default Object.entries(ceilings).map(([entry, limit]) => {

@@ -14,6 +14,15 @@ import {
 import type { TextToImageComponents } from "./pipeline.js";
 import { joinTextEncodings, textEncoder } from "./text-encoder.js";
 
+/** Tokens of a prompt, begin, end and padding included: the tokenizers' length, or the positions that the text encoders have. */
+export function promptTokens(components: TextToImageComponents): number {
+  const { tokenizer, tokenizer_2, text_encoder, text_encoder_2 } = components;
+  return Math.min(
+    ...[tokenizer, tokenizer_2].flatMap((given) => given?.maximumLength ?? []),
+    ...[text_encoder, text_encoder_2].flatMap((given) => given?.config.max_position_embeddings ?? []),
+  );
+}
+
 /** Weights of the text encoder, or of Stable Diffusion XL's two. */
 export function textWeights({ text_encoder: first, text_encoder_2: second }: TextToImageComponents): HostParams {
   return { ...prefixed(first.params, "text_encoder."), ...(second && prefixed(second.params, "text_encoder_2.")) };

@@ -107,7 +107,11 @@ function pixelsPerLatent({ vae }: Pick<TextToImageComponents, "vae">): number {
   return vae.config.upsampling_scaling_factor ** (vae.config.decoder_block_out_channels.length - 1);
 }
 
-function latentShape(
+/**
+ * Shape of the latents of pictures in pixels, by default of the size that the U-Net was trained on.
+ * Throws `InvalidArgumentError` for a size that the decoder cannot give.
+ */
+export function latentShape(
   components: TextToImageComponents,
   images: number,
   { image, width = image?.shape[3], height = image?.shape[2] }: GenerateOptions,

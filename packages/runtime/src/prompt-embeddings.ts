@@ -1,5 +1,5 @@
 import { HostTensor, specsOf, type Backend, type HostParams, type TensorSpec } from "@sdxs/tensor";
-import { promptProgram, textWeights, type PromptInput } from "./pipeline-programs.js";
+import { promptProgram, promptTokens, textWeights, type PromptInput } from "./pipeline-programs.js";
 import { PipelineStage } from "./pipeline-stage.js";
 import type { TextToImageComponents } from "./pipeline.js";
 import type { PromptTokenizer } from "./tokenizer.js";
@@ -19,7 +19,7 @@ export interface PromptEmbeddings<D> {
 
 /** The tokenizer and the text encoder, or Stable Diffusion XL's two, with the embeddings of recent prompts. */
 export class PromptEncoder<D> {
-  /** Of each prompt: the tokenizers' length, or the positions that the text encoders have. */
+  /** Of each prompt. */
   readonly tokens: number;
   private readonly tokenizers: readonly PromptTokenizer[];
   private readonly stage: PipelineStage<D, PromptInput, "context" | "textEmbeds">;
@@ -29,13 +29,10 @@ export class PromptEncoder<D> {
     private readonly backend: Backend<D>,
     private readonly components: TextToImageComponents,
   ) {
-    const { text_encoder: first, text_encoder_2: second, tokenizer, tokenizer_2: otherTokenizer } = components;
+    const { text_encoder_2: second, tokenizer, tokenizer_2: otherTokenizer } = components;
     this.stage = new PipelineStage(backend, textWeights(components), promptProgram(components));
     this.tokenizers = second && otherTokenizer ? [tokenizer, otherTokenizer] : [tokenizer];
-    this.tokens = Math.min(
-      ...this.tokenizers.map(({ maximumLength }) => maximumLength),
-      ...[first, second].flatMap((model) => model?.config.max_position_embeddings ?? []),
-    );
+    this.tokens = promptTokens(components);
   }
 
   /** Of the embeddings of so many prompts. */

@@ -1,3 +1,4 @@
+import { InvalidArgumentError } from "./errors.js";
 import { HALF_WASM_BASE64 } from "./half-wasm.js";
 
 /**
@@ -36,6 +37,21 @@ function startKernel(): Kernel | null {
   } catch {
     return null;
   }
+}
+
+/**
+ * `encodeFloat16` of a tensor's finite numbers or an error.
+ *
+ * @param tensor what the message names, as `safetensors: the tensor "conv_in.weight"`
+ * @throws InvalidArgumentError for a finite number beyond float16's range.
+ */
+export function encodeFloat16Checked(tensor: string, data: Float32Array): Uint16Array<ArrayBuffer> {
+  // 65520 is the midpoint of the largest binary16 number, 65504, and the power of two above: from there on, infinity.
+  const tooLarge = data.find((value) => Math.abs(value) >= 65520 && Math.abs(value) < Infinity);
+  if (tooLarge !== undefined) {
+    throw new InvalidArgumentError(`${tensor} holds ${tooLarge}, F16 ends at 65504. Store it as BF16 or F32.`);
+  }
+  return encodeFloat16(data);
 }
 
 /** binary16 bit patterns to float32, in new memory or in `values`, which has as many elements. */

@@ -49,13 +49,29 @@ describe("exportOnnx", () => {
   });
 
   it("puts weights into an external file on request, and gives the same results", async () => {
-    const { model, external } = exportOnnx(doubled, spec, "weights.bin");
+    const { model, external } = exportOnnx(doubled, spec, { externalName: "weights.bin" });
     const pieces = external["weights.bin"] ?? [];
     expect(pieces.map(({ length }) => length)).toEqual([2048]);
     const data = new Uint8Array(Buffer.concat(pieces));
     const session = await ort.InferenceSession.create(model, { externalData: [{ path: "weights.bin", data }] });
     const { twice } = await session.run({ x: new ort.Tensor("float32", Float32Array.of(3, 5), [2, 1]) });
     expect(twice?.data[511]).toBe(517);
+    const small = exportOnnx(doubled, spec, { externalName: "weights.bin", externalFromBytes: 4096 });
+    expect(small.external).toEqual({});
+  });
+
+  it("stores weights as float16 on request, but no other constants, and computes in float32", async () => {
+    const bias = HostTensor.filled([512], 1 + 2 ** -11 + 2 ** -20); // halfway between two float16 numbers, and a little
+    const program: Program<"x", "y"> = (ops, given, { x }) => ({
+      y: ops.add(ops.add(x, given["bias"] ?? 0), ops.constant(new Float32Array(512).fill(2 ** -20), [512])),
+    });
+    const { model } = exportOnnx(program, { inputs: spec.inputs, frozen: { bias } }, { weights: "float16" });
+    expect(model.length).toBeLessThan(2 * 512 + 4 * 512 + 1024);
+    const session = await ort.InferenceSession.create(model);
+    const { y } = await session.run({ x: new ort.Tensor("float32", Float32Array.of(0, 0), [2, 1]) });
+    expect(y?.data[0]).toBe(1 + 2 ** -10 + 2 ** -20);
+    const large = { inputs: spec.inputs, frozen: { bias: HostTensor.filled([512], 7e4) } };
+    expect(() => exportOnnx(program, large, { weights: "float16" })).toThrow(/the weight "bias" holds 70000/);
   });
 });
 

@@ -1,5 +1,5 @@
 import { InvalidArgumentError, MalformedFileError, SdxsError } from "./errors.js";
-import { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16 } from "./half.js";
+import { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16Checked } from "./half.js";
 import { HostTensor, sizeOf, type HostData, type Shape } from "./host-tensor.js";
 import type { TensorMap } from "./ops.js";
 
@@ -309,22 +309,11 @@ function encodeHeader(header: [string, unknown][]): Uint8Array<ArrayBuffer> {
 function encode(name: string, data: HostData, dtype: SafetensorsDType): Uint8Array<ArrayBuffer> {
   const stored =
     data instanceof Float32Array && dtype === "F16"
-      ? encodeFloat16Checked(name, data)
+      ? encodeFloat16Checked(`safetensors: the tensor "${name}"`, data)
       : data instanceof Float32Array && dtype === "BF16"
         ? encodeBfloat16(data)
         : data;
   return new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength);
-}
-
-function encodeFloat16Checked(name: string, data: Float32Array): Uint16Array<ArrayBuffer> {
-  // 65520 is the midpoint of the largest binary16 number, 65504, and the power of two above: from there on, infinity.
-  const tooLarge = data.find((value) => Math.abs(value) >= 65520 && Math.abs(value) < Infinity);
-  if (tooLarge !== undefined) {
-    throw new InvalidArgumentError(
-      `safetensors: the tensor "${name}" holds ${tooLarge}, F16 ends at 65504. Store it as BF16 or F32.`,
-    );
-  }
-  return encodeFloat16(data);
 }
 
 /** `bytes` is read only; the result has memory of its own. */

@@ -18,6 +18,18 @@ import { winogradShape, winogradWeight } from "./winograd.js";
 export interface TraceOptions extends LoweringOptions {
   /** Refuse tensors of more bytes. Default: none. */
   readonly maxTensorBytes?: number;
+  /**
+   * float16 halves what is stored: frozen weights of 1 kB and more become float16, and everything is computed in float32.
+   * Default "float32".
+   */
+  readonly weights?: "float32" | "float16";
+}
+
+export interface ExportOnnxOptions extends Pick<TraceOptions, "weights"> {
+  /** The file beside the model that weights go to, which is needed above 2 GB. Default: they go into the model. */
+  readonly externalName?: string;
+  /** Bytes of weights from which on that file is written; fewer go into the model. Default 0. */
+  readonly externalFromBytes?: number;
 }
 
 /** A program as an ONNX graph, with the names by which to feed it. */
@@ -35,18 +47,17 @@ export function traceProgram<In extends string, Out extends string>(
       `compile: "${clash}" is the name of an input and of a parameter. Rename one of them.`,
     );
   }
-  const params = {
-    ...builder.inputs(given),
-    ...Object.fromEntries(
-      Object.entries(frozen).map(([name, { data, shape }]) => [name, builder.constant(data, shape)]),
-    ),
-  };
-  return lower(program(builder.ops, params, builder.inputs(spec.inputs)), options);
+  const constants = mapTensors(frozen, ({ data, shape }) => builder.constant(data, shape));
+  const outputs = program(builder.ops, { ...builder.inputs(given), ...constants }, builder.inputs(spec.inputs));
+  const names = Object.entries(constants).map(([name, node]) => [node, name] as const);
+  return lower(outputs, options, new Map(options.weights === "float16" ? names : []));
 }
 
 /**
- * Writes a program as an ONNX model (opset 18). With `externalName`, weights go to a file of that name beside it,
- * which is needed above 2 GB.
+ * Writes a program as an ONNX model (opset 18) of the shapes in `spec`.
+ *
+ * @throws InvalidArgumentError for one name of an input and an output, for more than 2 GB of weights without
+ * `externalName`, and for a weight beyond float16's range.
  *
  * @example
  * const { model } = exportOnnx(program, { inputs: { x: { shape: [1, 4] } }, frozen: weights });
@@ -55,16 +66,17 @@ export function traceProgram<In extends string, Out extends string>(
 export function exportOnnx<In extends string, Out extends string>(
   program: Program<In, Out>,
   spec: CompileSpec<In>,
-  externalName?: string,
+  { externalName, externalFromBytes = 0, ...options }: ExportOnnxOptions = {},
 ): SerializedModel {
-  const { graph, inputs, outputs } = traceProgram(program, spec, { named: true });
+  const { graph, inputs, outputs } = traceProgram(program, spec, { ...options, named: true });
   const both = inputs.find((name) => Object.hasOwn(outputs, name));
   if (both !== undefined) {
     throw new InvalidArgumentError(
       `exportOnnx: "${both}" is the name of an input and of an output, which an ONNX file cannot have. Rename one of them.`,
     );
   }
-  return graph.serialize(externalName === undefined ? undefined : () => externalName);
+  const isExternal = externalName !== undefined && graph.weightBytes >= externalFromBytes;
+  return graph.serialize(isExternal ? () => externalName : undefined);
 }
 
 /**

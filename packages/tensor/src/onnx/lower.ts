@@ -3,7 +3,8 @@ import { sizeOf, type Shape } from "../host-tensor.js";
 import { memoryOf, reachable, type Node, type OpName } from "../graph/node.js";
 import type { Operand } from "../ops.js";
 import { cosine, sine, type SineOps } from "../sine.js";
-import { ELEMENT_TYPE, OnnxGraph, type AttributeValue } from "./model.js";
+import { encodeFloat16Checked } from "../half.js";
+import { ELEMENT_TYPE, EXTERNAL_FROM_BYTES, OnnxGraph, type AttributeValue } from "./model.js";
 import { isWinogradConvolution, winogradConvolution, winogradShape } from "./winograd.js";
 
 export interface LoweredOutput {
@@ -33,9 +34,17 @@ export interface LoweringOptions {
   readonly webgpu?: boolean;
 }
 
-/** Writes what the outputs depend on as ONNX operators: standard ones only, unless `channelBlock` is given. */
-export function lower(outputs: Readonly<Record<string, Node>>, options: LoweringOptions = {}): LoweredGraph {
-  const lowering = new Lowering(Object.values(outputs), options);
+/**
+ * Writes what the outputs depend on as ONNX operators: standard ones only, unless `channelBlock` is given.
+ *
+ * @param float16Weights constants to be stored as float16, with their names; computed with as float32
+ */
+export function lower(
+  outputs: Readonly<Record<string, Node>>,
+  options: LoweringOptions = {},
+  float16Weights: ReadonlyMap<Node, string> = new Map(),
+): LoweredGraph {
+  const lowering = new Lowering(Object.values(outputs), options, float16Weights);
   const inputs: string[] = [];
   for (const node of lowering.order) {
     if (node.op === "input") {
@@ -90,6 +99,7 @@ export class Lowering {
   constructor(
     outputs: readonly Node[],
     { named = false, channelBlock = 0, webgpu = false, arrangeable = new Set() }: LoweringOptions,
+    readonly float16Weights: ReadonlyMap<Node, string>,
   ) {
     this.channelBlock = channelBlock;
     this.webgpu = webgpu;
@@ -268,7 +278,15 @@ const pool =
 
 const rules: Readonly<Record<OpName, Rule>> = {
   input: (_l, node) => node.attributes.name ?? "",
-  constant: (l, node) => l.graph.initializer(node.shape, node.data ?? new Float32Array(0)),
+  constant(l, node) {
+    const { shape, data = new Float32Array(0) } = node;
+    const weight = l.float16Weights.get(node);
+    if (weight === undefined || !(data instanceof Float32Array) || data.byteLength < EXTERNAL_FROM_BYTES) {
+      return l.graph.initializer(shape, data);
+    }
+    const half = l.graph.initializer(shape, encodeFloat16Checked(`exportOnnx: the weight "${weight}"`, data));
+    return l.part("Cast", [half], { to: ELEMENT_TYPE.float32 });
+  },
   neg: same("Neg"),
   abs: same("Abs"),
   sign: same("Sign"),

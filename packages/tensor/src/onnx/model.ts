@@ -3,13 +3,13 @@ import type { DType, HostData, Shape } from "../host-tensor.js";
 import { MessageWriter } from "./protobuf.js";
 
 /** onnx.TensorProto.DataType */
-export const ELEMENT_TYPE = { float32: 1, uint8: 2, int32: 6, int64: 7, bool: 9 } as const;
+export const ELEMENT_TYPE = { float32: 1, uint8: 2, int32: 6, int64: 7, bool: 9, float16: 10 } as const;
 
 /** Largest protocol buffer that readers accept; beyond it weights must lie in a file of their own. */
 const MAX_MODEL_BYTES = 2 ** 31 - 1;
 
 /** Tensors from this size on go to the external file when one is written: chosen, so that small constants stay readable. */
-const EXTERNAL_FROM_BYTES = 1024;
+export const EXTERNAL_FROM_BYTES = 1024;
 
 /** The opset that every emitted operator belongs to: the first with ReduceMean and Pad over axes given as inputs. */
 const OPSET = 18;
@@ -18,10 +18,13 @@ const IR_VERSION = 8;
 
 export type AttributeValue = number | string | readonly number[] | { readonly float: number };
 
+/** Elements of an initializer; 16-bit ones are float16. */
+type InitializerData = HostData | BigInt64Array<ArrayBuffer> | Uint16Array<ArrayBuffer>;
+
 /** An ONNX graph under construction: nodes and initializers in the order of their addition. */
 export class OnnxGraph {
   private readonly nodes: { message: MessageWriter; leaf: boolean }[] = [];
-  private readonly initializers: { name: string; shape: Shape; data: HostData | BigInt64Array<ArrayBuffer> }[] = [];
+  private readonly initializers: { name: string; shape: Shape; data: InitializerData }[] = [];
   private readonly inputs: MessageWriter[] = [];
   private readonly outputs: MessageWriter[] = [];
   private readonly constants = new Map<string, string>();
@@ -56,7 +59,7 @@ export class OnnxGraph {
     return outputs;
   }
 
-  initializer(shape: Shape, data: HostData | BigInt64Array<ArrayBuffer>, name = `_c${this.count++}`): string {
+  initializer(shape: Shape, data: InitializerData, name = `_c${this.count++}`): string {
     this.initializers.push({ name, shape, data });
     return name;
   }
@@ -154,8 +157,9 @@ export interface SerializedModel {
   readonly external: Readonly<Record<string, readonly Uint8Array<ArrayBuffer>[]>>;
 }
 
-function elementType(data: HostData | BigInt64Array<ArrayBuffer>): number {
+function elementType(data: InitializerData): number {
   if (data instanceof Float32Array) return ELEMENT_TYPE.float32;
+  if (data instanceof Uint16Array) return ELEMENT_TYPE.float16;
   if (data instanceof Int32Array) return ELEMENT_TYPE.int32;
   return data instanceof BigInt64Array ? ELEMENT_TYPE.int64 : ELEMENT_TYPE.bool;
 }

@@ -1,0 +1,137 @@
+import { planFromConfig } from "@sdxs/diffusion";
+import {
+  InvalidArgumentError,
+  prefixed,
+  UnsupportedConfigError,
+  select,
+  type HostParams,
+  type Ops,
+  type Program,
+  type TensorMap,
+  type TensorSpec,
+} from "@sdxs/tensor";
+import { exportOnnx, type ExportOnnxOptions, type SerializedModel } from "@sdxs/tensor/onnx";
+import type { GenerateOptions, TextToImageComponents } from "./pipeline.js";
+import {
+  autoencoderWeights,
+  decoderProgram,
+  denoiserWeights,
+  factorsOf,
+  promptProgram,
+  promptTokens,
+  stepProgram,
+  textWeights,
+  type PromptInput,
+  type StepInput,
+} from "./pipeline-programs.js";
+import { latentShape } from "./pipeline-request.js";
+
+/** The parts of a pipeline that can be written as ONNX files. */
+export const exportStages = ["text_encoder", "unet", "decoder", "whole"] as const;
+export type ExportStage = (typeof exportStages)[number];
+
+export interface ExportStageOptions extends ExportOnnxOptions, Pick<GenerateOptions, "width" | "height"> {
+  /** Prompts and pictures at a time. Default 1. */
+  readonly batch?: number;
+}
+
+/**
+ * Writes a stage of a one-step pipeline as an ONNX model, of one batch and one size of pictures: shapes are recorded, so
+ * another size is another file.
+ *
+ * - text_encoder: `ids` int32 [batch, tokens] of the pipeline's tokenizer to `context` [batch, tokens, features].
+ * - unet: standard normal `noise` [batch, 4, height / 8, width / 8] and `context` to `latents`. The timestep, the
+ *   scheduler's conversion to x0 and all scales are part of it. No guidance, no ControlNets.
+ * - decoder: `latents` to `images` [batch, 3, height, width], red first, in [-1, 1].
+ * - whole: `ids` and `noise` to `images`.
+ *
+ * @throws InvalidArgumentError for a batch or a size that does not fit, and those of `exportOnnx`.
+ *
+ * @example
+ * const { model } = exportStage(components, "whole", { weights: "float16" });
+ * await writeFile("sdxs.onnx", model);
+ */
+export function exportStage(
+  components: TextToImageComponents,
+  stage: ExportStage,
+  { batch = 1, width, height, ...options }: ExportStageOptions = {},
+): SerializedModel {
+  if (!Number.isInteger(batch) || batch < 1) {
+    throw new InvalidArgumentError(`exportStage: batch must be a whole number of at least 1, got ${batch}.`);
+  }
+  if (components.text_encoder_2 !== undefined) {
+    throw new UnsupportedConfigError(
+      "exportStage: pipelines of two text encoders, as Stable Diffusion XL's, are not exported. Export their networks by exportOnnx.",
+    );
+  }
+  const tokens = promptTokens(components);
+  const ids: TensorSpec = { shape: [batch, tokens], dtype: "int32" };
+  const context: TensorSpec = { shape: [batch, tokens, components.text_encoder.config.hidden_size] };
+  const size = { ...(width !== undefined && { width }), ...(height !== undefined && { height }) };
+  const latents: TensorSpec = { shape: latentShape(components, batch, size) };
+
+  switch (stage) {
+    case "text_encoder":
+      return exportOnnx(textProgram(components), { frozen: textWeights(components), inputs: { ids } }, options);
+    case "unet": {
+      const spec = { frozen: denoiserWeights(components), inputs: { noise: latents, context } };
+      return exportOnnx(oneStepProgram(components), spec, options);
+    }
+    case "decoder":
+      return exportOnnx(
+        decoderProgram(components),
+        { frozen: autoencoderWeights(components, "decoder"), inputs: { latents } },
+        options,
+      );
+    case "whole":
+      return exportOnnx(
+        wholeProgram(components),
+        { frozen: wholeWeights(components), inputs: { ids, noise: latents } },
+        options,
+      );
+  }
+}
+
+/** Ids to embeddings, without what Stable Diffusion XL adds. */
+function textProgram(components: TextToImageComponents): Program<"ids", "context"> {
+  const program = promptProgram(components);
+  return <T>(ops: Ops<T>, params: TensorMap<T>, inputs: Readonly<Record<"ids", T>>) => ({
+    context: program(ops, params, inputs as Readonly<Record<PromptInput, T>>).context,
+  });
+}
+
+/** Noise to latents in the only step of the scheduler's plan. */
+function oneStepProgram(components: TextToImageComponents): Program<"noise" | "context", "latents"> {
+  const plan = planFromConfig(components.scheduler, 1);
+  const [step] = plan.steps;
+  const factors = factorsOf(step!);
+  const program = stepProgram(components);
+  return <T>(ops: Ops<T>, params: TensorMap<T>, { noise, context }: Readonly<Record<"noise" | "context", T>>) => {
+    const inputs: Partial<Record<StepInput, T>> = {
+      sample: ops.mul(noise, plan.initNoiseSigma),
+      previous: noise, // no step before: its factor is 0
+      noise,
+      context,
+      timestep: ops.constant(Float32Array.of(step!.timestep), [1]),
+      factors: ops.constant(factors.data, factors.shape),
+    };
+    return { latents: program(ops, params, inputs as Readonly<Record<StepInput, T>>).sample };
+  };
+}
+
+function wholeProgram(components: TextToImageComponents): Program<"ids" | "noise", "images"> {
+  const encode = textProgram(components);
+  const draw = oneStepProgram(components);
+  const decode = decoderProgram(components);
+  return (ops, params, { ids, noise }) => {
+    const { context } = encode(ops, params, { ids });
+    const { latents } = draw(ops, params, { noise, context });
+    return decode(ops, select(params, "vae."), { latents });
+  };
+}
+
+const wholeWeights = (components: TextToImageComponents): HostParams => ({
+  ...textWeights(components),
+  ...denoiserWeights(components),
+  ...prefixed(autoencoderWeights(components, "decoder"), "vae."),
+});

@@ -1,0 +1,1 @@
+export { exportStage, exportStages, type ExportStage, type ExportStageOptions } from "./export-stage.js";
