@@ -1,0 +1,83 @@
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { createPipeline, toRgba } from "@sdxs/runtime";
+import { onnxBackend } from "@sdxs/tensor/onnx";
+import * as ort from "onnxruntime-node";
+import sharp from "sharp";
+import { expect, it } from "vitest";
+import { tinyPipeline } from "../../runtime/src/tiny-pipeline.test-support.js";
+import { folderWithModel, sdxs } from "./sdxs.test-support.js";
+
+const { folder, model } = folderWithModel();
+
+it("draws the picture that the pipeline draws", async () => {
+  const out = join(folder, "red.png");
+  const options = ["--prompt", "red", "--seed", "7", "--size", "16x8", "--steps", "2", "--guidance", "3", "--out", out];
+  expect(await sdxs(["generate", model, ...options])).toEqual({
+    exitCode: 0,
+    out: [out],
+    notes: [expect.stringMatching(/^1\/1: "red", seed 7, \d+ ms$/)],
+  });
+  const pipeline = createPipeline({ components: tinyPipeline, backend: onnxBackend({ ort }) });
+  const { images } = await pipeline.generate("red", { seed: 7, width: 16, height: 8, steps: 2, guidanceScale: 3 });
+  const { data, info } = await sharp(out).ensureAlpha().raw().toBuffer({ resolveWithObject: true });
+  expect(info).toMatchObject({ width: 16, height: 8 });
+  expect(new Uint8ClampedArray(data)).toEqual(toRgba(images)[0]?.data);
+  await pipeline.dispose();
+});
+
+it("draws several pictures of several prompts, with seeds that count up, into numbered files", async () => {
+  const out = join(folder, "many.png");
+  const run = await sdxs(["generate", model, "--prompt", "red", "--prompt", "red red", "--count", "2", "--out", out]);
+  const path = (number: number) => join(folder, `many-${number}.png`);
+  expect(run.out).toEqual([1, 2, 3, 4].map(path));
+  expect(run.notes.map((note) => /"(.*)", seed (\d)/.exec(note)?.slice(1))).toEqual([
+    ["red", "0"],
+    ["red", "1"],
+    ["red red", "0"],
+    ["red red", "1"],
+  ]);
+  expect(await sdxs(["generate", model, "--prompt", "red", "--seed", "1", "--out", out])).toMatchObject({
+    exitCode: 0,
+  });
+  expect(await readFile(path(2))).toEqual(await readFile(out));
+});
+
+it("says that a prompt was cut", async () => {
+  const out = join(folder, "cut.png");
+  const { notes } = await sdxs(["generate", model, "--prompt", "red red red red red", "--out", out]);
+  expect(notes[0]).toMatch(/^sdxs: warning: The prompt .* its last words were cut/);
+});
+
+it.each([
+  [["--prompt", "red", "--size", "15"], 2, "INVALID_ARGUMENT: generate: height must be a multiple of 2 pixels, got 15"],
+  [["--prompt", "red", "--size", "big"], 2, "INVALID_ARGUMENT: --size must be WIDTHxHEIGHT"],
+  [["--prompt", "red", "--steps", "0"], 2, "INVALID_ARGUMENT: --steps must be a whole number of at least 1"],
+  [["--prompt", "red", "--seed", "-1"], 2, "INVALID_ARGUMENT: Option '--seed' argument is ambiguous"],
+  [["--prompt", "red", "--seed=-1"], 2, "INVALID_ARGUMENT: --seed must be a whole number of at least 0"],
+  [["--prompt", "red", "--guidance", "high"], 2, "INVALID_ARGUMENT: --guidance must be a number"],
+  [["--prompt", "red", "--out", "red.jpg"], 2, "INVALID_ARGUMENT: --out must be the name of a PNG file"],
+  [["--prompt", "red", "--out", "/nowhere/red.png"], 1, "MISSING_FILE: There is no folder at /nowhere"],
+  [["--prompt", "red", "--colour", "red"], 2, "INVALID_ARGUMENT: Unknown option '--colour'. See: sdxs generate --help"],
+  [["red", "--prompt", "red"], 2, `INVALID_ARGUMENT: Expected MODEL, got "${model}" "red".`],
+  [[], 2, "INVALID_ARGUMENT: Give at least one --prompt"],
+] as const)("says in one line what is wrong with %j", async (args, exitCode, message) => {
+  const run = await sdxs(["generate", model, ...args]);
+  expect(run).toMatchObject({ exitCode, out: [], notes: [expect.stringContaining(`sdxs: ${message}`)] });
+  expect(run.notes[0]).not.toContain("\n");
+});
+
+it("says that there is no model", async () => {
+  const run = await sdxs(["generate", join(folder, "none"), "--prompt", "red"]);
+  expect(run).toMatchObject({
+    exitCode: 1,
+    notes: [expect.stringContaining("sdxs: MISSING_FILE: There is no folder")],
+  });
+});
+
+it("stops when it is interrupted, and leaves no half a file", async () => {
+  const out = join(folder, "stopped.png");
+  const run = await sdxs(["generate", model, "--prompt", "red", "--out", out], AbortSignal.abort());
+  expect(run).toEqual({ exitCode: 130, out: [], notes: ["sdxs: interrupted"] });
+  expect((await readdir(folder)).filter((name) => name.includes("stopped"))).toEqual([]);
+});

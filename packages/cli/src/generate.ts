@@ -1,0 +1,84 @@
+import { access } from "node:fs/promises";
+import { dirname, parse, format } from "node:path";
+import { InvalidArgumentError, SdxsError } from "@sdxs/tensor";
+import { replaceFile } from "@sdxs/tensor/node";
+import { given, pictureSize, readCommandLine, wholeNumber } from "./command-line.js";
+import { openPipeline, samplingOf, samplingOptions, samplingUsage } from "./open-pipeline.js";
+import { toPngs } from "./png.js";
+import type { Terminal } from "./terminal.js";
+
+export const generateUsage = `sdxs generate MODEL --prompt TEXT [options]
+
+Draws pictures and prints their files' paths. MODEL is the folder of a pipeline, as diffusers saves one.
+
+  --prompt TEXT         may be repeated
+  --negative-prompt TEXT  what to lead away from, with --guidance
+  --count N             pictures of each prompt, with seeds that count up; default 1
+  --seed N              default 0
+${samplingUsage}
+  --size WxH            pixels; default: what the model was trained on
+  --out FILE.png        default sdxs.png; several pictures are numbered: sdxs-1.png, sdxs-2.png`;
+
+/** Draws one picture after the other: what is done when it is stopped stays. */
+export async function generate(args: readonly string[], terminal: Terminal): Promise<void> {
+  const { values, operands } = readCommandLine("generate", args, ["MODEL"], {
+    prompt: { type: "string", multiple: true },
+    "negative-prompt": { type: "string" },
+    count: { type: "string", default: "1" },
+    seed: { type: "string", default: "0" },
+    ...samplingOptions,
+    size: { type: "string" },
+    out: { type: "string", default: "sdxs.png" },
+  });
+  const { prompt: prompts = [], out } = values;
+  if (prompts.length === 0) throw new InvalidArgumentError("Give at least one --prompt. See: sdxs generate --help");
+  const count = wholeNumber("--count", values.count, 1);
+  const firstSeed = wholeNumber("--seed", values.seed, 0);
+  const options = {
+    ...given("negativePrompt", values["negative-prompt"], (text) => text),
+    ...(values.size !== undefined && pictureSize("--size", values.size)),
+    signal: terminal.signal,
+  };
+  await checkOutput(out);
+
+  const pipeline = await openPipeline(operands[0]!, samplingOf(values));
+  try {
+    const pictures = prompts.flatMap((prompt) =>
+      Array.from({ length: count }, (_, index) => ({ prompt, seed: firstSeed + index })),
+    );
+    for (const [index, { prompt, seed }] of pictures.entries()) {
+      const place = `${index + 1}/${pictures.length}`;
+      const { images, times, warnings } = await pipeline.generate(prompt, {
+        ...options,
+        seed,
+        onStep: (step, steps) => terminal.progress?.(`${place}: step ${step} of ${steps}`),
+      });
+      const path = pictures.length === 1 ? out : numbered(out, index + 1);
+      await replaceFile(path, await toPngs(images));
+      for (const warning of warnings) terminal.note(`sdxs: warning: ${warning}`);
+      const ms = Math.round(times.textEncoder + times.unet + times.decoder);
+      terminal.note(`${place}: ${JSON.stringify(prompt)}, seed ${seed}, ${ms} ms`);
+      terminal.out(path);
+    }
+  } finally {
+    await pipeline.dispose();
+  }
+}
+
+/** Fails before anything is loaded where the picture could not be written in the end. */
+async function checkOutput(path: string): Promise<void> {
+  if (parse(path).ext.toLowerCase() !== ".png") {
+    throw new InvalidArgumentError(`--out must be the name of a PNG file, as apple.png, got "${path}".`);
+  }
+  await access(dirname(path)).catch((cause: unknown) => {
+    throw new SdxsError("MISSING_FILE", `There is no folder at ${dirname(path)} for --out. Create it first.`, {
+      cause,
+    });
+  });
+}
+
+/** "a/apple.png" to "a/apple-2.png". */
+function numbered(path: string, number: number): string {
+  const { dir, name, ext } = parse(path);
+  return format({ dir, name: `${name}-${number}`, ext });
+}
