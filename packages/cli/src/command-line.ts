@@ -82,6 +82,12 @@ export function pictureSize(option: string, text: string): PictureSize {
   return { width: Number(width), height: Number(height) };
 }
 
+/** @throws InvalidArgumentError where the option is absent. */
+export function required(command: string, option: string, text: string | undefined): string {
+  if (text !== undefined) return text;
+  throw new InvalidArgumentError(`Give ${option}. See: sdxs ${command} --help`);
+}
+
 /** What `parse` makes of an option that may be absent, as a property to spread. */
 export function given<Name extends string, V>(
   name: Name,

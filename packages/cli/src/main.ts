@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from "@sdxs/tensor";
+import { exportModel, exportUsage } from "./export.js";
 import { generate, generateUsage } from "./generate.js";
 import type { Terminal } from "./terminal.js";
 
@@ -10,6 +11,7 @@ interface Command {
 
 const commands: Readonly<Record<string, Command>> = {
   generate: { summary: "draw pictures of prompts", usage: generateUsage, run: generate },
+  export: { summary: "write stages of a one-step pipeline as ONNX files", usage: exportUsage, run: exportModel },
 };
 
 const usage = `sdxs COMMAND [arguments]

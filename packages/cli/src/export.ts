@@ -1,0 +1,55 @@
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { exportStage, exportStages } from "@sdxs/runtime/onnx";
+import { replaceFiles } from "@sdxs/tensor/node";
+import { oneOf, pictureSize, readCommandLine, required, wholeNumber } from "./command-line.js";
+import { loadComponents } from "./open-pipeline.js";
+import type { Terminal } from "./terminal.js";
+
+export const exportUsage = `sdxs export MODEL --out FOLDER [options]
+
+Writes stages of a one-step pipeline as ONNX files, FOLDER/STAGE.onnx, and prints their paths. Batch and size are fixed in a
+file. Weights of 1 GiB and more go to STAGE.onnx.data beside it. MODEL is the folder of a pipeline, as diffusers saves one.
+
+  --out FOLDER          made if it is not there
+  --stage STAGE         ${exportStages.join(", ")}; may be repeated; default whole
+  --size WxH            pixels; default: what the model was trained on
+  --batch N             pictures at a time; default 1
+  --precision P         of the stored weights, fp32 (default) or fp16; all is computed in fp32`;
+
+/** Chosen: far enough below the 2 GB that an ONNX file may have. */
+const EXTERNAL_FROM_BYTES = 2 ** 30;
+
+export async function exportModel(args: readonly string[], terminal: Terminal): Promise<void> {
+  const { values, operands } = readCommandLine("export", args, ["MODEL"], {
+    out: { type: "string" },
+    stage: { type: "string", multiple: true, default: ["whole"] },
+    size: { type: "string" },
+    batch: { type: "string", default: "1" },
+    precision: { type: "string", default: "fp32" },
+  });
+  const folder = required("export", "--out", values.out);
+  const stages = values.stage.map((stage) => oneOf("--stage", stage, exportStages));
+  const precision = oneOf("--precision", values.precision, ["fp32", "fp16"]);
+  const options = {
+    weights: precision === "fp16" ? "float16" : "float32",
+    batch: wholeNumber("--batch", values.batch, 1),
+    ...(values.size !== undefined && pictureSize("--size", values.size)),
+  } as const;
+
+  const components = await loadComponents(operands[0]!);
+  await mkdir(folder, { recursive: true });
+  for (const stage of stages) {
+    terminal.signal.throwIfAborted();
+    const externalName = `${stage}.onnx.data`;
+    const { model, external } = exportStage(components, stage, {
+      ...options,
+      externalName,
+      externalFromBytes: EXTERNAL_FROM_BYTES,
+    });
+    const path = join(folder, `${stage}.onnx`);
+    const weights = Object.entries(external).map(([name, chunks]) => ({ path: join(folder, name), chunks }));
+    await replaceFiles([...weights, { path, chunks: [model] }]);
+    terminal.out(path);
+  }
+}
