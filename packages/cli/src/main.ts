@@ -1,6 +1,7 @@
 import { InvalidArgumentError } from "@sdxs/tensor";
 import { exportModel, exportUsage } from "./export.js";
 import { generate, generateUsage } from "./generate.js";
+import { serve, serveUsage } from "./serve.js";
 import type { Terminal } from "./terminal.js";
 
 interface Command {
@@ -12,6 +13,7 @@ interface Command {
 const commands: Readonly<Record<string, Command>> = {
   generate: { summary: "draw pictures of prompts", usage: generateUsage, run: generate },
   export: { summary: "write stages of a one-step pipeline as ONNX files", usage: exportUsage, run: exportModel },
+  serve: { summary: "draw pictures for HTTP clients, as OpenAI's images API does", usage: serveUsage, run: serve },
 };
 
 const usage = `sdxs COMMAND [arguments]

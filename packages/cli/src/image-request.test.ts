@@ -1,0 +1,46 @@
+import { describe, expect, it } from "vitest";
+import { parseImageRequest } from "./image-request.js";
+
+const sizes = [
+  { width: 16, height: 8 },
+  { width: 32, height: 32 },
+];
+const parse = (json: unknown) => parseImageRequest(JSON.stringify(json), { sizes, maxImages: 4 });
+
+describe("parseImageRequest", () => {
+  it("reads what is asked for", () => {
+    const request = { prompt: "red", n: 2, size: "32x32", seed: 5, response_format: "b64_json" };
+    expect(parse(request)).toEqual({ prompt: "red", n: 2, size: sizes[1], seed: 5 });
+  });
+
+  it("takes defaults, a random seed among them, for what is absent or null, and ignores other fields", () => {
+    const defaults = { prompt: "red", n: 1, size: sizes[0], seed: expect.any(Number) };
+    expect(parse({ prompt: "red", model: "dall-e-3", user: "somebody" })).toEqual(defaults);
+    expect(parse({ prompt: "red", n: null, size: null, response_format: null, seed: null })).toEqual(defaults);
+    expect(parse({ prompt: "red", size: "auto" })).toEqual(defaults);
+    expect(parse({ prompt: "red" }).seed).not.toBe(parse({ prompt: "red" }).seed);
+  });
+
+  it.each([
+    [{}, "prompt", "prompt must be a text."],
+    [{ prompt: ["red"] }, "prompt", "prompt must be a text."],
+    [{ prompt: "x".repeat(4001) }, "prompt", "prompt must have at most 4000 characters, got 4001."],
+    [{ prompt: "red", n: 5 }, "n", "n must be a whole number from 1 to 4, got 5."],
+    [{ prompt: "red", n: "1" }, "n", 'n must be a whole number from 1 to 4, got "1".'],
+    [{ prompt: "red", n: 1.5 }, "n", "n must be a whole number from 1 to 4, got 1.5."],
+    [{ prompt: "red", size: "1024x1024" }, "size", 'size must be one of 16x8, 32x32, got "1024x1024".'],
+    [{ prompt: "red", response_format: "url" }, "response_format", 'response_format must be b64_json, got "url".'],
+    [{ prompt: "red", seed: -1 }, "seed", "seed must be a whole number from 0 to 281474976710656, got -1."],
+  ])("refuses %j", (json, param, message) => {
+    expect(() => parse(json)).toThrow(
+      expect.objectContaining({ status: 400, details: { message, param, code: "invalid_value" } }),
+    );
+  });
+
+  it.each(["", "{", "[]", "null", '"red"', "[".repeat(60_000)])("refuses what is no JSON object: %.10s", (body) => {
+    const details = { message: "The body must be a JSON object.", code: "invalid_json" };
+    expect(() => parseImageRequest(body, { sizes, maxImages: 4 })).toThrow(
+      expect.objectContaining({ status: 400, details }),
+    );
+  });
+});
