@@ -1,6 +1,7 @@
 import { InvalidArgumentError } from "@sdxs/tensor";
 import { exportModel, exportUsage } from "./export.js";
 import { generate, generateUsage } from "./generate.js";
+import { inspect, inspectUsage } from "./inspect.js";
 import { serve, serveUsage } from "./serve.js";
 import type { Terminal } from "./terminal.js";
 
@@ -14,6 +15,7 @@ const commands: Readonly<Record<string, Command>> = {
   generate: { summary: "draw pictures of prompts", usage: generateUsage, run: generate },
   export: { summary: "write stages of a one-step pipeline as ONNX files", usage: exportUsage, run: exportModel },
   serve: { summary: "draw pictures for HTTP clients, as OpenAI's images API does", usage: serveUsage, run: serve },
+  inspect: { summary: "list a model's components, parameters and bytes", usage: inspectUsage, run: inspect },
 };
 
 const usage = `sdxs COMMAND [arguments]
