@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from "@sdxs/tensor";
+import { convert, convertUsage } from "./convert.js";
 import { exportModel, exportUsage } from "./export.js";
 import { generate, generateUsage } from "./generate.js";
 import { inspect, inspectUsage } from "./inspect.js";
@@ -16,6 +17,7 @@ const commands: Readonly<Record<string, Command>> = {
   export: { summary: "write stages of a one-step pipeline as ONNX files", usage: exportUsage, run: exportModel },
   serve: { summary: "draw pictures for HTTP clients, as OpenAI's images API does", usage: serveUsage, run: serve },
   inspect: { summary: "list a model's components, parameters and bytes", usage: inspectUsage, run: inspect },
+  convert: { summary: "store weights in another precision", usage: convertUsage, run: convert },
 };
 
 const usage = `sdxs COMMAND [arguments]
