@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from "@sdxs/tensor";
+import { bench, benchUsage } from "./bench.js";
 import { convert, convertUsage } from "./convert.js";
 import { exportModel, exportUsage } from "./export.js";
 import { generate, generateUsage } from "./generate.js";
@@ -18,6 +19,7 @@ const commands: Readonly<Record<string, Command>> = {
   serve: { summary: "draw pictures for HTTP clients, as OpenAI's images API does", usage: serveUsage, run: serve },
   inspect: { summary: "list a model's components, parameters and bytes", usage: inspectUsage, run: inspect },
   convert: { summary: "store weights in another precision", usage: convertUsage, run: convert },
+  bench: { summary: "measure each stage of a pipeline", usage: benchUsage, run: bench },
 };
 
 const usage = `sdxs COMMAND [arguments]
