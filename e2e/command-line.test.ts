@@ -67,6 +67,13 @@ test("a missing model is exit code 1 and one line", async () => {
   expect(output.stderr).toMatch(/^sdxs: MISSING_FILE: .*\n$/);
 });
 
+test("it ends quietly where nobody reads its results", async () => {
+  const { child, ended, output } = sdxs("--help");
+  child.stdout.destroy();
+  expect(await ended).toBe(0);
+  expect(output.stderr).toBe("");
+});
+
 test("Ctrl-C ends drawing with exit code 130, keeps the pictures that are done and leaves no half of one", async () => {
   const out = join(folder, "many.png");
   const { child, ended, output, printed } = sdxs(

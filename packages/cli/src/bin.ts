@@ -7,6 +7,8 @@ const interrupt = (): void => {
 };
 // The second signal ends the process at once.
 process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
+// Nobody reads the results any more, as behind `| head`.
+process.stdout.on("error", interrupt);
 
 const clearLine = process.stderr.isTTY ? "\r\x1b[K" : "";
 void main(process.argv.slice(2), {

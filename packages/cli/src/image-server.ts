@@ -30,6 +30,8 @@ export interface ImageServer {
 const MAX_BODY_BYTES = 65536;
 /** Chosen: time enough for such a body on a slow line, and no more for clients that hold a connection. */
 const REQUEST_TIMEOUT_MS = 30_000;
+/** For clients that do not read their answer: chosen, as above. */
+const ANSWER_TIMEOUT_MS = 30_000;
 /** What clients that do not read their answer get on top of the grace: chosen. */
 const LAST_ANSWERS_MS = 1000;
 
@@ -132,6 +134,7 @@ export function imageServer(options: ImageServerOptions): ImageServer {
   };
 
   const send = (response: ServerResponse, status: number, body: object, headers = {}): void => {
+    response.setTimeout(ANSWER_TIMEOUT_MS, () => response.destroy());
     const closing = isClosing && { connection: "close" };
     response.writeHead(status, { "content-type": "application/json", ...headers, ...closing });
     response.end(JSON.stringify(body));
