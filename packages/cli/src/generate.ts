@@ -1,10 +1,10 @@
 import { access } from "node:fs/promises";
 import { dirname, parse, format } from "node:path";
+import { toPng, toRgba } from "@sdxs/runtime";
 import { InvalidArgumentError, SdxsError } from "@sdxs/tensor";
 import { replaceFile } from "@sdxs/tensor/node";
 import { given, pictureSize, readCommandLine, wholeNumber } from "./command-line.js";
 import { openPipeline, samplingOf, samplingOptions, samplingUsage } from "./open-pipeline.js";
-import { toPngs } from "./png.js";
 import type { Terminal } from "./terminal.js";
 
 export const generateUsage = `sdxs generate MODEL --prompt TEXT [options]
@@ -54,7 +54,7 @@ export async function generate(args: readonly string[], terminal: Terminal): Pro
         onStep: (step, steps) => terminal.progress?.(`${place}: step ${step} of ${steps}`),
       });
       const path = pictures.length === 1 ? out : numbered(out, index + 1);
-      await replaceFile(path, await toPngs(images));
+      await replaceFile(path, [await toPng(toRgba(images)[0]!)]);
       for (const warning of warnings) terminal.note(`sdxs: warning: ${warning}`);
       const ms = Math.round(times.textEncoder + times.unet + times.decoder);
       terminal.note(`${place}: ${JSON.stringify(prompt)}, seed ${seed}, ${ms} ms`);

@@ -1,9 +1,8 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import type { Pipeline } from "@sdxs/runtime";
+import { toPng, toRgba, type Pipeline } from "@sdxs/runtime";
 import { ApiError, invalid } from "./api-error.js";
 import { parseImageRequest, sizeName, type ImageRequestLimits } from "./image-request.js";
-import { toPngs } from "./png.js";
 import { turns } from "./turns.js";
 
 export interface ImageServerOptions extends Pick<ImageRequestLimits, "sizes"> {
@@ -73,9 +72,9 @@ export function imageServer(options: ImageServerOptions): ImageServer {
       for (let index = 0; index < n; index++) {
         const begin = performance.now();
         const { images } = await pipeline.generate(prompt, { seed: seed + index, ...size, signal });
-        const [png] = await toPngs(images);
+        const png = Buffer.from(await toPng(toRgba(images)[0]!));
         pictureMs = performance.now() - begin;
-        data.push({ b64_json: png!.toString("base64"), seed: seed + index });
+        data.push({ b64_json: png.toString("base64"), seed: seed + index });
       }
       return { created: Math.floor(Date.now() / 1000), data };
     });
