@@ -1,24 +1,17 @@
 import { afterAll, describe, expect, it } from "vitest";
 import * as ort from "onnxruntime-node";
 import { mergeLora, readLora, writeLora, type Lora } from "@sdxs/lora";
-import { HostTensor, type Backend } from "@sdxs/tensor";
+import { HostTensor } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
+import { countingBackend } from "./counting-backend.test-support.js";
 import { components, expectClose, randomLora } from "./pipeline-case.test-support.js";
 import { createPipeline } from "./pipeline.js";
 
-const onnx = onnxBackend({ ort, threads: 1 });
-let uploads = 0;
-const backend: Backend<unknown> = {
-  ...onnx,
-  upload(tensor) {
-    uploads++;
-    return onnx.upload(tensor);
-  },
-};
+const { backend, counted } = countingBackend(onnxBackend({ ort, threads: 1 }));
 const uploadsOf = async (call: () => Promise<unknown>): Promise<number> => {
-  const before = uploads;
+  counted();
   await call();
-  return uploads - before;
+  return counted().uploads;
 };
 
 const { unet, text_encoder: text } = components;
@@ -42,7 +35,7 @@ async function merged(...adapters: { unet?: Lora<HostTensor>; text_encoder?: Lor
       unet: { ...unet, params: of("unet") },
       text_encoder: { ...text, params: of("text_encoder") },
     },
-    backend: onnx,
+    backend: backend,
   });
   const { images } = await other.generate("red");
   await other.dispose();
@@ -67,7 +60,7 @@ describe("LoRAs of a request", () => {
   });
 
   it("leave no trace, bit for bit", async () => {
-    const { images: fresh } = await createPipeline({ components, backend: onnx }).generate("red");
+    const { images: fresh } = await createPipeline({ components, backend: backend }).generate("red");
     expect((await draw()).data).toEqual(fresh.data);
     const styled = await draw({ unet: ofAttention, text_encoder: ofText });
     expect(styled.data).not.toEqual(fresh.data);

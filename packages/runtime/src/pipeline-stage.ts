@@ -1,5 +1,4 @@
 import {
-  mapTensors,
   specsOf,
   type Backend,
   type CompiledProgram,
@@ -21,8 +20,9 @@ export class PipelineStage<D, In extends string, Out extends string> {
   private readonly adaptedPrograms = new Map<string, CompiledProgram<D, In, Out>>();
   /** All weights, where they are not constants; from the first run on. */
   private uploaded: TensorMap<D> | undefined;
-  /** In place of the uploaded ones. */
-  private adapted: TensorMap<D> = {};
+  /** Weights in place of its own, and what they are on the device from the next run on. */
+  private changed: HostParams = {};
+  private adapted: TensorMap<D> | undefined;
   /** Weights that were ever adapted, which adapted programs of constants take as parameters. */
   private readonly adaptable = new Set<string>();
 
@@ -39,8 +39,7 @@ export class PipelineStage<D, In extends string, Out extends string> {
     specs: Readonly<Record<In, TensorSpec>>,
     inputs: Readonly<Record<In, D | HostTensor>>,
   ): Promise<Readonly<Record<Out, D>>> {
-    if (!this.isConstant) this.uploaded ??= mapTensors(this.weights, (tensor) => this.backend.upload(tensor));
-    const isAdapted = this.isConstant && Object.keys(this.adapted).length > 0;
+    const isAdapted = this.isConstant && Object.keys(this.changed).length > 0;
     const programs = isAdapted ? this.adaptedPrograms : this.programs;
     const key = JSON.stringify(specs);
     let ready = programs.get(key);
@@ -49,9 +48,12 @@ export class PipelineStage<D, In extends string, Out extends string> {
       const entries = Object.entries(this.weights);
       const params = Object.fromEntries(entries.filter(([name]) => isParameter(name)));
       const frozen = Object.fromEntries(entries.filter(([name]) => !isParameter(name)));
-      ready = await this.backend.compile(this.program, { params: specsOf(params), frozen, inputs: specs });
+      const spec = { params: specsOf(params), arrangeParams: true, frozen, inputs: specs };
+      ready = await this.backend.compile(this.program, spec);
       programs.set(key, ready);
     }
+    if (!this.isConstant) this.uploaded ??= ready.upload(this.weights);
+    this.adapted ??= ready.upload(this.changed);
     return ready.run({ ...this.uploaded, ...this.adapted }, inputs);
   }
 
@@ -60,8 +62,8 @@ export class PipelineStage<D, In extends string, Out extends string> {
    * Uploads nothing else. Where weights are constants, those that are adapted for the first time mean compiling again.
    */
   async adapt(changed: HostParams): Promise<void> {
-    this.disposeOf(this.adapted);
-    this.adapted = {};
+    this.disposeOf({ ...this.adapted });
+    this.adapted = undefined;
     const names = Object.keys(changed);
     if (this.isConstant && names.some((name) => !this.adaptable.has(name))) {
       await disposeAll(this.adaptedPrograms.values());
@@ -69,14 +71,12 @@ export class PipelineStage<D, In extends string, Out extends string> {
     }
     for (const name of names) this.adaptable.add(name);
     const wanted = this.isConstant && names.length > 0 ? [...this.adaptable] : names;
-    this.adapted = Object.fromEntries(
-      wanted.map((name) => [name, this.backend.upload(changed[name] ?? this.weights[name]!)]),
-    );
+    this.changed = Object.fromEntries(wanted.map((name) => [name, changed[name] ?? this.weights[name]!]));
   }
 
   async dispose(): Promise<void> {
     this.disposeOf({ ...this.uploaded });
-    this.disposeOf(this.adapted);
+    this.disposeOf({ ...this.adapted });
     await disposeAll([...this.programs.values(), ...this.adaptedPrograms.values()]);
   }
 

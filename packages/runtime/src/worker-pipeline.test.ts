@@ -2,6 +2,7 @@ import * as ort from "onnxruntime-node";
 import { afterEach, describe, expect, it } from "vitest";
 import { HostTensor, random, type Backend } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
+import { countingBackend } from "./counting-backend.test-support.js";
 import { components, randomLora } from "./pipeline-case.test-support.js";
 import { createPipeline, type Pipeline } from "./pipeline.js";
 import { servePipeline, workerPipeline, type WorkerPort } from "./worker-pipeline.js";
@@ -26,14 +27,7 @@ afterEach(() => open.splice(0).forEach(({ port1 }) => port1.close()));
 
 describe("workerPipeline", () => {
   it("draws what the pipeline in the worker draws, with all options", async () => {
-    let uploads = 0;
-    const backend: Backend<unknown> = {
-      ...onnx,
-      upload(tensor) {
-        uploads++;
-        return onnx.upload(tensor);
-      },
-    };
+    const { backend, counted } = countingBackend(onnx);
     const progress: unknown[] = [];
     const far = connect(
       async (report) => {
@@ -55,7 +49,7 @@ describe("workerPipeline", () => {
       expect(steps.length).toBe(options.steps ?? 1);
     }
     expect(progress).toEqual([{ file: "https://a/b", loaded: 1, total: 2 }]);
-    expect(uploads).toBe(Object.keys(lora.alphas).length); // the LoRA was known the second time
+    expect(counted().uploads).toBe(Object.keys(lora.alphas).length); // the LoRA was known the second time
 
     const pictures = far.stream();
     pictures.request("dropped");
