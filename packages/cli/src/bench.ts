@@ -2,13 +2,14 @@ import { availableParallelism, cpus } from "node:os";
 import type { StageTimes } from "@sdxs/runtime";
 import { pictureSize, readCommandLine, wholeNumber } from "./command-line.js";
 import { sizeName } from "./image-request.js";
-import { openPipeline, samplingOf, samplingOptions, samplingUsage } from "./open-pipeline.js";
+import { modelUsage, openPipeline, samplingOf, samplingOptions, samplingUsage } from "./open-pipeline.js";
 import type { Terminal } from "./terminal.js";
 
 export const benchUsage = `sdxs bench MODEL [options]
 
 Draws pictures of different prompts and prints one line of JSON: milliseconds of loading, and of each stage in the first
-picture, which compiles it, and in the median of those after it. MODEL is the folder of a pipeline, as diffusers saves one.
+picture, which compiles it, and in the median of those after it.
+${modelUsage}
 
   --runs N              pictures after the first; default 10
 ${samplingUsage}
@@ -25,7 +26,7 @@ export async function bench(args: readonly string[], terminal: Terminal): Promis
   const size = values.size !== undefined && pictureSize("--size", values.size);
 
   const begin = performance.now();
-  const pipeline = await openPipeline(operands[0]!, sampling);
+  const { pipeline } = await openPipeline(operands[0]!, terminal, sampling);
   const loadMs = performance.now() - begin;
   try {
     const times: StageTimes[] = [];

@@ -3,13 +3,14 @@ import { join } from "node:path";
 import { exportStage, exportStages } from "@sdxs/runtime/onnx";
 import { replaceFiles } from "@sdxs/tensor/node";
 import { oneOf, pictureSize, readCommandLine, required, wholeNumber } from "./command-line.js";
-import { loadComponents } from "./open-pipeline.js";
+import { loadComponents, modelUsage } from "./open-pipeline.js";
 import type { Terminal } from "./terminal.js";
 
 export const exportUsage = `sdxs export MODEL --out FOLDER [options]
 
 Writes stages of a one-step pipeline as ONNX files, FOLDER/STAGE.onnx, and prints their paths. Batch and size are fixed in a
-file. Weights of 1 GiB and more go to STAGE.onnx.data beside it. MODEL is the folder of a pipeline, as diffusers saves one.
+file. Weights of 1 GiB and more go to STAGE.onnx.data beside it.
+${modelUsage}
 
   --out FOLDER          made if it is not there
   --stage STAGE         ${exportStages.join(", ")}; may be repeated; default whole
@@ -37,7 +38,7 @@ export async function exportModel(args: readonly string[], terminal: Terminal): 
     ...(values.size !== undefined && pictureSize("--size", values.size)),
   } as const;
 
-  const components = await loadComponents(operands[0]!);
+  const components = await loadComponents(operands[0]!, terminal);
   await mkdir(folder, { recursive: true });
   for (const stage of stages) {
     terminal.signal.throwIfAborted();

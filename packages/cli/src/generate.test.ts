@@ -1,10 +1,15 @@
 import { readdir, readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
+import { loraParameters, writeLora } from "@sdxs/lora";
 import { createPipeline, toRgba } from "@sdxs/runtime";
+import { mapTensors, random } from "@sdxs/tensor";
+import { writeSafetensorsFile } from "@sdxs/tensor/node";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import * as ort from "onnxruntime-node";
 import sharp from "sharp";
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 import { tinyPipeline } from "../../runtime/src/tiny-pipeline.test-support.js";
 import { folderWithModel, sdxs } from "./sdxs.test-support.js";
 
@@ -41,6 +46,48 @@ it("draws several pictures of several prompts, with seeds that count up, into nu
     exitCode: 0,
   });
   expect(await readFile(path(2))).toEqual(await readFile(out));
+});
+
+it("draws by LoRAs, weighed", async () => {
+  const [plain, styled, none] = ["plain.png", "styled.png", "none.png"].map((name) => join(folder, name));
+  const declared = loraParameters(tinyPipeline.unet.params, { rank: 2, targets: ["to_q", "to_v"] });
+  const params = mapTensors(declared.params, ({ shape }, name) => random(1, name).normal(shape));
+  const lora = { ...declared, params };
+  const file = join(folder, "style.safetensors");
+  await writeSafetensorsFile(file, writeLora({ unet: lora }, { unet: tinyPipeline.unet.params }, "diffusers"));
+  for (const [out, options] of [
+    [plain, []],
+    [styled, ["--lora", file]],
+    [none, ["--lora", `${file}=0`]],
+  ] as const) {
+    const run = await sdxs(["generate", model, "--prompt", "red", "--out", out!, ...options]);
+    expect(run).toMatchObject({ exitCode: 0 });
+  }
+  expect(await readFile(styled!)).not.toEqual(await readFile(plain!));
+  expect(await readFile(none!)).toEqual(await readFile(plain!));
+});
+
+it("draws by a model of the web", async () => {
+  const server = createServer((request, response) => {
+    const path = join(folder, decodeURIComponent(new URL(request.url!, "http://x").pathname));
+    readFile(path).then(
+      (content) =>
+        response
+          .writeHead(200, { "content-length": content.length })
+          .end(request.method === "HEAD" ? undefined : content),
+      () => response.writeHead(404).end(),
+    );
+  });
+  await new Promise<void>((listening) => server.listen(0, listening));
+  vi.stubEnv("XDG_CACHE_HOME", join(folder, "cache"));
+  const { port } = server.address() as AddressInfo;
+  const [near, far] = ["near.png", "far.png"].map((name) => join(folder, name));
+  await sdxs(["generate", model, "--prompt", "red", "--out", near!]);
+  const run = await sdxs(["generate", `http://127.0.0.1:${port}/model`, "--prompt", "red", "--out", far!]);
+  vi.unstubAllEnvs();
+  server.close();
+  expect(run).toMatchObject({ exitCode: 0, out: [far] });
+  expect(await readFile(far!)).toEqual(await readFile(near!));
 });
 
 it("says that a prompt was cut", async () => {

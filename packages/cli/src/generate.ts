@@ -4,18 +4,21 @@ import { toPng, toRgba } from "@sdxs/runtime";
 import { InvalidArgumentError, SdxsError } from "@sdxs/tensor";
 import { replaceFile } from "@sdxs/tensor/node";
 import { given, pictureSize, readCommandLine, wholeNumber } from "./command-line.js";
-import { openPipeline, samplingOf, samplingOptions, samplingUsage } from "./open-pipeline.js";
+import { loraUsage, readLoras } from "./loras.js";
+import { modelUsage, openPipeline, samplingOf, samplingOptions, samplingUsage } from "./open-pipeline.js";
 import type { Terminal } from "./terminal.js";
 
 export const generateUsage = `sdxs generate MODEL --prompt TEXT [options]
 
-Draws pictures and prints their files' paths. MODEL is the folder of a pipeline, as diffusers saves one.
+Draws pictures and prints their files' paths.
+${modelUsage}
 
   --prompt TEXT         may be repeated
   --negative-prompt TEXT  what to lead away from, with --guidance
   --count N             pictures of each prompt, with seeds that count up; default 1
   --seed N              default 0
 ${samplingUsage}
+${loraUsage}
   --size WxH            pixels; default: what the model was trained on
   --out FILE.png        default sdxs.png; several pictures are numbered: sdxs-1.png, sdxs-2.png`;
 
@@ -28,6 +31,7 @@ export async function generate(args: readonly string[], terminal: Terminal): Pro
     seed: { type: "string", default: "0" },
     ...samplingOptions,
     size: { type: "string" },
+    lora: { type: "string", multiple: true },
     out: { type: "string", default: "sdxs.png" },
   });
   const { prompt: prompts = [], out } = values;
@@ -41,8 +45,9 @@ export async function generate(args: readonly string[], terminal: Terminal): Pro
   };
   await checkOutput(out);
 
-  const pipeline = await openPipeline(operands[0]!, samplingOf(values));
+  const { pipeline, components } = await openPipeline(operands[0]!, terminal, samplingOf(values));
   try {
+    const loras = await readLoras(values.lora ?? [], components);
     const pictures = prompts.flatMap((prompt) =>
       Array.from({ length: count }, (_, index) => ({ prompt, seed: firstSeed + index })),
     );
@@ -50,6 +55,7 @@ export async function generate(args: readonly string[], terminal: Terminal): Pro
       const place = `${index + 1}/${pictures.length}`;
       const { images, times, warnings } = await pipeline.generate(prompt, {
         ...options,
+        loras,
         seed,
         onStep: (step, steps) => terminal.progress?.(`${place}: step ${step} of ${steps}`),
       });

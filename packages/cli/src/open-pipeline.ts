@@ -1,19 +1,41 @@
-import { createPipeline, type Pipeline, type PipelineOptions } from "@sdxs/runtime";
-import { loadPipelineFolder } from "@sdxs/runtime/node";
+import { existsSync } from "node:fs";
+import { createPipeline, fetchPipeline, type Pipeline, type PipelineOptions } from "@sdxs/runtime";
+import { diskCache, loadPipelineFolder } from "@sdxs/runtime/node";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import * as ort from "onnxruntime-node";
 import { finite, given, wholeNumber } from "./command-line.js";
+import type { Terminal } from "./terminal.js";
+
+export const modelUsage = `MODEL is the folder of a pipeline, as diffusers saves one, its address, or "owner/name" on huggingface.co; files that
+are fetched are kept for the next time.`;
 
 /** The components that drawing takes. */
-export const loadComponents = async (folder: string) =>
-  (await loadPipelineFolder(folder, { only: ["unet", "vae", "text_encoder", "tokenizer", "scheduler"] })).components;
+export async function loadComponents(model: string, { signal, progress }: Terminal) {
+  const only = ["unet", "vae", "text_encoder", "tokenizer", "scheduler"] as const;
+  if (!isOnTheWeb(model)) return (await loadPipelineFolder(model, { only })).components;
+  const onProgress = ({ loaded, total }: { readonly loaded: number; readonly total: number }): void =>
+    progress?.(`${inMegabytes(loaded)} of ${inMegabytes(total)} MB`);
+  return (await fetchPipeline(model, { only, cache: diskCache(), signal, onProgress })).components;
+}
+
+const isOnTheWeb = (model: string): boolean =>
+  /^https?:\/\//.test(model) || (/^[\w.-]+\/[\w.-]+$/.test(model) && !model.startsWith(".") && !existsSync(model));
+
+const inMegabytes = (bytes: number): string => (bytes / 1e6).toFixed(1);
+
+export interface OpenPipeline {
+  readonly pipeline: Pipeline;
+  readonly components: Awaited<ReturnType<typeof loadComponents>>;
+}
 
 /** A pipeline on onnxruntime's CPU provider. */
 export async function openPipeline(
-  folder: string,
+  model: string,
+  terminal: Terminal,
   defaults: Pick<PipelineOptions<unknown>, "steps" | "guidanceScale">,
-): Promise<Pipeline> {
-  return createPipeline({ components: await loadComponents(folder), backend: onnxBackend({ ort }), ...defaults });
+): Promise<OpenPipeline> {
+  const components = await loadComponents(model, terminal);
+  return { pipeline: createPipeline({ components, backend: onnxBackend({ ort }), ...defaults }), components };
 }
 
 /** Options of every command that draws. */

@@ -1,13 +1,14 @@
 import { given, pictureSize, readCommandLine, wholeNumber, type PictureSize } from "./command-line.js";
 import { sizeName } from "./image-request.js";
 import { imageServer } from "./image-server.js";
-import { openPipeline, samplingOf, samplingOptions, samplingUsage } from "./open-pipeline.js";
+import { modelUsage, openPipeline, samplingOf, samplingOptions, samplingUsage } from "./open-pipeline.js";
 import type { Terminal } from "./terminal.js";
 
 export const serveUsage = `sdxs serve MODEL [options]
 
 Answers POST /v1/images/generations as OpenAI's images API does, and GET /health, until it is interrupted or gets SIGTERM.
-Prints its address once it is ready. MODEL is the folder of a pipeline, as diffusers saves one.
+Prints its address once it is ready.
+${modelUsage}
 
   --port N              default 8080; 0: any that is free
   --host ADDRESS        default 127.0.0.1: this machine alone. There is no authentication
@@ -38,7 +39,7 @@ export async function serve(args: readonly string[], terminal: Terminal): Promis
   };
   const { signal } = terminal;
 
-  const pipeline = await openPipeline(operands[0]!, samplingOf(values));
+  const { pipeline } = await openPipeline(operands[0]!, terminal, samplingOf(values));
   try {
     // A picture of each size compiles its networks before the first request, and tells the default size.
     const sizes: PictureSize[] = [];

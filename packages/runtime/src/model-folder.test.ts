@@ -191,7 +191,7 @@ describe("loadModel", () => {
     await writeFile(join(folder, "model_index.json"), "{}");
     await refused(
       "MISSING_FILE",
-      /a whole pipeline's folder\. Pass that of one of its models, as .*unet, or load the pipeline/,
+      /a whole pipeline's folder\. Pass that of one of its models, as .*unet, or .*loadPipelineFolder/,
     );
     await rename(join(folder, unetWeights), join(folder, "diffusion_pytorch_model.bin"));
     await refused("UNSUPPORTED_OPERATION", /only diffusion_pytorch_model\.bin/, { config: json });

@@ -120,7 +120,7 @@ async function readConfig(files: ModelFiles): Promise<unknown> {
     throw new SdxsError(
       "MISSING_FILE",
       isPipeline
-        ? `${files.location()} is a whole pipeline's folder. Pass that of one of its models, as ${files.location("unet")}, or load the pipeline.`
+        ? `${files.location()} is a whole pipeline's folder. Pass that of one of its models, as ${files.location("unet")}, or load it by loadPipelineFolder or fetchPipeline.`
         : `There is no ${files.location(configFile)}, so the weights beside it cannot be understood. Fetch it, pass its content as the option ` +
             `config, or check the path.`,
       { cause: error },

@@ -179,8 +179,8 @@ async function readIndex(files: ModelFiles): Promise<PipelineIndex> {
     throw new SdxsError(
       "MISSING_FILE",
       present.includes("config.json")
-        ? `${place} is the folder of one model, not of a pipeline with a ${indexFile}. Load it as a model, or pass the folder above it.`
-        : `There is no ${path}, so ${place} is no pipeline's folder. Fetch it, or load single models.`,
+        ? `${place} is the folder of one model, not of a pipeline with a ${indexFile}. Load it by loadModel or fetchModel, or pass the folder above it.`
+        : `There is no ${path}, so ${place} is no pipeline's folder. Fetch it, or load single models by loadModel or fetchModel.`,
     );
   }
   const { _class_name: className, ...fields } = checkObject(path, await readJson(files, indexFile));

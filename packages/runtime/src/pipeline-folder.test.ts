@@ -194,7 +194,7 @@ describe("loadPipelineFolder", () => {
     await layOutSdxs();
     const refused = (path: string, code: string, message: RegExp): Promise<void> =>
       expect(loadPipelineFolder(path)).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
-    await refused(join(folder, "unet"), "MISSING_FILE", /is the folder of one model, .* Load it as a model/);
+    await refused(join(folder, "unet"), "MISSING_FILE", /is the folder of one model, .* Load it by loadModel/);
     await refused(join(folder, "tokenizer"), "MISSING_FILE", /There is no .*model_index\.json/);
     await refused(join(folder, "nowhere"), "MISSING_FILE", /There is no folder at/);
     await expect(loadPipelineFolder(folder, { only: ["controlnet"] })).rejects.toMatchObject({
