@@ -110,6 +110,7 @@ export {
   nullable,
   oneOf,
   positiveInteger,
+  wholeNumber,
   type FieldType,
 } from "./model-config.js";
 export { withGradients } from "./gradients.js";

@@ -17,6 +17,12 @@ export const positiveInteger = fieldType<number>(
   (value) => typeof value === "number" && Number.isInteger(value) && value >= 1,
 );
 
+/** A whole number of at least 0. */
+export const wholeNumber = fieldType<number>(
+  "a whole number of at least 0",
+  (value) => typeof value === "number" && Number.isInteger(value) && value >= 0,
+);
+
 /** A finite number. */
 export const finiteNumber = fieldType<number>(
   "a number",

@@ -88,6 +88,7 @@ describe("parseAutoencoderTinyConfig", () => {
     ["act_fn", "gelu"],
     ["upsample_fn", "bilinear"],
     ["num_decoder_blocks", [3, 3]],
+    ["num_decoder_blocks", [3, 3, 3, -1]],
     ["latent_channels", 0],
   ])("refuses %s: %j and names the field and its value", (field, value) => {
     expect(() => parseAutoencoderTinyConfig({ [field]: value })).toThrow(
@@ -221,6 +222,7 @@ describe.each(testBackends)("AutoencoderTiny on $name", (backend) => {
   it.each([
     { blocks: [1, 1, 1], factor: 2 },
     { blocks: [2, 1], factor: 3 },
+    { blocks: [1, 1, 0], factor: 2 },
   ])("sees as far as tinyEncoderReach and tinyDecoderReach say: $blocks blocks", async ({ blocks, factor }) => {
     const channels = blocks.map(() => 2);
     const config = parseAutoencoderTinyConfig({
