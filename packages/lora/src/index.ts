@@ -1,6 +1,7 @@
 export {
   applyLora,
   loraParameters,
+  loraScope,
   loraTargets,
   mergeLora,
   unmergeLora,

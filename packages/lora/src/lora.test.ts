@@ -7,9 +7,12 @@ import {
   mapTensors,
   prefixed,
   random,
+  scope,
   select,
   withGradients,
+  zeros,
   type Ops,
+  type Scope,
   type Program,
   type TensorMap,
 } from "@sdxs/tensor";
@@ -24,7 +27,16 @@ import {
   type RunOnce,
 } from "@sdxs/tensor/testing";
 import { parseUNetConfig, unetParameters } from "@sdxs/tiny-unet";
-import { applyLora, loraParameters, loraTargets, mergeLora, readLora, unmergeLora, type Lora } from "./index.js";
+import {
+  applyLora,
+  loraParameters,
+  loraScope,
+  loraTargets,
+  mergeLora,
+  readLora,
+  unmergeLora,
+  type Lora,
+} from "./index.js";
 import { checkLoraCase } from "./lora-case.test-support.js";
 
 /** Reference data computed by diffusers 0.27.2: see fixtures/README.md. */
@@ -55,6 +67,27 @@ describe.each(testBackends)("a LoRA on $name", (backend) => {
     },
     alphas: { conv: 1.5 },
   };
+
+  it("gives a network that finds its parameters in a scope the same weights as applyLora, and biases as they are", async () => {
+    const named = { ...prefixed(network, "blocks.0."), ...prefixed(lora.params, "lora.blocks.0.") };
+    const alphas = { "blocks.0.conv": 1.5 };
+    const program = <T>(ops: Ops<T>, params: TensorMap<T>): Record<string, T> => {
+      const adapter = { params: select(params, "lora."), alphas };
+      const p: Scope<T> = loraScope(ops, scope(ops, params), adapter).at("blocks").at(0);
+      const expected = applyLora(ops, params, [adapter]);
+      return {
+        linear: ops.sub(p.at("linear").param("weight", [6, 5], zeros), expected["blocks.0.linear.weight"]!),
+        conv: ops.sub(p.at("conv").param("weight", [4, 3, 3, 3], zeros), expected["blocks.0.conv.weight"]!),
+        change: ops.sub(p.at("conv").param("weight", [4, 3, 3, 3], zeros), params["blocks.0.conv.weight"]!),
+        bias: p.at("conv").param("bias", [4], zeros),
+      };
+    };
+    const { linear: linearDifference, conv, change, bias } = await run(program, named, {});
+    expect(maxAbs(linearDifference!)).toBe(0);
+    expect(maxAbs(conv!)).toBe(0);
+    expect(maxAbs(change!)).toBeGreaterThan(0.1);
+    expectOutput("bias", bias, network["conv.bias"]);
+  });
 
   it("adds several adapters with weights, of different ranks, to the layers that each has", async () => {
     const second = {

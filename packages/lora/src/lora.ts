@@ -10,6 +10,7 @@ import {
   type Operand,
   type Ops,
   type ParameterSpec,
+  type Scope,
   type Shape,
   type TensorMap,
 } from "@sdxs/tensor";
@@ -142,14 +143,44 @@ export function applyLora<T>(
   for (const adapter of adapters) {
     const weight = adapter.weight ?? 1;
     for (const { name, A, B, rank, alpha } of loraLayers(adapter, network, (tensor) => ops.shape(tensor))) {
-      const base = adapted[name] as T;
       const scale = typeof weight === "number" ? (weight * alpha) / rank : ops.mul(weight, alpha / rank);
-      const up = ops.mul(ops.reshape(B, [-1, rank]), scale); // [out, rank]
-      const down = ops.reshape(A, [rank, -1]); // [rank, in * k * k]
-      adapted[name] = ops.add(base, ops.reshape(ops.matmul(up, down), ops.shape(base)));
+      adapted[name] = adaptedWeight(ops, adapted[name] as T, A, B, scale);
     }
   }
   return adapted;
+}
+
+/** W + scale B A */
+function adaptedWeight<T>(ops: Ops<T>, W: T, A: T, B: T, scale: Operand<T>): T {
+  const rank = ops.shape(A)[0] ?? 1;
+  const up = ops.mul(ops.reshape(B, [-1, rank]), scale); // [out, rank]
+  const down = ops.reshape(A, [rank, -1]); // [rank, in * k * k]
+  return ops.add(W, ops.reshape(ops.matmul(up, down), ops.shape(W)));
+}
+
+/**
+ * `applyLora` for a network that finds its parameters in a scope: a scope whose weights have the LoRA added.
+ *
+ * @param p Where the network's parameters are, the layers' names behind it.
+ * @param lora One that fits the network: entries for layers that the network does not ask for are not noticed.
+ *
+ * @example
+ * const { sample } = unet(ops, loraScope(ops, p, lora), config, inputs);
+ */
+export function loraScope<T>(ops: Ops<T>, p: Scope<T>, lora: Lora<T>): Scope<T> {
+  const within = (inner: Scope<T>, layer: string): Scope<T> => ({
+    path: inner.path,
+    at: (name) => within(inner.at(name), layer === "" ? String(name) : `${layer}.${name}`),
+    param(name, shape, init) {
+      const W = inner.param(name, shape, init);
+      const A = lora.params[`${layer}.lora_A.weight`];
+      const B = lora.params[`${layer}.lora_B.weight`];
+      if (name !== "weight" || A === undefined || B === undefined) return W;
+      const rank = ops.shape(A)[0] ?? 1;
+      return adaptedWeight(ops, W, A, B, (lora.alphas[layer] ?? rank) / rank);
+    },
+  });
+  return within(p, "");
 }
 
 /**

@@ -1,5 +1,6 @@
-import { scope, zeros, type Program } from "@sdxs/tensor";
+import { scope, zeros } from "@sdxs/tensor";
 import { addNoise, gatherNoiseLevels } from "@sdxs/diffusion";
+import type { ConditionableProgram } from "./plug-ins.js";
 import {
   segmentedScoreDistillation,
   type OnlineInput,
@@ -12,9 +13,9 @@ import {
 /** The updates of Algorithm 1 with an offline DM that runs elsewhere. */
 export interface ExternallyScoredDistillation extends Pick<SegmentedScoreDistillation, "online"> {
   /** x_t of the student's samples [batch, channels, height, width], what the offline DM is asked about. */
-  readonly noisySample: Program<OnlineInput, "noisySample">;
+  readonly noisySample: ConditionableProgram<OnlineInput, "noisySample">;
   /** That of `segmentedScoreDistillation`, with the offline DM's answer, guided, as the input `offlinePrediction`. */
-  readonly student: Program<StudentInput | "offlinePrediction", StudentOutput>;
+  readonly student: ConditionableProgram<StudentInput | "offlinePrediction", StudentOutput>;
 }
 
 /**
@@ -40,8 +41,8 @@ export function externallyScoredDistillation(
   });
   return {
     online,
-    noisySample(ops, params, { noise, context, scoreNoise, timestep }) {
-      const sample = options.student(ops, scope(ops, params, "student"), { noise, context });
+    noisySample(ops, params, { noise, scoreNoise, timestep, ...conditioning }) {
+      const sample = options.student(ops, scope(ops, params, "student"), { noise, ...conditioning });
       return { noisySample: addNoise(ops, sample, scoreNoise, gatherNoiseLevels(ops, options.schedule, timestep)) };
     },
     student: (ops, params, { offlinePrediction, ...inputs }) =>

@@ -1,7 +1,7 @@
-import { InvalidArgumentError, scope, type Ops, type Program, type TensorMap } from "@sdxs/tensor";
+import { InvalidArgumentError, scope } from "@sdxs/tensor";
 import { l1, mse } from "@sdxs/losses";
 import { checkPair, compareFeatures, type FeatureComparison } from "./feature-comparison.js";
-import type { Generator } from "./plug-ins.js";
+import type { ConditionableProgram, Generator } from "./plug-ins.js";
 
 export interface FeatureMatchingWarmupOptions extends FeatureComparison {
   /** The one-step model x_theta in training; its parameters lie under "student.". */
@@ -25,6 +25,7 @@ export interface FeatureMatchingWarmupOptions extends FeatureComparison {
  * - `noise` [batch, channels, height, width]: epsilon, standard normal;
  * - `target`, shaped as `noise`: psi(x_phi(epsilon)), the teacher's sample of the same noise (see `noiseImagePairs`);
  * - `context` [batch, tokens, features]: text embeddings;
+ * - `condition` [batch, channels, height, width]: an image that guides the student, where there is one;
  * - `featureTimestep` [batch]: what the encoder is told. Samples are clean, so a low one.
  *
  * Outputs: `loss`, the batch's mean; `perSample` [batch]; `sample`, the student's, shaped as `noise`.
@@ -43,22 +44,22 @@ export interface FeatureMatchingWarmupOptions extends FeatureComparison {
  */
 export function featureMatchingWarmup(
   options: FeatureMatchingWarmupOptions,
-): Program<"noise" | "target" | "context" | "featureTimestep", "loss" | "perSample" | "sample"> {
+): ConditionableProgram<"noise" | "target" | "context" | "featureTimestep", "loss" | "perSample" | "sample"> {
   const { student, weights = {} } = options;
   const { features: lambdaFeatures = 1, l1: lambdaL1 = 0, mse: lambdaMse = 0 } = weights;
   if (lambdaFeatures === 0 && lambdaL1 === 0 && lambdaMse === 0) {
     throw new InvalidArgumentError("featureMatchingWarmup: every weight is 0. Give at least one term a weight.");
   }
-  return <T>(ops: Ops<T>, params: TensorMap<T>, inputs: WarmupInputs<T>) => {
-    const { noise, target, context, featureTimestep } = inputs;
+  return (ops, params, { noise, target, featureTimestep, ...conditioning }) => {
     checkPair(ops, "featureMatchingWarmup", noise, target);
 
     // x_theta(epsilon)
-    const sample = student(ops, scope(ops, params, "student"), { noise, context });
+    const sample = student(ops, scope(ops, params, "student"), { noise, ...conditioning });
 
     // L_FM(x_theta(epsilon), psi(x_phi(epsilon)))
-    const terms: T[] = [];
+    const terms: (typeof sample)[] = [];
     if (lambdaFeatures !== 0) {
+      const { context } = conditioning;
       const distance = compareFeatures(ops, params, options, { sample, target, context, featureTimestep });
       terms.push(ops.mul(distance, lambdaFeatures));
     }
@@ -69,5 +70,3 @@ export function featureMatchingWarmup(
     return { loss: ops.mean(perSample), perSample, sample };
   };
 }
-
-type WarmupInputs<T> = Readonly<Record<"noise" | "target" | "context" | "featureTimestep", T>>;

@@ -33,14 +33,14 @@ export function activeGuidance(
   );
 }
 
-/** A prediction away from that for the empty prompt. Both are one batch. */
+/** A prediction away from that for the empty prompt. Both are one batch; a condition guides both. */
 export async function guidedPrediction(
   where: string,
   score: ExternalScore,
   guidance: Guidance | undefined,
   inputs: NetworkInputs<HostTensor>,
 ): Promise<HostTensor> {
-  const { sample, timestep, context } = inputs;
+  const { sample, timestep, context, condition } = inputs;
   const [batch = 0, ...contextShape] = context.shape;
   const active = activeGuidance(where, guidance, contextShape);
   if (active === undefined) return score.predict(inputs);
@@ -49,6 +49,7 @@ export async function guidedPrediction(
     sample: concatenate(sample, sample),
     timestep: concatenate(timestep, timestep),
     context: concatenate(stack(Array<HostTensor>(batch).fill(unconditional)), context),
+    ...(condition !== undefined && { condition: concatenate(condition, condition) }),
   });
   const [without, withPrompt] = halves(outputs);
   return combineHost([

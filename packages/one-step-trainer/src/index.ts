@@ -1,5 +1,7 @@
 export {
   oneStepGenerator,
+  type ConditionableProgram,
+  type Conditioning,
   type ExternalScore,
   type FeatureExtractor,
   type Generator,
@@ -47,6 +49,22 @@ export {
 } from "./distribution-matching-distillation-task.js";
 export { type ScoreDistillationTask, type ScoreDistillationTaskOptions } from "./score-distillation-task.js";
 export { type Optimisation, type PairBatch, type TaskOptions } from "./task-options.js";
+export { redrawNoise } from "./redraw-noise.js";
+export { controlTriplets, type ControlTriplets } from "./control-triplets.js";
+export {
+  controlNetScoreDistillationTask,
+  controlNetWarmupTask,
+  type ControlledNetwork,
+  type ControlNetScoreDistillationTaskOptions,
+  type ControlNetTraining,
+  type ControlNetWarmupTaskOptions,
+  type Triplet,
+} from "./one-step-controlnet.js";
+export {
+  loraDistillationTask,
+  type LoraDistillationTask,
+  type LoraDistillationTaskOptions,
+} from "./lora-distillation-task.js";
 export {
   textureFinetune,
   type TextureFinetune,

@@ -11,7 +11,7 @@ import {
 } from "@sdxs/diffusion";
 import { denoisingLoss, distributionMatchingLoss, scoreDistillationLoss, scoreDistillationWeights } from "@sdxs/losses";
 import { activeGuidance, type Guidance } from "./guidance.js";
-import type { ScoreFunction } from "./plug-ins.js";
+import type { Conditioning, NetworkInputs, ScoreFunction } from "./plug-ins.js";
 import { differentiateBySample, sampleSize, type SampleLoss } from "./sample-loss.js";
 
 /**
@@ -39,13 +39,11 @@ export interface ScoreModels {
 }
 
 /** What makes a sample noisy, and what it is a sample of. */
-export interface NoisyInputs<T> {
+export interface NoisyInputs<T> extends Conditioning<T> {
   /** Standard normal, shaped as the sample. */
   readonly scoreNoise: T;
   /** float32 [batch], whole numbers in [0, T). */
   readonly timestep: T;
-  /** [batch, tokens, features] */
-  readonly context: T;
 }
 
 /** Equation 1 of the online DM on the student's samples, [batch]. */
@@ -54,11 +52,15 @@ export function onlineLoss<T>(
   params: TensorMap<T>,
   { onlineScore, schedule, prediction = "epsilon" }: ScoreModels,
   sample: T,
-  { scoreNoise, timestep, context }: NoisyInputs<T>,
+  { scoreNoise, timestep, ...conditioning }: NoisyInputs<T>,
 ): T {
   const level = gatherNoiseLevels(ops, schedule, timestep);
   const noisy = addNoise(ops, sample, scoreNoise, level);
-  const output = onlineScore(ops, scope(ops, params, "online"), { sample: noisy, timestep, context });
+  const output = onlineScore(ops, scope(ops, params, "online"), {
+    sample: noisy,
+    timestep,
+    ...conditioning,
+  });
   return denoisingLoss(ops, output, predictionTarget(ops, prediction, sample, scoreNoise, level));
 }
 
@@ -78,12 +80,12 @@ export function scoreDifference<T>(
   params: TensorMap<T>,
   models: ScoreModels,
   sample: T,
-  { scoreNoise, timestep, context }: NoisyInputs<T>,
+  { scoreNoise, timestep, ...conditioning }: NoisyInputs<T>,
 ): ScoreDifference<T> {
   const { onlineScore, schedule, prediction = "epsilon", scoreWeight = "dmd" } = models;
   const level = gatherNoiseLevels(ops, schedule, timestep);
   const noisy = ops.stopGradient(addNoise(ops, sample, scoreNoise, level));
-  const inputs = { sample: noisy, timestep, context };
+  const inputs = { sample: noisy, timestep, ...conditioning };
   const toSample = (output: T): T => ops.stopGradient(predictedSample(ops, prediction, noisy, output, level));
   const onlineSample = toSample(onlineScore(ops, scope(ops, params, "online"), inputs));
   const offlineSample = toSample(guidedScore(ops, scope(ops, params, "teacher"), models, inputs));
@@ -100,14 +102,14 @@ export function scoreDifference<T>(
   return { ...loss, onlineSample, offlineSample };
 }
 
-/** The offline model's output, away from that for the empty prompt. Both are one batch. */
+/** The offline model's output, away from that for the empty prompt. Both are one batch; a condition guides both. */
 function guidedScore<T>(
   ops: Ops<T>,
   p: ReturnType<typeof scope<T>>,
   { offlineScore, guidance }: ScoreModels,
-  inputs: { readonly sample: T; readonly timestep: T; readonly context: T },
+  inputs: NetworkInputs<T>,
 ): T {
-  const { sample, timestep, context } = inputs;
+  const { sample, timestep, context, condition } = inputs;
   const [batch = 1, ...contextShape] = ops.shape(context);
   const active = activeGuidance("The offline score", guidance, contextShape);
   if (active === undefined) return offlineScore(ops, p, inputs);
@@ -118,6 +120,7 @@ function guidedScore<T>(
     sample: twice(sample),
     timestep: twice(timestep),
     context: ops.concat([empty, context], 0),
+    ...(condition !== undefined && { condition: twice(condition) }),
   });
   return guided(ops, ops.slice(outputs, 0, 0, batch), ops.slice(outputs, 0, batch, batch), scale);
 }

@@ -21,7 +21,13 @@ import {
 export interface ScoreDistillationTaskOptions<D> extends TaskOptions<D> {
   readonly schedule: NoiseSchedule;
   /** The student as it begins, the online DM (with the teacher's weights), and what is frozen. */
-  readonly params: { readonly student: HostParams; readonly online: HostParams; readonly teacher: HostParams };
+  readonly params: {
+    readonly student: HostParams;
+    readonly online: HostParams;
+    readonly teacher: HostParams;
+    /** Parameters of the student and of the online DM that stay as they are, beside those above. Default: none. */
+    readonly fixed?: { readonly student?: HostParams; readonly online?: HostParams };
+  };
   /** Updates of the online DM for each of the student. */
   readonly onlineUpdates?: number;
   /** The lowest timestep at which scores are compared, as a share of all. Default 0.02, DMD's. */
@@ -82,11 +88,22 @@ export async function scoreDistillationTask<D, Online extends string, Student ex
   { online, student }: { readonly online: Turn<Online, "loss">; readonly student: Turn<Student, "loss" | Pictures> },
 ): Promise<ScoreDistillationTask> {
   const { backend, params, microBatches = 1, onlineUpdates = 1, optimisation } = options;
-  const frozen = prefixed(params.teacher, "teacher.");
+  const fixed = {
+    ...prefixed(params.fixed?.student ?? {}, "student."),
+    ...prefixed(params.fixed?.online ?? {}, "online."),
+  };
+  const frozen = { ...fixed, ...prefixed(params.teacher, "teacher.") };
   const task = await alternatingTask({
     ...alternatingOptions(options),
     learners: {
-      online: { ...online, params: params.online, updates: onlineUpdates, microBatches, ...optimisation.online },
+      online: {
+        ...online,
+        params: params.online,
+        frozen: fixed,
+        updates: onlineUpdates,
+        microBatches,
+        ...optimisation.online,
+      },
       student: { ...student, params: params.student, frozen, microBatches, ...optimisation.student },
     },
   });

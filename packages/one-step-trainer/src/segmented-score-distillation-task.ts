@@ -1,4 +1,12 @@
-import { HostTensor, InvalidArgumentError, downloadAll, prefixed, specsOf, type Schedule } from "@sdxs/tensor";
+import {
+  HostTensor,
+  InvalidArgumentError,
+  downloadAll,
+  prefixed,
+  specsOf,
+  type Schedule,
+  type Shape,
+} from "@sdxs/tensor";
 import { externallyScoredDistillation } from "./externally-scored-distillation.js";
 import { guidedPrediction } from "./guidance.js";
 import type { ExternalScore, ScoreFunction } from "./plug-ins.js";
@@ -8,7 +16,12 @@ import {
   type ScoreDistillationTask,
   type ScoreDistillationTaskOptions,
 } from "./score-distillation-task.js";
-import { segmentedScoreDistillation, type SegmentedScoreDistillationOptions } from "./segmented-score-distillation.js";
+import {
+  segmentedScoreDistillation,
+  type OnlineInput,
+  type SegmentedScoreDistillationOptions,
+  type StudentInput,
+} from "./segmented-score-distillation.js";
 import type { PairBatch } from "./task-options.js";
 
 export interface SegmentedScoreDistillationTaskOptions<D>
@@ -16,10 +29,14 @@ export interface SegmentedScoreDistillationTaskOptions<D>
   /** The offline DM s_p, frozen: a network whose parameters lie under "teacher.", or one that runs elsewhere. */
   readonly offlineScore: ScoreFunction | ExternalScore;
   readonly schedule: SegmentedScoreDistillationOptions["schedule"];
+  /** Shape of one image that guides all three networks [channels, height, width]. Default: there are none. */
+  readonly conditionShape?: Shape;
   /** A student's micro-batch. Must be the same for the same indices, each time. */
   readonly pairs: (update: number, microBatch: number) => PairBatch | Promise<PairBatch>;
   /** Contexts [batch, ...contextShape] for which the online DM sees samples of fresh noise. */
   readonly contexts: (update: number, microBatch: number) => HostTensor | Promise<HostTensor>;
+  /** Conditions [batch, ...conditionShape] to go with these contexts, where there are any. */
+  readonly conditions?: (update: number, microBatch: number) => HostTensor | Promise<HostTensor>;
   /** Updates of the online DM for each of the student. Default 1, Diff-Instruct's; DMD2 has 10. */
   readonly onlineUpdates?: number;
   /** Of the step's index: the share of the timesteps, from the clean end, where scores are compared. In (0, 1]. */
@@ -56,19 +73,25 @@ export async function segmentedScoreDistillationTask<D>(
   options: SegmentedScoreDistillationTaskOptions<D>,
 ): Promise<ScoreDistillationTask> {
   const { backend, offlineScore, guidance, ...unguided } = options;
+  const { params, batchSize, conditionShape } = options;
   const where = "segmentedScoreDistillationTask";
   const inputs = scoreInputs(where, options);
+  const shared = {
+    ...inputs.shared,
+    ...(conditionShape && { condition: { shape: [batchSize, ...conditionShape] } }),
+  };
   const given = {
     online: {
-      inputs: inputs.shared,
+      inputs: shared,
       batch: async (update: number, microBatch: number) => ({
         ...inputs.online(update, microBatch),
         context: await options.contexts(update, microBatch),
+        ...(options.conditions && { condition: await options.conditions(update, microBatch) }),
       }),
     },
     student: {
       inputs: {
-        ...inputs.shared,
+        ...shared,
         target: inputs.sample,
         featureTimestep: inputs.perSample,
         alpha: { shape: [] },
@@ -81,7 +104,7 @@ export async function segmentedScoreDistillationTask<D>(
         return {
           ...(await options.pairs(update, microBatch)),
           ...inputs.student(alpha, update, microBatch),
-          featureTimestep: HostTensor.filled([options.batchSize], options.featureTimestep ?? 0),
+          featureTimestep: HostTensor.filled([batchSize], options.featureTimestep ?? 0),
           alpha: HostTensor.scalar(alpha),
           lambdaFM: HostTensor.scalar(lambdaFM),
         };
@@ -90,7 +113,7 @@ export async function segmentedScoreDistillationTask<D>(
   };
   if (typeof offlineScore === "function") {
     const { online, student } = segmentedScoreDistillation({ ...options, offlineScore });
-    return scoreDistillationTask(options, {
+    return scoreDistillationTask<D, OnlineInput, StudentInput>(options, {
       online: { program: online, ...given.online },
       student: { program: student, ...given.student },
     });
@@ -98,27 +121,32 @@ export async function segmentedScoreDistillationTask<D>(
 
   // The offline DM is asked about x_t before each of the student's updates.
   const { online, student, noisySample } = externallyScoredDistillation(unguided);
-  const asking = await backend.compile(noisySample, {
-    params: specsOf(prefixed(options.params.student, "student.")),
-    inputs: inputs.shared,
+  const asking = await backend.compile<OnlineInput, "noisySample">(noisySample, {
+    params: specsOf(prefixed(params.student, "student.")),
+    frozen: prefixed(params.fixed?.student ?? {}, "student."),
+    inputs: shared,
   });
-  const task: ScoreDistillationTask = await scoreDistillationTask(options, {
-    online: { program: online, ...given.online },
-    student: {
-      program: student,
-      inputs: { ...given.student.inputs, offlinePrediction: inputs.sample },
-      async batch(update, microBatch) {
-        const batch = await given.student.batch(update, microBatch);
-        const { noise, context, scoreNoise, timestep } = batch;
-        const current = prefixed(await task.weights("student"), "student.");
-        const outputs = await asking.run(current, { noise, context, scoreNoise, timestep });
-        const { noisySample: sample } = await downloadAll(backend, outputs);
-        backend.dispose(outputs.noisySample);
-        const asked = { sample, timestep, context };
-        return { ...batch, offlinePrediction: await guidedPrediction(where, offlineScore, guidance, asked) };
+  const task: ScoreDistillationTask = await scoreDistillationTask<D, OnlineInput, StudentInput | "offlinePrediction">(
+    options,
+    {
+      online: { program: online, ...given.online },
+      student: {
+        program: student,
+        inputs: { ...given.student.inputs, offlinePrediction: inputs.sample },
+        async batch(update, microBatch) {
+          const batch = await given.student.batch(update, microBatch);
+          const { noise, scoreNoise, timestep, context, condition } = batch;
+          const conditioning = { context, ...(condition && { condition }) };
+          const current = prefixed(await task.weights("student"), "student.");
+          const outputs = await asking.run(current, { noise, scoreNoise, timestep, ...conditioning });
+          const { noisySample: sample } = await downloadAll(backend, outputs);
+          backend.dispose(outputs.noisySample);
+          const asked = { sample, timestep, ...conditioning };
+          return { ...batch, offlinePrediction: await guidedPrediction(where, offlineScore, guidance, asked) };
+        },
       },
     },
-  });
+  );
   return {
     ...task,
     async dispose() {

@@ -1,6 +1,6 @@
-import { scope, type Program } from "@sdxs/tensor";
+import { scope } from "@sdxs/tensor";
 import { checkPair, compareFeatures, type FeatureComparison } from "./feature-comparison.js";
-import type { Generator } from "./plug-ins.js";
+import type { ConditionableProgram, Generator } from "./plug-ins.js";
 import { differentiateBySample, gradientNorm, weightedLoss } from "./sample-loss.js";
 import { scoreGap, spread } from "./sample-statistics.js";
 import { onlineLoss, scoreDifference, type ScoreModels } from "./score-difference.js";
@@ -17,8 +17,8 @@ export type StudentInput = OnlineInput | "target" | "featureTimestep" | "alpha" 
 
 /** The two updates of Algorithm 1. */
 export interface SegmentedScoreDistillation {
-  readonly online: Program<OnlineInput, "loss">;
-  readonly student: Program<StudentInput, StudentOutput>;
+  readonly online: ConditionableProgram<OnlineInput, "loss">;
+  readonly student: ConditionableProgram<StudentInput, StudentOutput>;
 }
 
 /** What the student's program gives. */
@@ -45,6 +45,7 @@ export type StudentOutput =
  *
  * Inputs, all float32:
  * - `noise` z [batch, channels, height, width], `context` [batch, tokens, features];
+ * - `condition` [batch, channels, height, width], an image that guides all three networks, where there is one;
  * - `scoreNoise`, shaped as `noise`, standard normal, and `timestep` [batch], whole numbers in [0, T): these make x_t;
  * - of the student alone: `target`, the teacher's sample of `noise`; `featureTimestep` [batch], what the encoder is told;
  *   `alpha` and `lambdaFM`, shape [].
@@ -69,19 +70,20 @@ export type StudentOutput =
 export function segmentedScoreDistillation(options: SegmentedScoreDistillationOptions): SegmentedScoreDistillation {
   return {
     // Grad(phi)
-    online(ops, params, { noise, ...inputs }) {
-      const sample = options.student(ops, scope(ops, params, "student"), { noise, context: inputs.context });
+    online(ops, params, { noise, scoreNoise, timestep, ...conditioning }) {
+      const sample = options.student(ops, scope(ops, params, "student"), { noise, ...conditioning });
+      const inputs = { scoreNoise, timestep, ...conditioning };
       return { loss: ops.mean(onlineLoss(ops, params, options, sample, inputs)) };
     },
 
     // Grad(theta)
-    student(ops, params, { noise, target, featureTimestep, alpha, lambdaFM, ...inputs }) {
+    student(ops, params, { noise, target, featureTimestep, alpha, lambdaFM, scoreNoise, timestep, ...conditioning }) {
       checkPair(ops, "segmentedScoreDistillation", noise, target);
-      const { context } = inputs;
-      const sample = options.student(ops, scope(ops, params, "student"), { noise, context });
+      const { context } = conditioning;
+      const sample = options.student(ops, scope(ops, params, "student"), { noise, ...conditioning });
 
       // The segment [0, alpha T]: w(t) [s_phi(x_t, t) - s_p(x_t)] d x_t / d x_0
-      const score = scoreDifference(ops, params, options, sample, inputs);
+      const score = scoreDifference(ops, params, options, sample, { scoreNoise, timestep, ...conditioning });
 
       // The segment (alpha T, T]: d L_FM / d x_0
       const features = differentiateBySample(ops, sample, (x) =>

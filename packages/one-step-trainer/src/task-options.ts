@@ -21,6 +21,8 @@ export interface PairBatch {
   readonly target: HostTensor;
   /** [batch, ...contextShape] */
   readonly context: HostTensor;
+  /** [batch, ...conditionShape], where the training has conditions. */
+  readonly condition?: HostTensor;
 }
 
 /** How one of the models learns. */
