@@ -306,15 +306,6 @@ export function noisyPairs(
   empty: { readonly share: number; readonly context: HostTensor },
 ) {
   const rows = stream.at("rows").integers([unetBatch], 0, rowCount(target)).data;
-  const timestep = Float32Array.from(stream.at("timesteps").integers([unetBatch], 0, schedule.trainSteps).data);
-  const sample = stream.at("noise").normal(latentSpec(unetBatch).shape);
-  const clean = takeRows(target, rows);
-  timestep.forEach((t, row) => {
-    const { alpha, sigma } = noiseLevelAt(schedule, t);
-    for (let i = row * sampleSize; i < (row + 1) * sampleSize; i++) {
-      sample.data[i] = alpha * (clean.data[i] ?? 0) + sigma * (sample.data[i] ?? 0);
-    }
-  });
   const encoderHiddenStates = takeRows(context, rows);
   const width = empty.context.data.length;
   stream
@@ -323,7 +314,21 @@ export function noisyPairs(
     .data.forEach((value, row) => {
       if (value < empty.share) encoderHiddenStates.data.set(empty.context.data, row * width);
     });
-  return { sample, timestep: new HostTensor([unetBatch], timestep), encoderHiddenStates };
+  return { ...noisySamples(takeRows(target, rows), stream), encoderHiddenStates };
+}
+
+/** Latents under noise, at a random timestep each. */
+export function noisySamples(clean: HostTensor, stream: Random) {
+  const batch = rowCount(clean);
+  const timestep = Float32Array.from(stream.at("timesteps").integers([batch], 0, schedule.trainSteps).data);
+  const sample = stream.at("noise").normal(clean.shape);
+  timestep.forEach((t, row) => {
+    const { alpha, sigma } = noiseLevelAt(schedule, t);
+    for (let i = row * sampleSize; i < (row + 1) * sampleSize; i++) {
+      sample.data[i] = alpha * (clean.data[i] ?? 0) + sigma * (sample.data[i] ?? 0);
+    }
+  });
+  return { sample, timestep: new HostTensor([batch], timestep) };
 }
 
 /** A warm-up under a name of its own, which is its folder's. */
@@ -446,7 +451,7 @@ export function takePairs({ noise, target, context }: Pairs, stream: Random, cou
 }
 
 /** Runs one training with checkpoints and a log in the work folder; gives its averaged weights. */
-async function runStage<D, In extends string>(
+export async function runStage<D, In extends string>(
   options: StageOptions<D>,
   name: string,
   task: Omit<GradientTaskOptions<D, In>, "backend" | "name">,

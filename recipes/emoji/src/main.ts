@@ -5,6 +5,7 @@ import { InvalidArgumentError } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import * as ort from "onnxruntime-node";
 import { ablationBudget, reportAblation } from "./ablation.js";
+import { controlNetBudget, reportControlNet } from "./controlnet/report-controlnet.js";
 import { loadEmojiDataset } from "./dataset.js";
 import { distilAndReport } from "./distil-and-report.js";
 import { quickstartBudget, type DistillationBudget } from "./distil.js";
@@ -61,6 +62,15 @@ tiny-unet distil the teacher into the tiny U-Net by Equation 8, whole and with e
   --output FOLDER         default tiny-unet
   --restart               forget an earlier run in that folder
 
+controlnet  train ControlNets for edges and depth: the teacher's, then the one-step student's (about 40 minutes)
+  --steps N               of each teacher's ControlNet, default ${controlNetBudget.steps}
+  --distillation-steps N  default ${controlNetBudget.distillationSteps}
+  --warmup-steps N        default ${controlNetBudget.warmupSteps}
+  --score-steps N         default ${controlNetBudget.scoreSteps}
+  --pictures N            of each model that are judged, default 64
+  --output FOLDER         default controlnet
+  --restart               forget an earlier run in that folder
+
 judge     train the image-text model that tells whether pictures show their prompts
   --steps N               default 1500
   --work FOLDER           checkpoints and log (default recipes/emoji/work/judge)
@@ -85,6 +95,8 @@ await runProgram(async (signal) => {
       return ablation(args, signal);
     case "tiny-unet":
       return tinyUNet(args, signal);
+    case "controlnet":
+      return controlNet(args, signal);
     case "judge":
       return judge(args, signal);
     case "tiny-vae":
@@ -205,6 +217,35 @@ async function tinyUNet(args: string[], signal: AbortSignal): Promise<void> {
     steps: wholeNumber("--steps", values.steps),
     ablationSteps: wholeNumber("--ablation-steps", values["ablation-steps"]),
     pairs: wholeNumber("--pairs", values.pairs),
+    pictures: wholeNumber("--pictures", values.pictures),
+    seed: wholeNumber("--seed", values.seed),
+    output: resolve(values.output),
+    restart: values.restart,
+    signal,
+  });
+}
+
+async function controlNet(args: string[], signal: AbortSignal): Promise<void> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      steps: { type: "string", default: String(controlNetBudget.steps) },
+      "distillation-steps": { type: "string", default: String(controlNetBudget.distillationSteps) },
+      "warmup-steps": { type: "string", default: String(controlNetBudget.warmupSteps) },
+      "score-steps": { type: "string", default: String(controlNetBudget.scoreSteps) },
+      pictures: { type: "string", default: "64" },
+      seed: { type: "string", default: "1" },
+      output: { type: "string", default: "controlnet" },
+      restart: { type: "boolean", default: false },
+    },
+  });
+  await reportControlNet({
+    budget: {
+      steps: wholeNumber("--steps", values.steps),
+      distillationSteps: wholeNumber("--distillation-steps", values["distillation-steps"]),
+      warmupSteps: wholeNumber("--warmup-steps", values["warmup-steps"]),
+      scoreSteps: wholeNumber("--score-steps", values["score-steps"]),
+    },
     pictures: wholeNumber("--pictures", values.pictures),
     seed: wholeNumber("--seed", values.seed),
     output: resolve(values.output),
