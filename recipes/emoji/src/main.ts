@@ -14,6 +14,7 @@ import { evaluationTable } from "./evaluation/evaluate.js";
 import { evaluationLimits } from "./evaluation/limits.js";
 import { loadJudge } from "./evaluation/judge.js";
 import { trainCaptionModel } from "./evaluation/train-caption-model.js";
+import { loraBudget, reportLora } from "./lora/report-lora.js";
 import { progressBars } from "./progress-bars.js";
 import { runProgram, wholeNumber } from "./program.js";
 import { readTeacher, teacherFolder } from "./teacher.js";
@@ -67,8 +68,16 @@ controlnet  train ControlNets for edges and depth: the teacher's, then the one-s
   --distillation-steps N  default ${controlNetBudget.distillationSteps}
   --warmup-steps N        default ${controlNetBudget.warmupSteps}
   --score-steps N         default ${controlNetBudget.scoreSteps}
-  --pictures N            of each model that are judged, default 64
+  --pictures N            of each model that are judged, default 48
   --output FOLDER         default controlnet
+  --restart               forget an earlier run in that folder
+
+lora      give teacher and student two styles that they never saw, by LoRAs (about 20 minutes)
+  --steps N               of each teacher's LoRA, default ${loraBudget.steps}
+  --distillation-steps N  of each student's LoRA, default ${loraBudget.distillationSteps}
+  --pairs N               samples of the teacher with its LoRA, default ${loraBudget.pairs}
+  --pictures N            of each model that are judged, default 48
+  --output FOLDER         default lora
   --restart               forget an earlier run in that folder
 
 judge     train the image-text model that tells whether pictures show their prompts
@@ -97,6 +106,8 @@ await runProgram(async (signal) => {
       return tinyUNet(args, signal);
     case "controlnet":
       return controlNet(args, signal);
+    case "lora":
+      return lora(args, signal);
     case "judge":
       return judge(args, signal);
     case "tiny-vae":
@@ -233,7 +244,7 @@ async function controlNet(args: string[], signal: AbortSignal): Promise<void> {
       "distillation-steps": { type: "string", default: String(controlNetBudget.distillationSteps) },
       "warmup-steps": { type: "string", default: String(controlNetBudget.warmupSteps) },
       "score-steps": { type: "string", default: String(controlNetBudget.scoreSteps) },
-      pictures: { type: "string", default: "64" },
+      pictures: { type: "string", default: "48" },
       seed: { type: "string", default: "1" },
       output: { type: "string", default: "controlnet" },
       restart: { type: "boolean", default: false },
@@ -245,6 +256,33 @@ async function controlNet(args: string[], signal: AbortSignal): Promise<void> {
       distillationSteps: wholeNumber("--distillation-steps", values["distillation-steps"]),
       warmupSteps: wholeNumber("--warmup-steps", values["warmup-steps"]),
       scoreSteps: wholeNumber("--score-steps", values["score-steps"]),
+    },
+    pictures: wholeNumber("--pictures", values.pictures),
+    seed: wholeNumber("--seed", values.seed),
+    output: resolve(values.output),
+    restart: values.restart,
+    signal,
+  });
+}
+
+async function lora(args: string[], signal: AbortSignal): Promise<void> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      steps: { type: "string", default: String(loraBudget.steps) },
+      "distillation-steps": { type: "string", default: String(loraBudget.distillationSteps) },
+      pairs: { type: "string", default: String(loraBudget.pairs) },
+      pictures: { type: "string", default: "48" },
+      seed: { type: "string", default: "1" },
+      output: { type: "string", default: "lora" },
+      restart: { type: "boolean", default: false },
+    },
+  });
+  await reportLora({
+    budget: {
+      steps: wholeNumber("--steps", values.steps),
+      distillationSteps: wholeNumber("--distillation-steps", values["distillation-steps"]),
+      pairs: wholeNumber("--pairs", values.pairs),
     },
     pictures: wholeNumber("--pictures", values.pictures),
     seed: wholeNumber("--seed", values.seed),

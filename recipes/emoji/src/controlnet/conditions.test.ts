@@ -4,7 +4,7 @@ import { edgeF1, foreground, meanDifference } from "./conditions.js";
 
 /** One picture of equal channels from its rows of characters. */
 const picture = (rows: readonly string[], channels: number, of: (character: string) => number): HostTensor => {
-  const values = [...rows.join("")].map(of);
+  const values = Array.from(rows.join(""), of);
   return HostTensor.from([1, channels, rows.length, rows[0]!.length], Array<number[]>(channels).fill(values).flat());
 };
 const edges = (...rows: string[]) => picture(rows, 3, (character) => (character === "#" ? 1 : 0));

@@ -5,8 +5,7 @@ import { onnxBackend } from "@sdxs/tensor/onnx";
 import { saveModel } from "@sdxs/runtime/node";
 import { takeRows } from "@sdxs/training";
 import * as ort from "onnxruntime-node";
-import { concatRows, mapBatches, rowCount } from "../../../rows.js";
-import { contactSheet } from "../contact-sheet.js";
+import { mapBatches } from "../../../rows.js";
 import { loadEmojiDataset } from "../dataset.js";
 import { distil, encodePrompts, quickstartBudget, samplePairs, studentPlan, teacherSteps } from "../distil.js";
 import { captionAgreement } from "../evaluation/caption-agreement.js";
@@ -15,6 +14,7 @@ import { pickPrompts } from "../evaluation/pick-prompts.js";
 import { markdownTable } from "../markdown-table.js";
 import { tinyDecoderConfig } from "../models.js";
 import { imageDecoder, latentSpec, tinyImageDecoder } from "../networks.js";
+import { pictureSheet } from "../picture-sheet.js";
 import { progressBars } from "../progress-bars.js";
 import { medianMs } from "../report.js";
 import { readTeacher } from "../teacher.js";
@@ -40,10 +40,10 @@ import {
 /** Half an hour on two cores, after the student's own ten minutes. */
 export const controlNetBudget: ControlNetBudget = {
   pictures: 1536, // each combination twice
-  steps: 400,
-  distillationSteps: 120,
-  warmupSteps: 200,
-  scoreSteps: 40,
+  steps: 300,
+  distillationSteps: 80,
+  warmupSteps: 150,
+  scoreSteps: 30,
 };
 
 export interface ControlNetReportOptions extends WorkFolderOptions {
@@ -208,7 +208,7 @@ export async function reportControlNet(options: ControlNetReportOptions): Promis
   }
   await writeFile(
     file("grid.png"),
-    await sheet(prompts, [
+    await pictureSheet(prompts.slice(0, shown), [
       ["artist", originals],
       ["edges", asPicture(edges.condition)],
       [`teacher, ${teacherSteps} steps`, edges.teacher],
@@ -235,18 +235,5 @@ function asPicture({ shape, data }: HostTensor): HostTensor {
   return new HostTensor(
     shape,
     Float32Array.from(data, (value) => 2 * value - 1),
-  );
-}
-
-/** A row for each of the first prompts, a column for each kind of picture. */
-function sheet(
-  prompts: readonly string[],
-  columns: readonly (readonly [label: string, images: HostTensor])[],
-): Promise<Buffer> {
-  const rows = Array.from({ length: Math.min(shown, prompts.length, rowCount(columns[0]?.[1])) }, (_, row) => row);
-  return contactSheet(
-    concatRows(rows.flatMap((row) => columns.map(([, images]) => takeRows(images, [row])))),
-    rows.flatMap((row) => columns.map(([label], column) => (column === 0 ? (prompts[row] ?? "") : label))),
-    { columns: columns.length },
   );
 }

@@ -1,0 +1,171 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { mergeLora, writeLora } from "@sdxs/lora";
+import { gaussianSsim } from "@sdxs/losses";
+import { random, type Backend, type HostParams, type HostTensor, type Program } from "@sdxs/tensor";
+import { writeSafetensorsFile } from "@sdxs/tensor/node";
+import { onnxBackend } from "@sdxs/tensor/onnx";
+import * as ort from "onnxruntime-node";
+import { mapBatches, rowCount } from "../../../rows.js";
+import { composeCaption, type EmojiStyle } from "../captions.js";
+import { conditions } from "../controlnet/conditions.js";
+import { loadEmojiDataset } from "../dataset.js";
+import {
+  distil,
+  encodePrompts,
+  quickstartBudget,
+  samplePairs,
+  studentGenerator,
+  studentPlan,
+  teacherSteps,
+} from "../distil.js";
+import { captionAgreement } from "../evaluation/caption-agreement.js";
+import { loadJudge } from "../evaluation/judge.js";
+import { markdownTable } from "../markdown-table.js";
+import { tinyDecoderConfig } from "../models.js";
+import { imageDecoder, latentSpec, tinyImageDecoder } from "../networks.js";
+import { pictureSheet } from "../picture-sheet.js";
+import { progressBars } from "../progress-bars.js";
+import { quickstartStyles } from "../quickstart-subset.js";
+import { readTeacher, type Teacher } from "../teacher.js";
+import { openWorkFolder, type WorkFolderOptions } from "../work-folder.js";
+import { distilLora, loraOptions, trainStyleLora, withLora } from "./stages.js";
+import { trainStyleClassifier } from "./style-classifier.js";
+
+export interface LoraBudget {
+  /** Updates of the teacher's LoRA. */
+  readonly steps: number;
+  /** Updates of the student's LoRA. */
+  readonly distillationSteps: number;
+  /** Noise-image pairs that the teacher samples with its LoRA. */
+  readonly pairs: number;
+}
+
+/** Ten minutes on two cores, after the student's own ten. */
+export const loraBudget: LoraBudget = { steps: 200, distillationSteps: 60, pairs: 192 };
+
+export interface LoraReportOptions extends WorkFolderOptions {
+  readonly budget: LoraBudget;
+  /** Pictures of each model that are judged. */
+  readonly pictures: number;
+  readonly signal: AbortSignal;
+}
+
+/** Styles that neither teacher nor student saw, with the names of their files. */
+const heldOutStyles = { "fluent-3d": "3d", "high-contrast": "line" } as const satisfies Partial<
+  Record<EmojiStyle, string>
+>;
+type HeldOutStyle = keyof typeof heldOutStyles;
+
+const styles: readonly EmojiStyle[] = [...quickstartStyles, ...(Object.keys(heldOutStyles) as HeldOutStyle[])];
+
+/** Pictures of a style that a LoRA, and of each that the classifier, learns from. */
+const stylePictures = 512;
+const shown = 6;
+
+/**
+ * Gives teacher and one-step student two styles that they never saw, by LoRAs: the teacher's learns from pictures, the
+ * student's is distilled from it. Leaves the student's as files, a table of how well styles are met, and a sheet.
+ */
+export async function reportLora(options: LoraReportOptions): Promise<void> {
+  const { seed, output, budget, pictures, signal } = options;
+  const workFolder = await openWorkFolder(options);
+  const backend = onnxBackend({ ort });
+  const [dataset, teacher] = [await loadEmojiDataset(), await readTeacher()];
+  const bars = progressBars();
+  const stage = { backend, teacher, seed, workFolder, signal, onProgress: bars.update };
+  const base = await distil({ ...stage, dataset, budget: quickstartBudget });
+  const student = base.unet.params;
+  const { config } = studentPlan(teacher);
+
+  const ofStyle = (style: EmojiStyle) => loadEmojiDataset({ styles: [style], styleDropRate: 1 });
+  const real = await Promise.all(
+    styles.map(async (style) => (await ofStyle(style)).batch(seed, 0, stylePictures).images),
+  );
+  const classifier = await trainStyleClassifier(stage, await loadJudge(backend), real);
+
+  // Prompts name no style: before, the model chooses one of those it knows.
+  const drawn = (await ofStyle("fluent-flat")).batch(seed + 1, 0, pictures);
+  const prompts = drawn.samples.map(({ concept, colour }) => composeCaption({ subject: concept.subject, colour }));
+  // The caption judge knows prompts with styles alone; the same one for all leaves concept and background to tell.
+  const judged = drawn.samples.map(({ concept, colour }) =>
+    composeCaption({ subject: concept.subject, style: "fluent-flat", colour }),
+  );
+  const context = await encodePrompts(backend, teacher, prompts);
+  const large = async (latents: HostTensor): Promise<HostTensor> =>
+    (await mapBatches(backend, imageDecoder(teacher.autoencoder.config), teacher.autoencoder.params, { latents }, 16))
+      .images;
+  const drawTeacher = async (name: string, model: Teacher): Promise<HostTensor> => {
+    const sampling = { name, captions: prompts, steps: teacherSteps, seed: `pictures ${seed}` };
+    return large((await samplePairs({ ...stage, teacher: model }, sampling)).target);
+  };
+  const drawStudent = async (params: HostParams, noise: HostTensor): Promise<HostTensor> => {
+    const { latents } = await mapBatches(backend, studentGenerator(config), params, { noise, context }, 32);
+    return (await mapBatches(backend, tinyImageDecoder(tinyDecoderConfig), base.decoder, { latents }, 16)).images;
+  };
+  const noise = random(seed, "LoRA's pictures").normal(latentSpec(pictures).shape);
+  const before = {
+    teacher: await drawTeacher("pictures, teacher", teacher),
+    student: await drawStudent(student, noise),
+  };
+
+  const rows: string[][] = [];
+  const judge = async (label: string, images: HostTensor, style: HeldOutStyle, like?: HostTensor): Promise<void> => {
+    const wanted = styles.indexOf(style);
+    const found = await classifier.styles(images);
+    rows.push([
+      label,
+      share(found.filter((which) => which === wanted).length / rowCount(images)),
+      share(await captionAgreement(backend, images, judged)),
+      like ? (await edgeSimilarity(backend, images, like)).toFixed(3) : "",
+    ]);
+  };
+  const columns: (readonly [label: string, images: HostTensor])[] = [["student", before.student]];
+  const otherNoise = await drawStudent(student, random(seed, "other pictures").normal(latentSpec(pictures).shape));
+  for (const style of Object.keys(heldOutStyles) as HeldOutStyle[]) {
+    const name = heldOutStyles[style];
+    const styled = await ofStyle(style);
+    const original = await trainStyleLora(stage, styled, { name, pictures: stylePictures, steps: budget.steps });
+    const styledTeacher = withLora(teacher, original);
+    const { captions } = styled.batch(seed, 0, budget.pairs);
+    const pairs = await samplePairs({ ...stage, teacher: styledTeacher }, { name: `pairs, ${name}`, captions });
+    const lora = await distilLora(stage, pairs, student, original, { name, steps: budget.distillationSteps });
+    const after = {
+      teacher: await drawTeacher(`pictures, teacher, ${name}`, styledTeacher),
+      student: await drawStudent(mergeLora(student, [lora]), noise),
+    };
+    await judge(`${name}: artists' pictures`, styled.batch(seed + 2, 0, pictures).images, style);
+    await judge(`${name}: teacher without LoRA`, before.teacher, style);
+    await judge(`${name}: teacher with its LoRA`, after.teacher, style, before.teacher);
+    await judge(`${name}: student without LoRA`, before.student, style);
+    await judge(`${name}: student without LoRA, other noise`, otherNoise, style, before.student);
+    await judge(`${name}: student with its distilled LoRA`, after.student, style, before.student);
+    columns.push([`teacher, ${name}`, after.teacher], [`student, ${name}`, after.student]);
+    const file = writeLora({ unet: lora }, { unet: student }, "diffusers");
+    await writeSafetensorsFile(join(output, `lora-${name}.safetensors`), file, {
+      dtype: "F16",
+      metadata: { format: "pt" },
+    });
+  }
+  bars.stop();
+
+  const file = (name: string): string => join(output, name);
+  await writeFile(file("grid.png"), await pictureSheet(prompts.slice(0, shown), columns));
+  const table =
+    markdownTable(["pictures", "in the style", "caption agreement", "SSIM of edges with those without LoRA"], rows) +
+    `\nRank ${loraOptions.rank}; caption agreement is that of concept and background.\n`;
+  await writeFile(file("table.md"), table);
+  console.log(`\n${table}\nPictures: ${file("grid.png")}\nTable:    ${file("table.md")}`);
+}
+
+const share = (value: number): string => `${(100 * value).toFixed(1)}%`;
+
+/** SSIM of two batches of pictures' edges, the mean: 1 where the layout is the same. */
+async function edgeSimilarity<D>(backend: Backend<D>, images: HostTensor, others: HostTensor): Promise<number> {
+  const program: Program<"a" | "b", "ssim"> = (ops, _, { a, b }) => ({
+    ssim: gaussianSsim(ops, a, b, { dataRange: 1 }),
+  });
+  const edges = { a: conditions.edges(images), b: conditions.edges(others) };
+  const { ssim } = await mapBatches(backend, program, {}, edges, 32);
+  return Array.from(ssim.data).reduce((sum, value) => sum + value / rowCount(images), 0);
+}
