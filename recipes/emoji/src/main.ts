@@ -5,6 +5,7 @@ import { InvalidArgumentError } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import * as ort from "onnxruntime-node";
 import { ablationBudget, reportAblation } from "./ablation.js";
+import { conditionKinds, type ConditionKind } from "./controlnet/conditions.js";
 import { controlNetBudget, reportControlNet } from "./controlnet/report-controlnet.js";
 import { loadEmojiDataset } from "./dataset.js";
 import { distilAndReport } from "./distil-and-report.js";
@@ -64,6 +65,7 @@ tiny-unet distil the teacher into the tiny U-Net by Equation 8, whole and with e
   --restart               forget an earlier run in that folder
 
 controlnet  train ControlNets for edges and depth: the teacher's, then the one-step student's (about 40 minutes)
+  --condition KIND        edges or depth alone; default both
   --steps N               of each teacher's ControlNet, default ${controlNetBudget.steps}
   --distillation-steps N  default ${controlNetBudget.distillationSteps}
   --warmup-steps N        default ${controlNetBudget.warmupSteps}
@@ -240,6 +242,7 @@ async function controlNet(args: string[], signal: AbortSignal): Promise<void> {
   const { values } = parseArgs({
     args,
     options: {
+      condition: { type: "string", multiple: true, default: [...conditionKinds] },
       steps: { type: "string", default: String(controlNetBudget.steps) },
       "distillation-steps": { type: "string", default: String(controlNetBudget.distillationSteps) },
       "warmup-steps": { type: "string", default: String(controlNetBudget.warmupSteps) },
@@ -257,12 +260,19 @@ async function controlNet(args: string[], signal: AbortSignal): Promise<void> {
       warmupSteps: wholeNumber("--warmup-steps", values["warmup-steps"]),
       scoreSteps: wholeNumber("--score-steps", values["score-steps"]),
     },
+    kinds: values.condition.map(conditionKind),
     pictures: wholeNumber("--pictures", values.pictures),
     seed: wholeNumber("--seed", values.seed),
     output: resolve(values.output),
     restart: values.restart,
     signal,
   });
+}
+
+function conditionKind(text: string): ConditionKind {
+  const kind = conditionKinds.find((known) => known === text);
+  if (kind) return kind;
+  throw new InvalidArgumentError(`--condition must be ${conditionKinds.join(" or ")}, got "${text}".`);
 }
 
 async function lora(args: string[], signal: AbortSignal): Promise<void> {

@@ -8,6 +8,7 @@ export const conditions = {
 } as const satisfies Record<string, (images: HostTensor) => HostTensor>;
 
 export type ConditionKind = keyof typeof conditions;
+export const conditionKinds = Object.keys(conditions) as readonly ConditionKind[];
 
 /** Of a channel, in [-1, 1]. Chosen: above what the decoder makes of a plain background, below the nearest colours' distance. */
 const backgroundTolerance = 0.3;

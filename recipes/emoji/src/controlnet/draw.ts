@@ -121,7 +121,7 @@ async function drawOnce<D>(
   { noise, context }: { readonly noise: HostTensor; readonly context: HostTensor },
   guides: readonly Guide[],
 ): Promise<HostTensor> {
-  const inputs = { noise, context, ...(guides.length > 0 && { condition: stackConditions(guides) }) };
+  const inputs = { noise, context, ...(guides.length > 0 && { condition: stackConditions(guides, rowCount(noise)) }) };
   const { latents } = await mapBatches(backend, oneStep(network), guidedParams(student, guides), inputs, 32);
   return latents;
 }
@@ -154,9 +154,8 @@ export function guidedParams(unetParams: HostParams, guides: readonly TrainedCon
   return Object.assign(prefixed(unetParams, "unet."), ...controlNets) as HostParams;
 }
 
-/** Conditions side by side: [pictures, 3 for each, 64, 64]. */
-function stackConditions(guides: readonly Guide[]): HostTensor {
-  const count = rowCount(guides[0]?.condition);
+/** The guides' first conditions side by side: [count, 3 for each, 64, 64]. */
+export function stackConditions(guides: readonly Guide[], count: number): HostTensor {
   const size = 3 * imageSize * imageSize;
   const stacked = HostTensor.filled([count, 3 * guides.length, imageSize, imageSize], 0);
   guides.forEach(({ condition }, index) => {
