@@ -86,6 +86,8 @@ export interface Student {
 export interface DistilledStudent extends Student {
   /** The student as the warm-up left it; the same where no scores were distilled. */
   readonly warmedUp: Student;
+  /** Weights of the tiny U-Net before it learned to do it in one step. */
+  readonly tiny: HostParams;
 }
 
 /** The stages of `distil` that train something, in their order. */
@@ -121,8 +123,8 @@ export async function distil<D>(options: DistillationOptions<D>): Promise<Distil
   const { config } = studentPlan(options.teacher);
   const warm = await warmUp(options, pairs, tiny);
   const warmedUp: Student = { unet: { config, params: warm }, decoder };
-  if (options.budget.scoreSteps === 0) return { ...warmedUp, warmedUp };
-  return { unet: { config, params: await distilScores(options, pairs, warm) }, decoder, warmedUp };
+  if (options.budget.scoreSteps === 0) return { ...warmedUp, warmedUp, tiny };
+  return { unet: { config, params: await distilScores(options, pairs, warm) }, decoder, warmedUp, tiny };
 }
 
 export interface Pairs {

@@ -130,7 +130,7 @@ export async function reportControlNet(options: ControlNetReportOptions): Promis
     const condition = given[kind];
     const triplets = await addConditions(stage, pairs, kind);
     const original = await trainTeacherControlNet(stage, dataset, kind, budget);
-    const tiny = await distilControlNet(stage, triplets, student, original, kind, budget.distillationSteps);
+    const tiny = await distilControlNet(stage, triplets, base.tiny, original, kind, budget.distillationSteps);
     const oneStepOf = (noiseRedrawShare: number) =>
       trainOneStepControlNet(stage, triplets, student, original, tiny, {
         name: `${kind}, ${noiseRedrawShare} drawn anew`,
