@@ -48,7 +48,7 @@ export {
   type RealBatch,
 } from "./distribution-matching-distillation-task.js";
 export { type ScoreDistillationTask, type ScoreDistillationTaskOptions } from "./score-distillation-task.js";
-export { type Optimisation, type PairBatch, type TaskOptions } from "./task-options.js";
+export { type Optimisation, type PairBatch, type TaskOptions, type Triplet } from "./task-options.js";
 export { redrawNoise } from "./redraw-noise.js";
 export { controlTriplets, type ControlTriplets } from "./control-triplets.js";
 export {
@@ -58,7 +58,6 @@ export {
   type ControlNetScoreDistillationTaskOptions,
   type ControlNetTraining,
   type ControlNetWarmupTaskOptions,
-  type Triplet,
 } from "./one-step-controlnet.js";
 export {
   loraDistillationTask,

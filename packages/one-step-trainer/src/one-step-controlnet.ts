@@ -7,7 +7,7 @@ import {
   segmentedScoreDistillationTask,
   type SegmentedScoreDistillationTaskOptions,
 } from "./segmented-score-distillation-task.js";
-import { batchSpecs, type Optimisation, type PairBatch, type TaskOptions } from "./task-options.js";
+import { batchSpecs, type Optimisation, type TaskOptions, type Triplet } from "./task-options.js";
 
 /** A U-Net and its ControlNet: their functions find them under "unet." and "controlnet.". */
 export interface ControlledNetwork {
@@ -33,9 +33,6 @@ export interface ControlNetTraining {
    */
   readonly noiseRedrawShare?: number;
 }
-
-/** A batch of noise, target and context with its condition. */
-export type Triplet = PairBatch & { readonly condition: HostTensor };
 
 /** The ControlNet of a training: as it is now, or its moving average. */
 interface TrainsControlNet {

@@ -22,7 +22,7 @@ import {
   type SegmentedScoreDistillationOptions,
   type StudentInput,
 } from "./segmented-score-distillation.js";
-import type { PairBatch } from "./task-options.js";
+import type { PairBatch, Triplet } from "./task-options.js";
 
 export interface SegmentedScoreDistillationTaskOptions<D>
   extends Omit<SegmentedScoreDistillationOptions, "offlineScore">, ScoreDistillationTaskOptions<D> {
@@ -31,8 +31,8 @@ export interface SegmentedScoreDistillationTaskOptions<D>
   readonly schedule: SegmentedScoreDistillationOptions["schedule"];
   /** Shape of one image that guides all three networks [channels, height, width]. Default: there are none. */
   readonly conditionShape?: Shape;
-  /** A student's micro-batch. Must be the same for the same indices, each time. */
-  readonly pairs: (update: number, microBatch: number) => PairBatch | Promise<PairBatch>;
+  /** A student's micro-batch, with conditions where there are any. Must be the same for the same indices, each time. */
+  readonly pairs: (update: number, microBatch: number) => ConditionablePair | Promise<ConditionablePair>;
   /** Contexts [batch, ...contextShape] for which the online DM sees samples of fresh noise. */
   readonly contexts: (update: number, microBatch: number) => HostTensor | Promise<HostTensor>;
   /** Conditions [batch, ...conditionShape] to go with these contexts, where there are any. */
@@ -46,6 +46,8 @@ export interface SegmentedScoreDistillationTaskOptions<D>
   /** What the feature encoder is told. Default 0: samples are clean. */
   readonly featureTimestep?: number;
 }
+
+type ConditionablePair = PairBatch & Partial<Triplet>;
 
 /**
  * Algorithm 1 as a task for `train` of "@sdxs/training": in each step `onlineUpdates` updates of the online DM, then one

@@ -21,8 +21,12 @@ export interface PairBatch {
   readonly target: HostTensor;
   /** [batch, ...contextShape] */
   readonly context: HostTensor;
-  /** [batch, ...conditionShape], where the training has conditions. */
-  readonly condition?: HostTensor;
+}
+
+/** A pair with the image that guides to its target. */
+export interface Triplet extends PairBatch {
+  /** [batch, ...conditionShape] */
+  readonly condition: HostTensor;
 }
 
 /** How one of the models learns. */

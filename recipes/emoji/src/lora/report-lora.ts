@@ -42,7 +42,7 @@ export interface LoraBudget {
 }
 
 /** Ten minutes on two cores, after the student's own ten. */
-export const loraBudget: LoraBudget = { steps: 200, distillationSteps: 60, pairs: 192 };
+export const loraBudget: LoraBudget = { steps: 150, distillationSteps: 50, pairs: 128 };
 
 export interface LoraReportOptions extends WorkFolderOptions {
   readonly budget: LoraBudget;
