@@ -21,7 +21,10 @@ describe("parseInferArguments", () => {
 
   it.each([
     [[], /--model must be sdxs-512, got ""/],
-    [["--model", "sdxs-512", "--backend", "onnx,abacus"], /--backend must be of .*torch-export, got "abacus"/],
+    [
+      ["--model", "sdxs-512", "--backend", "onnx,abacus"],
+      /--backend must be of .*torch-export, onnx-int8, got "abacus"/,
+    ],
     [["--model", "sdxs-512", "--rounds", "0"], /--rounds/],
     [["--model", "sdxs-512", "--runs", "0"], /--runs/],
     [["--modle", "sdxs-512"], /--modle/],

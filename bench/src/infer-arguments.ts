@@ -6,7 +6,12 @@ import { readOptions } from "./command.js";
 /** onnxruntime-node running the graphs that torch.onnx exports, in place of one of our backends. */
 export const TORCH_EXPORT = "torch-export";
 
-export type InferBackend = BackendName | typeof TORCH_EXPORT;
+/** Our onnx backend with U-Net and decoder in 8 bits, calibrated before they are loaded: peak memory counts that as well. */
+export const ONNX_INT8 = "onnx-int8";
+
+export type InferBackend = BackendName | typeof TORCH_EXPORT | typeof ONNX_INT8;
+
+const OTHERS: readonly string[] = [TORCH_EXPORT, ONNX_INT8];
 
 export interface InferArguments {
   readonly model: "sdxs-512";
@@ -20,7 +25,7 @@ export interface InferArguments {
 }
 
 export const INFER_USAGE = `Usage: npm run bench:infer -- --model sdxs-512 [options]
-  --backend A,B     of ${[...BACKEND_NAMES, TORCH_EXPORT].join(", ")}; default onnx
+  --backend A,B     of ${[...BACKEND_NAMES, ...OTHERS].join(", ")}; default onnx
   --rounds N        how often the backends run, one after the other, default 1
   --runs N          timed runs of each stage, default 5
   --python FILE     an interpreter that has torch, default /usr/bin/python3`;
@@ -41,9 +46,9 @@ export function parseInferArguments(args: readonly string[]): InferArguments {
 }
 
 function inferBackend(name: string): InferBackend {
-  if (name === TORCH_EXPORT || isBackendName(name)) return name;
+  if (name === TORCH_EXPORT || name === ONNX_INT8 || isBackendName(name)) return name;
   throw new InvalidArgumentError(
-    `bench:infer: --backend must be of ${[...BACKEND_NAMES, TORCH_EXPORT].join(", ")}, got "${name}".`,
+    `bench:infer: --backend must be of ${[...BACKEND_NAMES, ...OTHERS].join(", ")}, got "${name}".`,
   );
 }
 

@@ -5,11 +5,13 @@ import { parseTextEncoderConfig, textEncoder, textEncoderParameters } from "@sdx
 import { loadModel, type ModelClassName } from "@sdxs/runtime/node";
 import {
   HostTensor,
+  calibrate,
   mapTensors,
   random,
   scope,
   sizeOf,
   type Backend,
+  type Calibration,
   type ParameterSpec,
   type Program,
   type TensorSpec,
@@ -21,6 +23,7 @@ import { withBackend } from "./backends.js";
 import { runCommand } from "./command.js";
 import {
   INFER_USAGE,
+  ONNX_INT8,
   TORCH_EXPORT,
   parseInferArguments,
   type InferArguments,
@@ -111,15 +114,22 @@ interface TimedStage {
   dispose(): Promise<void>;
 }
 
-async function timeStage<D>(backend: Backend<D>, folder: string, stage: Stage, runs: number): Promise<TimedStage> {
+async function timeStage<D>(
+  backend: Backend<D>,
+  folder: string,
+  stage: Stage,
+  runs: number,
+  int8?: Calibration,
+): Promise<TimedStage> {
   const begin = performance.now();
   const { program, inputs: specs, className } = stage;
   const load = loadModel(folder, { className });
-  const compiled = await (stage.weights === "frozen"
-    ? backend.compile(program, { inputs: specs, frozen: (await load).params })
+  const isFrozen = stage.weights === "frozen" || int8 !== undefined;
+  const compiled = await (isFrozen
+    ? backend.compile(program, { inputs: specs, frozen: (await load).params, ...(int8 && { int8 }) })
     : // While the weights are being read.
       backend.compile(program, { inputs: specs, params: stage.specs, arrangeParams: true }));
-  const device = stage.weights === "frozen" ? {} : compiled.upload((await load).params, { consume: true });
+  const device = isFrozen ? {} : compiled.upload((await load).params, { consume: true });
   const loadMs = performance.now() - begin;
   const inputs = randomInputs(stage.inputs);
   const run = async (): Promise<void> => {
@@ -147,12 +157,20 @@ async function timeRuns(run: () => Promise<unknown>, runs: number): Promise<Omit
   return { firstMs: Math.round(first), ms: Math.round(median(rest)) };
 }
 
-async function inferOurs<D>(backend: Backend<D>, folder: string, runs: number) {
+/** The ranges that a random input gives. */
+async function calibrated<D>(backend: Backend<D>, folder: string, stage: Stage): Promise<Calibration> {
+  const { params: frozen } = await loadModel(folder, { className: stage.className });
+  return calibrate(backend, stage.program, { frozen, inputs: stage.inputs }, [randomInputs(stage.inputs)]);
+}
+
+async function inferOurs<D>(backend: Backend<D>, folder: string, runs: number, isInt8: boolean) {
+  const ranges = async (name: string, stage: Stage) =>
+    isInt8 ? calibrated(backend, join(folder, name), stage) : undefined;
   const stages = { unet: unetStage, decoder: decoderStage, textEncoder: textStage };
   for (const [name, stage] of Object.entries(stages)) await writeModel(join(folder, name), stage);
   const [unet, decoder] = [
-    await timeStage(backend, join(folder, "unet"), unetStage, runs),
-    await timeStage(backend, join(folder, "decoder"), decoderStage, runs),
+    await timeStage(backend, join(folder, "unet"), unetStage, runs, await ranges("unet", unetStage)),
+    await timeStage(backend, join(folder, "decoder"), decoderStage, runs, await ranges("decoder", decoderStage)),
   ];
   const unetAndDecoderPeakRssMb = peakRssMb();
   const text = await timeStage(backend, join(folder, "textEncoder"), textStage, runs);
@@ -196,7 +214,9 @@ async function infer(backend: InferBackend, args: InferArguments): Promise<Infer
     const report =
       backend === TORCH_EXPORT
         ? await inferExported(folder, args)
-        : await withBackend(backend, (device) => inferOurs(device, folder, args.runs));
+        : await withBackend(backend === ONNX_INT8 ? "onnx" : backend, (device) =>
+            inferOurs(device, folder, args.runs, backend === ONNX_INT8),
+          );
     return { model: args.model, backend, ...report };
   } finally {
     await rm(folder, { recursive: true });

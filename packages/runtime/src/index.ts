@@ -24,6 +24,7 @@ export {
   type StageTimes,
   type TextToImageComponents,
 } from "./pipeline.js";
+export { calibratePipeline, type PipelineCalibration } from "./calibrate-pipeline.js";
 export type { PipelineLora } from "./pipeline-loras.js";
 export type { PictureStream, StreamRequest, StreamedImages } from "./pipeline-stream.js";
 export { servePipeline, workerPipeline, type WorkerPort } from "./worker-pipeline.js";

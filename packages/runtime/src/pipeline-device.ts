@@ -13,8 +13,15 @@ import {
 } from "./pipeline-programs.js";
 import type { EncodedImage, GenerateRequest } from "./pipeline-request.js";
 import { PipelineStage, disposeAll } from "./pipeline-stage.js";
+import type { PipelineCalibration } from "./calibrate-pipeline.js";
 import type { GeneratedImages, TextToImageComponents } from "./pipeline.js";
 import { PromptEncoder } from "./prompt-embeddings.js";
+
+export interface PipelineDeviceOptions {
+  readonly int8?: PipelineCalibration | undefined;
+  /** Keeps what `calibrate` needs of each picture. */
+  readonly recording?: boolean;
+}
 
 /** What a pipeline has on one device: networks, compiled programs and embeddings. One `draw` at a time. */
 export class PipelineDevice<D> {
@@ -27,12 +34,19 @@ export class PipelineDevice<D> {
   constructor(
     private readonly backend: Backend<D>,
     components: TextToImageComponents,
+    { int8, recording = false }: PipelineDeviceOptions = {},
   ) {
     const { unet, text_encoder: first, text_encoder_2: second } = components;
     this.text = new PromptEncoder(backend, components);
-    this.step = new PipelineStage(backend, denoiserWeights(components), stepProgram(components));
+    this.step = new PipelineStage(backend, denoiserWeights(components), stepProgram(components), {
+      int8: int8?.unet,
+      recording,
+    });
     this.encoder = new PipelineStage(backend, autoencoderWeights(components, "encoder"), encoderProgram(components));
-    this.decoder = new PipelineStage(backend, autoencoderWeights(components, "decoder"), decoderProgram(components));
+    this.decoder = new PipelineStage(backend, autoencoderWeights(components, "decoder"), decoderProgram(components), {
+      int8: int8?.decoder,
+      recording,
+    });
     const encoders = { text_encoder: first.params, ...(second && { text_encoder_2: second.params }) };
     this.loras = [
       new LoraSwitch(encoders, (changed) => this.text.adapt(changed)),
@@ -138,6 +152,11 @@ export class PipelineDevice<D> {
     const { alpha, sigma } = plan.steps[0]!.level;
     const inputs = { ...image, noise, level: HostTensor.from([2], [alpha, sigma]) };
     return (await this.encoder.run(specsOf(inputs), inputs)).sample;
+  }
+
+  /** Ranges of what the pictures drawn took, where they are recorded. */
+  async calibrate(): Promise<PipelineCalibration> {
+    return { unet: await this.step.calibrate(), decoder: await this.decoder.calibrate() };
   }
 
   async dispose(): Promise<void> {

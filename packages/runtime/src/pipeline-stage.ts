@@ -1,9 +1,11 @@
 import {
+  HostTensor,
+  calibrate,
   specsOf,
+  type Calibration,
   type Backend,
   type CompiledProgram,
   type HostParams,
-  type HostTensor,
   type Program,
   type TensorMap,
   type TensorSpec,
@@ -12,9 +14,17 @@ import {
 /** Networks up to this size become constants of their programs, which is faster: chosen. Larger ones are uploaded once. */
 const CONSTANT_WEIGHTS_BYTES = 2 ** 26;
 
+export interface PipelineStageOptions {
+  /** In 8 bits, its weights being constants; those that are adapted compute in float32. */
+  readonly int8?: Calibration | undefined;
+  /** Keeps the inputs of each run, for `calibrate`. */
+  readonly recording?: boolean;
+}
+
 /** One network of a pipeline: its weights, and its program compiled once for each shape. */
 export class PipelineStage<D, In extends string, Out extends string> {
   private readonly isConstant: boolean;
+  private readonly recorded: Readonly<Record<In, HostTensor>>[] = [];
   private readonly programs = new Map<string, CompiledProgram<D, In, Out>>();
   /** Those that take adapted weights in place of constants. */
   private readonly adaptedPrograms = new Map<string, CompiledProgram<D, In, Out>>();
@@ -30,9 +40,10 @@ export class PipelineStage<D, In extends string, Out extends string> {
     private readonly backend: Backend<D>,
     private readonly weights: HostParams,
     private readonly program: Program<In, Out>,
+    private readonly options: PipelineStageOptions = {},
   ) {
     const bytes = Object.values(weights).reduce((sum, { data }) => sum + data.byteLength, 0);
-    this.isConstant = bytes <= CONSTANT_WEIGHTS_BYTES;
+    this.isConstant = bytes <= CONSTANT_WEIGHTS_BYTES || options.int8 !== undefined;
   }
 
   async run(
@@ -48,13 +59,30 @@ export class PipelineStage<D, In extends string, Out extends string> {
       const entries = Object.entries(this.weights);
       const params = Object.fromEntries(entries.filter(([name]) => isParameter(name)));
       const frozen = Object.fromEntries(entries.filter(([name]) => !isParameter(name)));
-      const spec = { params: specsOf(params), arrangeParams: true, frozen, inputs: specs };
+      const { int8 } = this.options;
+      const spec = { params: specsOf(params), arrangeParams: true, frozen, inputs: specs, ...(int8 && { int8 }) };
       ready = await this.backend.compile(this.program, spec);
       programs.set(key, ready);
     }
+    if (this.options.recording) this.recorded.push(await this.onHost(inputs));
     if (!this.isConstant) this.uploaded ??= ready.upload(this.weights);
     this.adapted ??= ready.upload(this.changed);
     return ready.run({ ...this.uploaded, ...this.adapted }, inputs);
+  }
+
+  /** Ranges of what the recorded runs computed. */
+  async calibrate(): Promise<Calibration> {
+    const [first] = this.recorded;
+    if (!first) return {};
+    return calibrate(this.backend, this.program, { frozen: this.weights, inputs: specsOf(first) }, this.recorded);
+  }
+
+  private async onHost(inputs: Readonly<Record<In, D | HostTensor>>): Promise<Readonly<Record<In, HostTensor>>> {
+    const entries = Object.entries<D | HostTensor>(inputs).map(
+      async ([name, tensor]) =>
+        [name, tensor instanceof HostTensor ? tensor : await this.backend.download(tensor)] as const,
+    );
+    return Object.fromEntries(await Promise.all(entries)) as Record<In, HostTensor>;
   }
 
   /**

@@ -1,4 +1,5 @@
 import { InvalidArgumentError, SdxsError, type Backend, type HostTensor } from "@sdxs/tensor";
+import type { PipelineCalibration } from "./calibrate-pipeline.js";
 import type { PipelineComponents } from "./open-pipeline.js";
 import { PipelineDevice } from "./pipeline-device.js";
 import type { PipelineLora } from "./pipeline-loras.js";
@@ -25,6 +26,8 @@ export interface PipelineOptions<D> {
    * from zeros where there is no `negativePrompt`, in place of the empty prompt. Default true, as diffusers.
    */
   readonly forceZerosForEmptyPrompt?: boolean;
+  /** U-Net, ControlNets and decoder in 8 bits, by what `calibratePipeline` found. Default: float32. */
+  readonly int8?: PipelineCalibration;
   /** Default of `GenerateOptions.steps`. Default 1. */
   readonly steps?: number;
   /** Default of `GenerateOptions.guidanceScale`. Default 1: none, as one-step models need. */
@@ -135,7 +138,7 @@ export function createPipeline<D>(options: PipelineOptions<D>): Pipeline {
 
   const draw = async (request: GenerateRequest): Promise<GeneratedImages> => {
     const newDevice = async (): Promise<PipelineDevice<D>> =>
-      new PipelineDevice(typeof backend === "function" ? await backend() : backend, components);
+      new PipelineDevice(typeof backend === "function" ? await backend() : backend, components, { int8: options.int8 });
     device ??= await newDevice();
     try {
       return await device.draw(request);

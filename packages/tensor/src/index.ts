@@ -113,6 +113,7 @@ export {
   wholeNumber,
   type FieldType,
 } from "./model-config.js";
+export { calibrate, type Calibration, type Range, type WeightRanges } from "./calibration.js";
 export { withGradients } from "./gradients.js";
 export { forwardBackend, type ForwardDevice } from "./forward-backend.js";
 export type { ForwardConv2dOptions, ForwardOps } from "./graph/compute.js";

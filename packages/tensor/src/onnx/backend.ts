@@ -50,7 +50,14 @@ export function traceProgram<In extends string, Out extends string>(
   const constants = mapTensors(frozen, ({ data, shape }) => builder.constant(data, shape));
   const outputs = program(builder.ops, { ...builder.inputs(given), ...constants }, builder.inputs(spec.inputs));
   const names = Object.entries(constants).map(([name, node]) => [node, name] as const);
-  return lower(outputs, options, new Map(options.weights === "float16" ? names : []));
+  const ranges = names.flatMap(([node, name]) => {
+    const calibrated = spec.int8?.[name];
+    return calibrated ? [[node, calibrated] as const] : [];
+  });
+  return lower(outputs, options, {
+    ...(options.weights === "float16" && { float16: new Map(names) }),
+    int8: new Map(ranges),
+  });
 }
 
 /**

@@ -1,10 +1,12 @@
 import { SdxsError } from "../errors.js";
 import { sizeOf, type Shape } from "../host-tensor.js";
+import type { WeightRanges } from "../calibration.js";
 import { memoryOf, reachable, type Node, type OpName } from "../graph/node.js";
 import type { Operand } from "../ops.js";
 import { cosine, sine, type SineOps } from "../sine.js";
 import { encodeFloat16Checked } from "../half.js";
 import { ELEMENT_TYPE, EXTERNAL_FROM_BYTES, OnnxGraph, type AttributeValue } from "./model.js";
+import { eightBits, int8Convolution, int8Product, isInt8 } from "./int8.js";
 import { isWinogradConvolution, winogradConvolution, winogradShape } from "./winograd.js";
 
 export interface LoweredOutput {
@@ -34,17 +36,21 @@ export interface LoweringOptions {
   readonly webgpu?: boolean;
 }
 
-/**
- * Writes what the outputs depend on as ONNX operators: standard ones only, unless `channelBlock` is given.
- *
- * @param float16Weights constants to be stored as float16, with their names; computed with as float32
- */
+/** How weights are stored, by their constants. */
+export interface LoweredWeights {
+  /** As float16, with their names; computed with as float32. */
+  readonly float16?: ReadonlyMap<Node, string>;
+  /** As int8 and computed with so, where nothing else uses them. */
+  readonly int8?: ReadonlyMap<Node, WeightRanges>;
+}
+
+/** Writes what the outputs depend on as ONNX operators: standard ones only, unless `channelBlock` is given. */
 export function lower(
   outputs: Readonly<Record<string, Node>>,
   options: LoweringOptions = {},
-  float16Weights: ReadonlyMap<Node, string> = new Map(),
+  weights: LoweredWeights = {},
 ): LoweredGraph {
-  const lowering = new Lowering(Object.values(outputs), options, float16Weights);
+  const lowering = new Lowering(Object.values(outputs), options, weights);
   const inputs: string[] = [];
   for (const node of lowering.order) {
     if (node.op === "input") {
@@ -95,12 +101,19 @@ export class Lowering {
   readonly channelBlock: number;
   readonly webgpu: boolean;
   readonly arranged: ReadonlySet<string>;
+  readonly float16: ReadonlyMap<Node, string>;
+  readonly int8: ReadonlyMap<Node, WeightRanges>;
+  /** Values that stand for 8 bits, and those by what they were rounded from. */
+  readonly rounded = new Set<string>();
+  readonly roundings = new Map<string, string>();
+  private readonly followers = new Map<Node, Node>();
 
   constructor(
     outputs: readonly Node[],
     { named = false, channelBlock = 0, webgpu = false, arrangeable = new Set() }: LoweringOptions,
-    readonly float16Weights: ReadonlyMap<Node, string>,
+    { float16 = new Map(), int8 = new Map() }: LoweredWeights,
   ) {
+    this.float16 = float16;
     this.channelBlock = channelBlock;
     this.webgpu = webgpu;
     const roots = outputs.map(memoryOf);
@@ -114,6 +127,9 @@ export class Lowering {
       if (parts?.every((part) => this.useCount(part) === 1)) for (const part of parts) this.absorbed.add(part);
     }
     this.arranged = this.winogradWeights(arrangeable);
+    for (const node of this.order) for (const input of node.inputs) this.followers.set(input, node);
+    const others = new Set(this.order.filter((node) => !isInt8(node)).flatMap(({ inputs }) => inputs));
+    this.int8 = new Map([...int8].filter(([weight]) => !others.has(weight)));
     this.leaves = new Set(roots.filter((root) => this.useCount(root) === 1));
   }
 
@@ -133,6 +149,10 @@ export class Lowering {
         convolutions.filter((node) => operand(node, 1) === weight).length === this.useCount(weight),
     );
     return new Set(arranged.map(({ attributes }) => attributes.name ?? ""));
+  }
+
+  isFollowedByRelu(node: Node): boolean {
+    return this.useCount(node) === 1 && this.followers.get(node)?.op === "relu";
   }
 
   isAbsorbed(node: Node): boolean {
@@ -280,7 +300,8 @@ const rules: Readonly<Record<OpName, Rule>> = {
   input: (_l, node) => node.attributes.name ?? "",
   constant(l, node) {
     const { shape, data = new Float32Array(0) } = node;
-    const weight = l.float16Weights.get(node);
+    if (l.int8.has(node)) return ""; // stored where it is used
+    const weight = l.float16.get(node);
     if (weight === undefined || !(data instanceof Float32Array) || data.byteLength < EXTERNAL_FROM_BYTES) {
       return l.graph.initializer(shape, data);
     }
@@ -297,12 +318,19 @@ const rules: Readonly<Record<OpName, Rule>> = {
   cos: (l, node) => (l.webgpu ? cosine(arithmetic(l), l.in(node, 0)) : same("Cos")(l, node)),
   tanh: same("Tanh"),
   sigmoid: same("Sigmoid"),
-  relu: same("Relu"),
+  relu(l, node) {
+    const convolution = operand(node, 0);
+    const ranges = convolution.op === "conv2d" ? l.int8.get(operand(convolution, 1)) : undefined;
+    if (!ranges || !l.isFollowedByRelu(convolution)) return same("Relu")(l, node);
+    return eightBits(l, same("Relu")(l, node), [0, ranges.output[1]]);
+  },
   erf: same("Erf"),
   floor: same("Floor"),
   add(l, node) {
     const product = biasedProduct(node);
     if (!product || !l.isAbsorbed(product)) return same("Add")(l, node);
+    const ranges = l.int8.get(operand(product, 1));
+    if (ranges) return l.emit(node, "Add", [int8Product(l, product, ranges), l.in(node, 1)]);
     return l.emit(node, "Gemm", [l.in(product, 0), l.in(product, 1), l.in(node, 1)], transposes(product));
   },
   sub: same("Sub"),
@@ -329,6 +357,8 @@ const rules: Readonly<Record<OpName, Rule>> = {
   softmax: (l, node) => l.emit(node, "Softmax", [l.in(node, 0)], { axis: node.attributes.axis ?? -1 }),
 
   matmul(l, node) {
+    const ranges = l.int8.get(operand(node, 1));
+    if (ranges) return int8Product(l, node, ranges);
     if (operand(node, 0).shape.length === 2 && operand(node, 1).shape.length === 2) {
       return l.emit(node, "Gemm", [l.in(node, 0), l.in(node, 1)], transposes(node));
     }
@@ -343,6 +373,8 @@ const rules: Readonly<Record<OpName, Rule>> = {
     const weight = operand(node, 1);
     const [image, weights, ...bias] = node.inputs.map((input) => l.value(input)) as [string, string, ...string[]];
     const attributes = convAttributes(node, weight);
+    const ranges = l.int8.get(weight);
+    if (ranges) return int8Convolution(l, node, ranges, attributes);
     if (l.arranged.has(weights)) return winogradConvolution(l, node, image, weights, bias[0]);
     if (!blocksPay(l, node, weight)) {
       const operands = convOperands(l, image, weights, weight.shape[1] ?? 1);

@@ -3,7 +3,7 @@ import type { DType, HostData, Shape } from "../host-tensor.js";
 import { MessageWriter } from "./protobuf.js";
 
 /** onnx.TensorProto.DataType */
-export const ELEMENT_TYPE = { float32: 1, uint8: 2, int32: 6, int64: 7, bool: 9, float16: 10 } as const;
+export const ELEMENT_TYPE = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7, bool: 9, float16: 10 } as const;
 
 /** Largest protocol buffer that readers accept; beyond it weights must lie in a file of their own. */
 const MAX_MODEL_BYTES = 2 ** 31 - 1;
@@ -18,8 +18,13 @@ const IR_VERSION = 8;
 
 export type AttributeValue = number | string | readonly number[] | { readonly float: number };
 
-/** Elements of an initializer; 16-bit ones are float16. */
-type InitializerData = HostData | BigInt64Array<ArrayBuffer> | Uint16Array<ArrayBuffer>;
+/** Elements of an initializer; 16-bit ones are float16, unsigned bytes booleans, and numbers where they are clamped. */
+type InitializerData =
+  | HostData
+  | BigInt64Array<ArrayBuffer>
+  | Uint16Array<ArrayBuffer>
+  | Int8Array<ArrayBuffer>
+  | Uint8ClampedArray<ArrayBuffer>;
 
 /** An ONNX graph under construction: nodes and initializers in the order of their addition. */
 export class OnnxGraph {
@@ -75,8 +80,8 @@ export class OnnxGraph {
     return name;
   }
 
-  /** A float32 constant that `make` computes once per key. */
-  shared(key: string, shape: Shape, make: () => Float32Array<ArrayBuffer>): string {
+  /** A constant that `make` computes once per key. */
+  shared(key: string, shape: Shape, make: () => InitializerData): string {
     let name = this.constants.get(key);
     if (name === undefined) {
       name = this.initializer(shape, make());
@@ -161,6 +166,8 @@ function elementType(data: InitializerData): number {
   if (data instanceof Float32Array) return ELEMENT_TYPE.float32;
   if (data instanceof Uint16Array) return ELEMENT_TYPE.float16;
   if (data instanceof Int32Array) return ELEMENT_TYPE.int32;
+  if (data instanceof Int8Array) return ELEMENT_TYPE.int8;
+  if (data instanceof Uint8ClampedArray) return ELEMENT_TYPE.uint8;
   return data instanceof BigInt64Array ? ELEMENT_TYPE.int64 : ELEMENT_TYPE.bool;
 }
 

@@ -1,0 +1,37 @@
+import type { Backend, Calibration } from "@sdxs/tensor";
+import { PipelineDevice } from "./pipeline-device.js";
+import { checkRequest } from "./pipeline-request.js";
+import type { GenerateOptions, PipelineOptions } from "./pipeline.js";
+
+/** Ranges in a pipeline's networks: those of the U-Net with its ControlNets, and of the decoder. Plain data, to be kept as JSON. */
+export interface PipelineCalibration {
+  readonly unet: Calibration;
+  readonly decoder: Calibration;
+}
+
+/**
+ * Draws a picture of each prompt, with seeds that count up, and notes the ranges of what the networks compute, for
+ * `PipelineOptions.int8`. Some ten prompts like those to come suffice; sizes, steps and guidance should be theirs, too.
+ *
+ * @param options as `createPipeline`'s, with a backend of float32
+ * @throws those of `Pipeline.generate`
+ *
+ * @example
+ * const int8 = await calibratePipeline({ components, backend }, ["a red apple", "two cats on a sofa"]);
+ * const pipeline = createPipeline({ components, backend, int8 });
+ */
+export async function calibratePipeline<D>(
+  { backend, components, ...defaults }: Omit<PipelineOptions<D>, "backend" | "int8"> & { readonly backend: Backend<D> },
+  prompts: readonly string[],
+  options: Omit<GenerateOptions, "seed" | "noise" | "loras"> = {},
+): Promise<PipelineCalibration> {
+  const device = new PipelineDevice(backend, components, { recording: true });
+  try {
+    for (const [seed, prompt] of prompts.entries()) {
+      await device.draw(checkRequest({ components, ...defaults }, [prompt], { ...options, seed }));
+    }
+    return await device.calibrate();
+  } finally {
+    await device.dispose();
+  }
+}
