@@ -5,7 +5,7 @@ import { InvalidArgumentError } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import * as ort from "onnxruntime-node";
 import { ablationBudget, reportAblation } from "./ablation.js";
-import { conditionKinds, type ConditionKind } from "./controlnet/conditions.js";
+import { conditionKinds } from "./controlnet/conditions.js";
 import { controlNetBudget, reportControlNet } from "./controlnet/report-controlnet.js";
 import { loadEmojiDataset } from "./dataset.js";
 import { distilAndReport } from "./distil-and-report.js";
@@ -15,7 +15,7 @@ import { evaluationTable } from "./evaluation/evaluate.js";
 import { evaluationLimits } from "./evaluation/limits.js";
 import { loadJudge } from "./evaluation/judge.js";
 import { trainCaptionModel } from "./evaluation/train-caption-model.js";
-import { loraBudget, reportLora } from "./lora/report-lora.js";
+import { heldOutStyleNames, loraBudget, reportLora } from "./lora/report-lora.js";
 import { progressBars } from "./progress-bars.js";
 import { runProgram, wholeNumber } from "./program.js";
 import { readTeacher, teacherFolder } from "./teacher.js";
@@ -75,6 +75,7 @@ controlnet  train ControlNets for edges and depth: the teacher's, then the one-s
   --restart               forget an earlier run in that folder
 
 lora      give teacher and student two styles that they never saw, by LoRAs (about 20 minutes)
+  --style STYLE           3d or line alone; default both
   --steps N               of each teacher's LoRA, default ${loraBudget.steps}
   --distillation-steps N  of each student's LoRA, default ${loraBudget.distillationSteps}
   --pairs N               samples of the teacher with its LoRA, default ${loraBudget.pairs}
@@ -260,7 +261,7 @@ async function controlNet(args: string[], signal: AbortSignal): Promise<void> {
       warmupSteps: wholeNumber("--warmup-steps", values["warmup-steps"]),
       scoreSteps: wholeNumber("--score-steps", values["score-steps"]),
     },
-    kinds: values.condition.map(conditionKind),
+    kinds: values.condition.map((kind) => oneOf("--condition", conditionKinds, kind)),
     pictures: wholeNumber("--pictures", values.pictures),
     seed: wholeNumber("--seed", values.seed),
     output: resolve(values.output),
@@ -269,16 +270,17 @@ async function controlNet(args: string[], signal: AbortSignal): Promise<void> {
   });
 }
 
-function conditionKind(text: string): ConditionKind {
-  const kind = conditionKinds.find((known) => known === text);
-  if (kind) return kind;
-  throw new InvalidArgumentError(`--condition must be ${conditionKinds.join(" or ")}, got "${text}".`);
+function oneOf<Choice extends string>(option: string, choices: readonly Choice[], text: string): Choice {
+  const choice = choices.find((known) => known === text);
+  if (choice !== undefined) return choice;
+  throw new InvalidArgumentError(`${option} must be ${choices.join(" or ")}, got "${text}".`);
 }
 
 async function lora(args: string[], signal: AbortSignal): Promise<void> {
   const { values } = parseArgs({
     args,
     options: {
+      style: { type: "string", multiple: true, default: [...heldOutStyleNames] },
       steps: { type: "string", default: String(loraBudget.steps) },
       "distillation-steps": { type: "string", default: String(loraBudget.distillationSteps) },
       pairs: { type: "string", default: String(loraBudget.pairs) },
@@ -289,6 +291,7 @@ async function lora(args: string[], signal: AbortSignal): Promise<void> {
     },
   });
   await reportLora({
+    styles: values.style.map((style) => oneOf("--style", heldOutStyleNames, style)),
     budget: {
       steps: wholeNumber("--steps", values.steps),
       distillationSteps: wholeNumber("--distillation-steps", values["distillation-steps"]),

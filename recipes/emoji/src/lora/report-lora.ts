@@ -46,18 +46,18 @@ export const loraBudget: LoraBudget = { steps: 150, distillationSteps: 50, pairs
 
 export interface LoraReportOptions extends WorkFolderOptions {
   readonly budget: LoraBudget;
+  readonly styles: readonly HeldOutStyle[];
   /** Pictures of each model that are judged. */
   readonly pictures: number;
   readonly signal: AbortSignal;
 }
 
-/** Styles that neither teacher nor student saw, with the names of their files. */
-const heldOutStyles = { "fluent-3d": "3d", "high-contrast": "line" } as const satisfies Partial<
-  Record<EmojiStyle, string>
->;
-type HeldOutStyle = keyof typeof heldOutStyles;
+/** Styles that neither teacher nor student saw, by the names of their files. */
+const heldOutStyles = { "3d": "fluent-3d", line: "high-contrast" } as const satisfies Record<string, EmojiStyle>;
+export type HeldOutStyle = keyof typeof heldOutStyles;
+export const heldOutStyleNames = Object.keys(heldOutStyles) as readonly HeldOutStyle[];
 
-const styles: readonly EmojiStyle[] = [...quickstartStyles, ...(Object.keys(heldOutStyles) as HeldOutStyle[])];
+const styles: readonly EmojiStyle[] = [...quickstartStyles, ...Object.values(heldOutStyles)];
 
 /** Pictures of a style that a LoRA, and of each that the classifier, learns from. */
 const stylePictures = 512;
@@ -110,8 +110,8 @@ export async function reportLora(options: LoraReportOptions): Promise<void> {
   };
 
   const rows: string[][] = [];
-  const judge = async (label: string, images: HostTensor, style: HeldOutStyle, like?: HostTensor): Promise<void> => {
-    const wanted = styles.indexOf(style);
+  const judge = async (label: string, images: HostTensor, name: HeldOutStyle, like?: HostTensor): Promise<void> => {
+    const wanted = styles.indexOf(heldOutStyles[name]);
     const found = await classifier.styles(images);
     rows.push([
       label,
@@ -122,9 +122,8 @@ export async function reportLora(options: LoraReportOptions): Promise<void> {
   };
   const columns: (readonly [label: string, images: HostTensor])[] = [["student", before.student]];
   const otherNoise = await drawStudent(student, random(seed, "other pictures").normal(latentSpec(pictures).shape));
-  for (const style of Object.keys(heldOutStyles) as HeldOutStyle[]) {
-    const name = heldOutStyles[style];
-    const styled = await ofStyle(style);
+  for (const name of options.styles) {
+    const styled = await ofStyle(heldOutStyles[name]);
     const original = await trainStyleLora(stage, styled, { name, pictures: stylePictures, steps: budget.steps });
     const styledTeacher = withLora(teacher, original);
     const { captions } = styled.batch(seed, 0, budget.pairs);
@@ -134,12 +133,12 @@ export async function reportLora(options: LoraReportOptions): Promise<void> {
       teacher: await drawTeacher(`pictures, teacher, ${name}`, styledTeacher),
       student: await drawStudent(mergeLora(student, [lora]), noise),
     };
-    await judge(`${name}: artists' pictures`, styled.batch(seed + 2, 0, pictures).images, style);
-    await judge(`${name}: teacher without LoRA`, before.teacher, style);
-    await judge(`${name}: teacher with its LoRA`, after.teacher, style, before.teacher);
-    await judge(`${name}: student without LoRA`, before.student, style);
-    await judge(`${name}: student without LoRA, other noise`, otherNoise, style, before.student);
-    await judge(`${name}: student with its distilled LoRA`, after.student, style, before.student);
+    await judge(`${name}: artists' pictures`, styled.batch(seed + 2, 0, pictures).images, name);
+    await judge(`${name}: teacher without LoRA`, before.teacher, name);
+    await judge(`${name}: teacher with its LoRA`, after.teacher, name, before.teacher);
+    await judge(`${name}: student without LoRA`, before.student, name);
+    await judge(`${name}: student without LoRA, other noise`, otherNoise, name, before.student);
+    await judge(`${name}: student with its distilled LoRA`, after.student, name, before.student);
     columns.push([`teacher, ${name}`, after.teacher], [`student, ${name}`, after.student]);
     const file = writeLora({ unet: lora }, { unet: student }, "diffusers");
     await writeSafetensorsFile(join(output, `lora-${name}.safetensors`), file, {
