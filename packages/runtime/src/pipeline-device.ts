@@ -1,5 +1,5 @@
 import { combineHost, type SamplerPlan } from "@sdxs/diffusion";
-import { HostTensor, SdxsError, specsOf, type Backend, type TensorSpec } from "@sdxs/tensor";
+import { HostTensor, SdxsError, breather, specsOf, type Backend, type TensorSpec } from "@sdxs/tensor";
 import { LoraSwitch } from "./pipeline-loras.js";
 import {
   autoencoderWeights,
@@ -97,7 +97,9 @@ export class PipelineDevice<D> {
         sample: begun ?? combineHost([[plan.initNoiseSigma, noise]]),
         prediction: noise, // no step before the first: its factor is 0
       };
+      const breathe = breather();
       for (const [index, step] of plan.steps.entries()) {
+        await breathe();
         throwIfAborted();
         const host = {
           ...same,

@@ -2,7 +2,16 @@ import { afterAll, describe, expect, it } from "vitest";
 import * as ort from "onnxruntime-node";
 import { controlNet } from "@sdxs/controlnet";
 import { combineHost, partialPlan, planFromConfig, sample } from "@sdxs/diffusion";
-import { HostTensor, downloadAll, random, scope, specsOf, type HostParams, type Program } from "@sdxs/tensor";
+import {
+  HostTensor,
+  downloadAll,
+  random,
+  scope,
+  specsOf,
+  type Backend,
+  type HostParams,
+  type Program,
+} from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import { unet } from "@sdxs/tiny-unet";
 import {
@@ -286,6 +295,27 @@ describe("createPipeline draws from an image", () => {
     });
     expect(images.shape).toEqual([1, 3, 16, 8]);
     expect(seen).toEqual([[1, 1]]);
+    await pipeline.dispose();
+  });
+});
+
+describe("createPipeline on a backend that never waits for anything outside", () => {
+  it("lets a timer abort it", async () => {
+    const result = HostTensor.filled([1, 4, 4, 6], 0);
+    const run = async () => {
+      for (const end = performance.now() + 5; performance.now() < end;);
+      return { context: result, sample: result, prediction: result, images: result };
+    };
+    const busy = {
+      download: async () => result,
+      dispose: () => undefined,
+      compile: async () => ({ run, upload: () => ({}), dispose: async () => undefined }),
+    } as unknown as Backend<HostTensor>;
+    const pipeline = createPipeline({ components, backend: busy });
+    const abort = new AbortController();
+    setTimeout(() => abort.abort());
+    const drawing = pipeline.generate("red", { steps: 100, signal: abort.signal });
+    await expect(drawing).rejects.toMatchObject({ code: "ABORTED" });
     await pipeline.dispose();
   });
 });

@@ -1,4 +1,4 @@
-import { InvalidArgumentError, SdxsError } from "@sdxs/tensor";
+import { InvalidArgumentError, SdxsError, breather } from "@sdxs/tensor";
 import type { CheckpointStore } from "./checkpoint-store.js";
 import type { MetricsSink } from "./metrics-log.js";
 import { progressMeter, type Progress } from "./progress.js";
@@ -137,17 +137,6 @@ function saveTimer({ checkpointEverySteps, checkpointEverySeconds }: TrainOption
       (checkpointEverySeconds !== undefined && now - last >= checkpointEverySeconds * 1000);
     if (due) last = now;
     return due;
-  };
-}
-
-/** Lets timers, signals and the page have their turn, which steps that never wait for anything outside would deny them. */
-function breather(): () => Promise<void> {
-  const everyMs = 20; // chosen: a page stays responsive, and the pause of about 1 ms (4 in browsers) costs little
-  let last = performance.now();
-  return async () => {
-    if (performance.now() - last < everyMs) return;
-    await new Promise((resolve) => setTimeout(resolve));
-    last = performance.now();
   };
 }
 
