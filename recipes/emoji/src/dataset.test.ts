@@ -3,7 +3,7 @@ import { backgroundColours, captionWords, colourNames, composeCaption, emojiStyl
 import { isHeldOutColour, isHeldOutStyle, loadEmojiDataset, type EmojiDataset } from "./dataset.js";
 import { readEmojiPack, type EmojiPack } from "./emoji-pack.js";
 import { unknownWords } from "./prompts.js";
-import { quickstartConcepts, quickstartPrompts } from "./quickstart-subset.js";
+import { quickstartConcepts, quickstartPrompts, quickstartWords } from "./quickstart-subset.js";
 import { readTokenizer } from "./tokenizer.js";
 
 let pack: EmojiPack;
@@ -158,6 +158,7 @@ describe("the quickstart's subset", () => {
     for (let index = 0; index < 500; index++) {
       expect(unknownWords(quickstart.sample(6, index).caption, quickstart.words)).toEqual([]);
     }
+    expect(quickstartWords).toEqual(quickstart.words);
     expect(quickstartPrompts.length).toBe(10);
     for (const prompt of quickstartPrompts) expect(unknownWords(prompt, quickstart.words)).toEqual([]);
   });

@@ -1,11 +1,11 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { MissingPackageError } from "@sdxs/tensor";
-import { writeSafetensorsFile } from "@sdxs/tensor/node";
 import { onnxBackend } from "@sdxs/tensor/onnx";
-import { saveModel } from "@sdxs/runtime/node";
+import { savePipelineFolder } from "@sdxs/runtime/node";
 import { loadEmojiDataset } from "./dataset.js";
 import { distil, type DistillationBudget } from "./distil.js";
+import { studentPipeline } from "./pipelines.js";
 import { progressBars } from "./progress-bars.js";
 import { assertKnownWords } from "./prompts.js";
 import { quickstartPrompts } from "./quickstart-subset.js";
@@ -20,7 +20,7 @@ export interface RunOptions extends WorkFolderOptions {
   readonly signal: AbortSignal;
 }
 
-/** Distils the shipped teacher, and leaves weights, pictures, loss curves and a table of sizes and times. */
+/** Distils the shipped teacher, and leaves the student as a diffusers folder, pictures, loss curves and a table of sizes and times. */
 export async function distilAndReport(options: RunOptions): Promise<void> {
   const { budget, seed, output, prompts, signal } = options;
   const workFolder = await openWorkFolder(options);
@@ -43,8 +43,7 @@ export async function distilAndReport(options: RunOptions): Promise<void> {
   }).finally(bars.stop);
 
   const file = (name: string): string => join(output, name);
-  await saveModel(file("student-unet"), { className: "UNet2DConditionModel", ...student.unet }, { dtype: "F16" });
-  await writeSafetensorsFile(file("tiny-decoder.safetensors"), student.decoder, { dtype: "F16" });
+  await savePipelineFolder(file("student"), { components: studentPipeline(teacher, student) }, { dtype: "F16" });
   const students =
     budget.scoreSteps === 0
       ? [{ label: "student, one step", student }]
@@ -61,7 +60,7 @@ export async function distilAndReport(options: RunOptions): Promise<void> {
   const table = figuresTable(await measureModels(backend, teacher, student));
   await writeFile(file("table.md"), table);
   console.log(
-    `\n${table}\nPictures: ${file("grid.png")}\nLosses:   ${file("losses.png")}\nTable:    ${file("table.md")}`,
+    `\n${table}\nPictures: ${file("grid.png")}\nLosses:   ${file("losses.png")}\nTable:    ${file("table.md")}\nStudent:  ${file("student")}`,
   );
   if (prompts.length > 0) {
     await writeGrid("prompts.png", prompts);

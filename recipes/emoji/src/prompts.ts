@@ -32,7 +32,7 @@ export function assertKnownWords(prompt: string, knownWords: ReadonlySet<string>
 }
 
 /** The known word of smallest edit distance, if at most half of the word's letters differ. */
-function nearestWord(word: string, knownWords: ReadonlySet<string>): string | undefined {
+export function nearestWord(word: string, knownWords: ReadonlySet<string>): string | undefined {
   let nearest: string | undefined;
   let smallest = Math.floor(word.length / 2) + 1;
   for (const candidate of knownWords) {

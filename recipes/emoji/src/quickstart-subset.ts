@@ -1,4 +1,4 @@
-import type { ColourName, EmojiStyle } from "./captions.js";
+import { captionWords, composeCaption, type ColourName, type EmojiStyle } from "./captions.js";
 
 /** Concepts of the quickstart: recognisable at 64 pixels in every style, and unlike one another. */
 export const quickstartConcepts: readonly string[] = [
@@ -29,6 +29,15 @@ export const quickstartColours: readonly ColourName[] = [
   "purple",
   "pink",
 ];
+
+/** Every word of the quickstart's captions: `EmojiDataset.words`, without the pictures. */
+export const quickstartWords: ReadonlySet<string> = new Set(
+  quickstartConcepts.flatMap((name) =>
+    quickstartStyles.flatMap((style) =>
+      quickstartColours.flatMap((colour) => captionWords(composeCaption({ subject: `a ${name}`, style, colour }))),
+    ),
+  ),
+);
 
 /** Ten prompts that show the quickstart's model: different things, both styles, every background. */
 export const quickstartPrompts: readonly string[] = [

@@ -13,7 +13,7 @@ import {
 import { unetParameters } from "@sdxs/tiny-unet";
 import { autoencoderKlParameters, klDecoderParameters, type AutoencoderKlConfig } from "@sdxs/tiny-vae";
 import { textEncoderParameters } from "@sdxs/runtime";
-import { saveModel } from "@sdxs/runtime/node";
+import { saveModel, savePipelineFolder } from "@sdxs/runtime/node";
 import { gradientTask, takeRows } from "@sdxs/training";
 import { cachedRows } from "@sdxs/training/node";
 import { loadEmojiDataset, type EmojiDataset } from "./dataset.js";
@@ -28,7 +28,9 @@ import {
   teacherTraining,
 } from "./networks.js";
 import { mapBatches } from "../../rows.js";
+import { teacherPipeline } from "./pipelines.js";
 import { runTask, type RunTaskOptions } from "./run-task.js";
+import { readTeacher } from "./teacher.js";
 import { readTokenizer, tokenizerFiles, tokenizerFolder } from "./tokenizer.js";
 
 export interface TeacherTrainingOptions<D> extends RunTaskOptions {
@@ -51,7 +53,7 @@ const unconditionalRate = 0.1;
 
 /**
  * Trains the autoencoder, on its latents the teacher, and at last the decoder alone, which is slower to learn than the
- * encoder. Saves all as fp16 in diffusers' layout.
+ * encoder. Saves all as fp16 in diffusers' layout, and at the end what makes it a whole pipeline's folder.
  */
 export async function trainTeacher<D>(options: TeacherTrainingOptions<D>): Promise<void> {
   const dataset = await loadEmojiDataset();
@@ -63,6 +65,8 @@ export async function trainTeacher<D>(options: TeacherTrainingOptions<D>): Promi
   const cache = await cachedLatents(options, dataset, config, weights);
   await trainUNet(options, cache);
   await finishDecoder(options, dataset, config, weights, cache.latents);
+  const components = teacherPipeline(await readTeacher(options.outputFolder));
+  await savePipelineFolder(options.outputFolder, { components }, { dtype: "F16" });
 }
 
 async function trainAutoencoder<D>(options: TeacherTrainingOptions<D>, dataset: EmojiDataset): Promise<HostParams> {

@@ -1,0 +1,42 @@
+import type { SchedulerConfig } from "@sdxs/diffusion";
+import type { TextToImageComponents } from "@sdxs/runtime";
+import { HostTensor, mapTensors } from "@sdxs/tensor";
+import { autoencoderTinyParameters } from "@sdxs/tiny-vae";
+import type { Student } from "./distil.js";
+import { predictionType, tinyDecoderConfig } from "./models.js";
+import type { Teacher } from "./teacher.js";
+
+/**
+ * Both models' sampler in diffusers' words. With many steps it is `teacherSampler`'s, and its single step, from the last
+ * timestep down to no noise, is `studentModel`'s conversion.
+ */
+export const schedulerConfig: SchedulerConfig = {
+  _class_name: "DPMSolverMultistepScheduler",
+  num_train_timesteps: 1000,
+  beta_start: 0.00085,
+  beta_end: 0.012,
+  beta_schedule: "scaled_linear",
+  prediction_type: predictionType,
+  timestep_spacing: "trailing",
+};
+
+/** The teacher as a whole pipeline, for `createPipeline` and `savePipelineFolder`. */
+export function teacherPipeline({ tokenizer, textEncoder, unet, autoencoder }: Teacher): TextToImageComponents {
+  return {
+    scheduler: schedulerConfig,
+    tokenizer,
+    text_encoder: { className: "CLIPTextModel", ...textEncoder },
+    unet: { className: "UNet2DConditionModel", ...unet },
+    vae: { className: "AutoencoderKL", ...autoencoder },
+  };
+}
+
+/** A student as a whole pipeline. It draws from noise alone: no encoder was trained, so that its weights are zeros. */
+export function studentPipeline(teacher: Teacher, { unet, decoder }: Student): TextToImageComponents {
+  const zeros = mapTensors(autoencoderTinyParameters(tinyDecoderConfig), ({ shape }) => HostTensor.filled(shape, 0));
+  return {
+    ...teacherPipeline(teacher),
+    unet: { className: "UNet2DConditionModel", ...unet },
+    vae: { className: "AutoencoderTiny", config: tinyDecoderConfig, params: { ...zeros, ...decoder } },
+  };
+}
