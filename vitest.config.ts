@@ -29,6 +29,7 @@ export default defineConfig(({ mode }) => ({
           include: [
             "packages/*/src/**/*.test.ts",
             "recipes/*/src/**/*.test.ts",
+            "apps/*/src/**/*.test.ts",
             "examples/**/*.test.ts",
             "bench/**/*.test.ts",
             "golden/**/*.test.ts",

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { extname, join, normalize } from "node:path";
-import { chromium, type Page } from "playwright-core";
+import { chromium, type Browser, type Page } from "playwright-core";
 import type { ConformanceResult } from "@sdxs/tensor/conformance";
 import { root } from "../workspace.js";
 import type { TestPage } from "./page.js";
@@ -23,6 +23,10 @@ const chromiumArguments = [
   "--disable-sync",
   "--disable-quic",
 ];
+
+export function launchChromium(executablePath: string): Promise<Browser> {
+  return chromium.launch({ executablePath, chromiumSandbox: false, args: chromiumArguments });
+}
 
 const contentTypes: Readonly<Record<string, string>> = {
   ".html": "text/html",
@@ -66,7 +70,7 @@ export async function openPage(
   }
   const requests: string[] = [];
   const server = await serve(texts, { ...folders, "onnxruntime-web": onnxruntimeWeb }, requests);
-  const browser = await chromium.launch({ executablePath, chromiumSandbox: false, args: chromiumArguments });
+  const browser = await launchChromium(executablePath);
   const page = await browser.newPage();
   const { port } = server.address() as AddressInfo;
   await page.goto(`http://127.0.0.1:${port}/`);

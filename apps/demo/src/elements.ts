@@ -1,0 +1,16 @@
+import type { Picture } from "./messages.js";
+
+/** The page's element of a selector, of a class. */
+export function element<E extends Element>(selector: string, kind: abstract new () => E): E {
+  const found = document.querySelector(selector);
+  if (found instanceof kind) return found;
+  throw new Error(`The page has no ${selector} of the class ${kind.name}.`);
+}
+
+/** Draws a picture, and describes it to those who do not see it. */
+export function paint(canvas: HTMLCanvasElement, { image, prompt, seed }: Picture, by: string): void {
+  canvas.width = image.width;
+  canvas.height = image.height;
+  canvas.getContext("2d")?.putImageData(new ImageData(image.data, image.width), 0, 0);
+  canvas.setAttribute("aria-label", `${prompt || "no prompt"}, seed ${seed}, drawn by the ${by}`);
+}

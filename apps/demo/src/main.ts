@@ -1,0 +1,179 @@
+import {
+  quickstartColours,
+  quickstartConcepts,
+  quickstartPrompts,
+  quickstartStyles,
+  quickstartWords,
+} from "../../../recipes/emoji/src/quickstart-subset.js";
+import { stylePhrases } from "../../../recipes/emoji/src/captions.js";
+import { element, paint } from "./elements.js";
+import type { FromWorker, Picture } from "./messages.js";
+import { Model, type Backend } from "./model.js";
+import { ModelView } from "./model-view.js";
+import { savePng } from "./save.js";
+import { replaceWord, unknownIn } from "./words.js";
+
+/** How long the teacher waits for the next key: chosen, a little longer than between two of them. */
+const TYPING_PAUSE_MS = 300;
+/** When what was drawn is read out: chosen, so that not every key is. */
+const READING_PAUSE_MS = 1000;
+
+const prompt = element("#prompt", HTMLTextAreaElement);
+const seed = element("#seed", HTMLInputElement);
+const hint = element("#hint", HTMLElement);
+const status = element("#status", HTMLElement);
+const reason = element("#reason", HTMLElement);
+const stop = element("#stop", HTMLButtonElement);
+const saver = element("#save", HTMLButtonElement);
+const backends = [...document.querySelectorAll<HTMLInputElement>("input[name=backend]")];
+const others = [...document.querySelectorAll<HTMLButtonElement>("#others button")];
+const otherPictures: (Picture | undefined)[] = others.map(() => undefined);
+
+const views = {
+  student: new ModelView("student", () => student.open(chosenBackend())),
+  teacher: new ModelView("teacher", () => teacher.open(chosenBackend())),
+};
+const student = new Model("student", showStudent);
+const teacher = new Model("teacher", showTeacher);
+
+let teacherPause: ReturnType<typeof setTimeout>;
+let readingPause: ReturnType<typeof setTimeout>;
+
+/** Draws what the fields say: the student now, the teacher once the typing pauses. */
+function draw(): void {
+  student.draw(prompt.value, seed.valueAsNumber);
+  stopTeacher();
+  teacherPause = setTimeout(() => {
+    teacher.draw(prompt.value, seed.valueAsNumber);
+    stop.hidden = false;
+  }, TYPING_PAUSE_MS);
+}
+
+function stopTeacher(): void {
+  clearTimeout(teacherPause);
+  teacher.stop();
+  stop.hidden = true;
+  views.teacher.busy(undefined);
+}
+
+function showStudent(message: FromWorker): void {
+  if (message.type === "ready") showBackend(message.backend, message.reason);
+  if (message.type !== "picture") {
+    views.student.show(message);
+    return;
+  }
+  const place = message.seed - seed.valueAsNumber; // 0: the figure, from 1 on: the row of other seeds
+  if (place === 0) {
+    views.student.show(message);
+    readOut(`The student drew ${message.prompt || "no prompt"}, seed ${message.seed}.`);
+  } else {
+    views.student.count(message);
+  }
+  const other = others[place - 1];
+  if (other && message.prompt === prompt.value) {
+    paint(element(`#others li:nth-child(${place}) canvas`, HTMLCanvasElement), message, "student");
+    other.setAttribute("aria-label", `Seed ${message.seed}`);
+    other.disabled = false;
+    otherPictures[place - 1] = message;
+  }
+  if (!student.isWaiting && place >= 0 && place < others.length) student.draw(message.prompt, message.seed + 1);
+}
+
+function showTeacher(message: FromWorker): void {
+  if (message.type === "step" && stop.hidden) return; // of a picture that was given up
+  if (message.type === "picture" || message.type === "failed") stop.hidden = true;
+  views.teacher.show(message);
+}
+
+function showBackend(backend: Backend, why: string): void {
+  reason.textContent = why;
+  for (const input of backends) if (input.value === backend && chosenBackend() !== undefined) input.checked = true;
+}
+
+/** Undefined: the page chooses. */
+function chosenBackend(): Backend {
+  return (backends.find(({ checked }) => checked)?.value || undefined) as Backend;
+}
+
+function openModels(): void {
+  reason.textContent = "Starting.";
+  student.open(chosenBackend());
+  teacher.open(chosenBackend());
+  draw();
+}
+
+function showHint(): void {
+  hint.replaceChildren(
+    ...unknownIn(prompt.value).map(({ word, nearest }) => {
+      const line = document.createElement("p");
+      line.textContent = `“${word}” is not among the ${quickstartWords.size} words that the models know. `;
+      if (nearest === undefined) return line;
+      const button = document.createElement("button");
+      button.textContent = nearest;
+      button.onclick = () => {
+        prompt.value = replaceWord(prompt.value, word, nearest);
+        prompt.focus();
+        changed();
+      };
+      line.append("Did you mean ", button, "?");
+      return line;
+    }),
+  );
+}
+
+function readOut(text: string): void {
+  clearTimeout(readingPause);
+  readingPause = setTimeout(() => (status.textContent = text), READING_PAUSE_MS);
+}
+
+function changed(): void {
+  showHint();
+  if (seed.validity.valid && seed.value !== "") draw();
+}
+
+function chooseSeed(value: number): void {
+  seed.valueAsNumber = value;
+  changed();
+}
+
+async function save(picture: Picture | undefined): Promise<void> {
+  if (picture) readOut(`Saved ${await savePng(picture)}.`);
+}
+
+prompt.value = quickstartPrompts[0]!;
+prompt.oninput = changed;
+prompt.onkeydown = (event) => {
+  if (event.key === "Enter") event.preventDefault(); // a prompt is one line
+};
+seed.oninput = changed;
+element("#another", HTMLButtonElement).onclick = () => chooseSeed(Math.floor(Math.random() * 10_000));
+stop.onclick = () => {
+  stopTeacher();
+  views.teacher.tell("Stopped.");
+};
+for (const input of backends) input.onchange = openModels;
+
+const pictureOf: Record<string, () => Picture | undefined> = {
+  student: () => views.student.picture,
+  teacher: () => views.teacher.picture,
+};
+others.forEach((button, index) => {
+  button.onclick = () => chooseSeed(otherPictures[index]!.seed);
+  button.id = `other-${index}`;
+  pictureOf[button.id] = () => otherPictures[index];
+});
+for (const source of document.querySelectorAll<HTMLElement>("[draggable]")) {
+  source.ondragstart = (event) => event.dataTransfer?.setData("text/plain", source.dataset["of"] ?? source.id);
+}
+saver.onclick = () => void save(views.student.picture);
+saver.ondragover = (event) => event.preventDefault();
+saver.ondrop = (event) => {
+  event.preventDefault();
+  void save(pictureOf[event.dataTransfer?.getData("text/plain") ?? ""]?.());
+};
+
+element("#things", HTMLElement).textContent = quickstartConcepts.join(", ");
+element("#styles", HTMLElement).textContent = quickstartStyles.map((style) => stylePhrases[style]).join(", ");
+element("#colours", HTMLElement).textContent = quickstartColours.join(", ");
+
+openModels();
