@@ -2,6 +2,7 @@ import { availableParallelism, cpus } from "node:os";
 import type { StageTimes } from "@sdxs/runtime";
 import { pictureSize, readCommandLine, wholeNumber } from "./command-line.js";
 import { sizeName } from "./image-request.js";
+import { int8Usage } from "./int8.js";
 import { modelUsage, openPipeline, samplingOf, samplingOptions, samplingUsage } from "./open-pipeline.js";
 import type { Terminal } from "./terminal.js";
 
@@ -13,12 +14,14 @@ ${modelUsage}
 
   --runs N              pictures after the first; default 10
 ${samplingUsage}
+${int8Usage}
   --size WxH            pixels; default: what the model was trained on`;
 
 export async function bench(args: readonly string[], terminal: Terminal): Promise<void> {
   const { values, operands } = readCommandLine("bench", args, ["MODEL"], {
     runs: { type: "string", default: "10" },
     ...samplingOptions,
+    int8: { type: "string" },
     size: { type: "string" },
   });
   const runs = wholeNumber("--runs", values.runs, 1);
@@ -26,7 +29,7 @@ export async function bench(args: readonly string[], terminal: Terminal): Promis
   const size = values.size !== undefined && pictureSize("--size", values.size);
 
   const begin = performance.now();
-  const { pipeline } = await openPipeline(operands[0]!, terminal, sampling);
+  const { pipeline } = await openPipeline(operands[0]!, terminal, sampling, values.int8);
   const loadMs = performance.now() - begin;
   try {
     const times: StageTimes[] = [];

@@ -5,6 +5,7 @@ import { InvalidArgumentError, SdxsError } from "@sdxs/tensor";
 import { replaceFile } from "@sdxs/tensor/node";
 import { given, pictureSize, readCommandLine, wholeNumber } from "./command-line.js";
 import { loraUsage, readLoras } from "./loras.js";
+import { int8Usage } from "./int8.js";
 import { modelUsage, openPipeline, samplingOf, samplingOptions, samplingUsage } from "./open-pipeline.js";
 import type { Terminal } from "./terminal.js";
 
@@ -18,6 +19,7 @@ ${modelUsage}
   --count N             pictures of each prompt, with seeds that count up; default 1
   --seed N              default 0
 ${samplingUsage}
+${int8Usage}
 ${loraUsage}
   --size WxH            pixels; default: what the model was trained on
   --out FILE.png        default sdxs.png; several pictures are numbered: sdxs-1.png, sdxs-2.png`;
@@ -30,6 +32,7 @@ export async function generate(args: readonly string[], terminal: Terminal): Pro
     count: { type: "string", default: "1" },
     seed: { type: "string", default: "0" },
     ...samplingOptions,
+    int8: { type: "string" },
     size: { type: "string" },
     lora: { type: "string", multiple: true },
     out: { type: "string", default: "sdxs.png" },
@@ -45,7 +48,7 @@ export async function generate(args: readonly string[], terminal: Terminal): Pro
   };
   await checkOutput(out);
 
-  const { pipeline, components } = await openPipeline(operands[0]!, terminal, samplingOf(values));
+  const { pipeline, components } = await openPipeline(operands[0]!, terminal, samplingOf(values), values.int8);
   try {
     const loras = await readLoras(values.lora ?? [], components);
     const pictures = prompts.flatMap((prompt) =>

@@ -1,5 +1,6 @@
 import { InvalidArgumentError } from "@sdxs/tensor";
 import { bench, benchUsage } from "./bench.js";
+import { calibrate, calibrateUsage } from "./calibrate.js";
 import { convert, convertUsage } from "./convert.js";
 import { exportModel, exportUsage } from "./export.js";
 import { generate, generateUsage } from "./generate.js";
@@ -19,6 +20,7 @@ const commands: Readonly<Record<string, Command>> = {
   serve: { summary: "draw pictures for HTTP clients, as OpenAI's images API does", usage: serveUsage, run: serve },
   inspect: { summary: "list a model's components, parameters and bytes", usage: inspectUsage, run: inspect },
   convert: { summary: "store weights in another precision", usage: convertUsage, run: convert },
+  calibrate: { summary: "find what a model needs to draw in 8 bits", usage: calibrateUsage, run: calibrate },
   bench: { summary: "measure each stage of a pipeline", usage: benchUsage, run: bench },
 };
 

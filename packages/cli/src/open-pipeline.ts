@@ -4,6 +4,7 @@ import { diskCache, loadPipelineFolder } from "@sdxs/runtime/node";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import * as ort from "onnxruntime-node";
 import { finite, given, wholeNumber } from "./command-line.js";
+import { readCalibration } from "./int8.js";
 import type { Terminal } from "./terminal.js";
 
 export const modelUsage = `MODEL is the folder of a pipeline, as diffusers saves one, its address, or "owner/name" on huggingface.co; files that
@@ -33,9 +34,11 @@ export async function openPipeline(
   model: string,
   terminal: Terminal,
   defaults: Pick<PipelineOptions<unknown>, "steps" | "guidanceScale">,
+  int8File?: string,
 ): Promise<OpenPipeline> {
+  const int8 = int8File !== undefined && { int8: await readCalibration(int8File) };
   const components = await loadComponents(model, terminal);
-  return { pipeline: createPipeline({ components, backend: onnxBackend({ ort }), ...defaults }), components };
+  return { pipeline: createPipeline({ components, backend: onnxBackend({ ort }), ...defaults, ...int8 }), components };
 }
 
 /** Options of every command that draws. */

@@ -1,6 +1,7 @@
 import { given, pictureSize, readCommandLine, wholeNumber, type PictureSize } from "./command-line.js";
 import { sizeName } from "./image-request.js";
 import { imageServer } from "./image-server.js";
+import { int8Usage } from "./int8.js";
 import { modelUsage, openPipeline, samplingOf, samplingOptions, samplingUsage } from "./open-pipeline.js";
 import type { Terminal } from "./terminal.js";
 
@@ -17,7 +18,8 @@ ${modelUsage}
   --max-images N        that one request may ask for; default 4
   --max-waiting N       requests that wait before others are refused; default 16
   --grace SECONDS       for requests under way when it is stopped; default 30
-${samplingUsage}`;
+${samplingUsage}
+${int8Usage}`;
 
 /** Serves until the terminal's signal, then ends what is under way. */
 export async function serve(args: readonly string[], terminal: Terminal): Promise<void> {
@@ -29,6 +31,7 @@ export async function serve(args: readonly string[], terminal: Terminal): Promis
     "max-waiting": { type: "string" },
     grace: { type: "string", default: "30" },
     ...samplingOptions,
+    int8: { type: "string" },
   });
   const port = wholeNumber("--port", values.port, 0);
   const graceMs = 1000 * wholeNumber("--grace", values.grace, 0);
@@ -39,7 +42,7 @@ export async function serve(args: readonly string[], terminal: Terminal): Promis
   };
   const { signal } = terminal;
 
-  const { pipeline } = await openPipeline(operands[0]!, terminal, samplingOf(values));
+  const { pipeline } = await openPipeline(operands[0]!, terminal, samplingOf(values), values.int8);
   try {
     // A picture of each size compiles its networks before the first request, and tells the default size.
     const sizes: PictureSize[] = [];

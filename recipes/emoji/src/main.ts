@@ -89,7 +89,7 @@ judge     train the image-text model that tells whether pictures show their prom
   --output FILE           the weights (default recipes/emoji/judge/caption-model.safetensors)
 
 tiny-vae  distil tiny decoders by several objectives, and a tiny encoder, and compare them on held-out pictures
-  --steps N               of each network, default 3000
+  --steps N               of each network, default 8000
   --pictures N            that they learn from, default 2048
   --output FOLDER         default tiny-vae
   --restart               forget an earlier run in that folder
@@ -336,7 +336,7 @@ async function tinyVae(args: string[], signal: AbortSignal): Promise<void> {
   const { values } = parseArgs({
     args,
     options: {
-      steps: { type: "string", default: "3000" },
+      steps: { type: "string", default: "8000" },
       pictures: { type: "string", default: "2048" },
       seed: { type: "string", default: "1" },
       output: { type: "string", default: "tiny-vae" },

@@ -39,12 +39,14 @@ export const tinyDecoderConfig = parseAutoencoderTinyConfig({
 
 /**
  * What `npm run recipe:emoji -- tiny-vae` trains: a decoder of less than a tenth of the large one's multiply-adds, and an
- * encoder that mirrors it. Chosen: as many channels as that allows; diffusers runs equal numbers only.
+ * encoder. Chosen: diffusers runs equal numbers of channels only, so that most are had without a block at the pixels'
+ * resolution. Of 12, 16 and 20 channels within the tenth, by 3,000 steps of plain MSE: 22.6 dB with a block there; 22.9
+ * (12, blocks 5, 4, 0), 22.8 (16; 2, 1, 0) and 22.3 (20; 2, 0, 0) without.
  */
 export const tinyAutoencoderConfig = parseAutoencoderTinyConfig({
-  decoder_block_out_channels: [12, 12, 12],
+  decoder_block_out_channels: [16, 16, 16],
   encoder_block_out_channels: [12, 12, 12],
-  num_decoder_blocks: [1, 1, 1],
+  num_decoder_blocks: [4, 1, 0],
   num_encoder_blocks: [1, 1, 1],
 });
 

@@ -36,6 +36,8 @@ interface DecoderObjective {
   readonly weights: NonNullable<TinyDecoderDistillationOptions["weights"]>;
   /** Default: no discriminator. */
   readonly lambdaGan?: number;
+  /** Learns the pictures themselves instead, which a data-free distillation has not. Default false. */
+  readonly fromOriginals?: boolean;
 }
 
 /**
@@ -44,6 +46,7 @@ interface DecoderObjective {
  */
 export const decoderObjectives: Readonly<Record<string, DecoderObjective>> = {
   "plain MSE": { weights: { downsampled: 0, mse: 1 } },
+  "plain MSE to the originals": { weights: { downsampled: 0, mse: 1 }, fromOriginals: true },
   "Equation 5 without GAN": { weights: decoderWeights },
   "Equation 5 with GAN": { weights: decoderWeights, lambdaGan: 0.03 },
 };
@@ -66,15 +69,16 @@ const discriminator: Discriminator = (ops, p, [images]) =>
 export async function distilTinyDecoder<D>(
   options: TinyVaeDistillationOptions<D>,
   name: string,
-  { weights, lambdaGan }: DecoderObjective,
+  { weights, lambdaGan, fromOriginals = false }: DecoderObjective,
 ): Promise<HostParams> {
   const { backend, seed, steps, training } = options;
   const params = initialize(tinyDecoderParameters(config), seed);
+  const targets = fromOriginals ? training.originals : training.decoded;
   const common = {
     inputs: { latents: latentSpec(batch), image: imageSpec(batch) },
     batch(step: number) {
       const rows = randomRows(options, step);
-      return { latents: takeRows(training.latents, rows), image: takeRows(training.decoded, rows) };
+      return { latents: takeRows(training.latents, rows), image: takeRows(targets, rows) };
     },
     optimizer,
   };
