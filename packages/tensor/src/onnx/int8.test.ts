@@ -4,7 +4,7 @@ import { calibrate, type Calibration } from "../calibration.js";
 import { HostTensor, type Shape } from "../host-tensor.js";
 import type { CompileSpec, Program } from "../program.js";
 import { random } from "../random.js";
-import { onnxBackend } from "./backend.js";
+import { exportOnnx, onnxBackend } from "./backend.js";
 
 const backend = onnxBackend({ ort });
 const normal = (shape: Shape, name: string): HostTensor => random(0, name).normal(shape);
@@ -52,6 +52,19 @@ describe("8 bits", () => {
     // weights of 127 steps up to 3 to 4 standard deviations: 0.8% each. Their squares add up to 2.6% squared.
     expect(error).toBeLessThan(0.03);
     expect(error).toBeGreaterThan(1e-4); // they are 8 bits
+  });
+
+  it("are what an exported file computes, in standard operators", async () => {
+    const int8 = await calibrate(backend, block, spec, [{ x }]);
+    const { model } = exportOnnx(block, { ...spec, int8 });
+    const session = await ort.InferenceSession.create(model);
+    const { y } = await session.run({ x: new ort.Tensor("float32", x.data, x.shape) });
+    const expected = await run(block, { ...spec, int8 }, x);
+    expect(relativeError(new HostTensor([...y!.dims], y!.data as Float32Array<ArrayBuffer>), expected)).toBeLessThan(
+      1e-6,
+    );
+    // A byte for each weight and not four.
+    expect(model.length).toBeLessThan(0.4 * exportOnnx(block, spec).model.length);
   });
 
   it("are exact where all values are whole steps", async () => {
