@@ -1,5 +1,6 @@
 import { afterAll, describe, expect, inject, test } from "vitest";
-import { chromiumPath, openBrowser } from "./chromium.js";
+import { openBrowser } from "./chromium.js";
+import { chromiumPath } from "./launch-chromium.js";
 import { essential } from "./suite.js";
 
 const path = chromiumPath();

@@ -3,30 +3,11 @@ import { existsSync, readFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { extname, join, normalize } from "node:path";
-import { chromium, type Browser, type Page } from "playwright-core";
+import type { Page } from "playwright-core";
 import type { ConformanceResult } from "@sdxs/tensor/conformance";
 import { root } from "../workspace.js";
+import { launchChromium } from "./launch-chromium.js";
 import type { TestPage } from "./page.js";
-
-/** Where a Chromium is: the variable SDXS_CHROMIUM, or Debian's place. Undefined where there is none. */
-export function chromiumPath(): string | undefined {
-  return [process.env["SDXS_CHROMIUM"], "/usr/bin/chromium"].find((path) => path !== undefined && existsSync(path));
-}
-
-/** WebGPU without a GPU, on the software renderer that Chromium brings; and no traffic of its own. */
-const chromiumArguments = [
-  "--enable-unsafe-webgpu",
-  "--use-webgpu-adapter=swiftshader",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--disable-quic",
-];
-
-export function launchChromium(executablePath: string): Promise<Browser> {
-  return chromium.launch({ executablePath, chromiumSandbox: false, args: chromiumArguments });
-}
 
 const contentTypes: Readonly<Record<string, string>> = {
   ".html": "text/html",

@@ -10,10 +10,12 @@ import { loadPipelineFolder } from "@sdxs/runtime/node";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import { models } from "../../apps/demo/src/models.js";
 import { root } from "../workspace.js";
-import { chromiumPath, launchChromium } from "./chromium.js";
+import { chromiumPath, launchChromium } from "./launch-chromium.js";
 
 const path = chromiumPath();
 const backend = onnxBackend({ ort });
+/** The page's prompt at first. */
+const first = "a rocket, flat style, on a purple background";
 
 if (path === undefined) {
   test.skip("the demo (no Chromium, see chromium.test.ts)");
@@ -45,7 +47,6 @@ if (path === undefined) {
   describe("the demo in Chromium", () => {
     test("draws what Node draws, the newest prompt, until it is stopped, without a leak", async () => {
       const { page, complaints } = await open((page) => inWorkers(page, memoryProbe));
-      const first = "a red apple, flat style, on a blue background";
       await drawn(page, "student", first, 1);
       expect(psnr(await pixels(page, "student"), await nodePixels("student", first, 1))).toBeGreaterThan(40);
       expect(await page.textContent("#reason")).toMatch(/^WebAssembly by onnxruntime\. No WebGPU by onnxruntime: /);
@@ -95,14 +96,14 @@ if (path === undefined) {
       );
       await page.unrouteAll();
       await page.click("#student .retry");
-      await drawn(page, "student", "a red apple, flat style, on a blue background", 1);
+      await drawn(page, "student", first, 1);
       await page.close();
     });
 
     test("computes without a GPU that is lost at once, and says so", async () => {
       const { page, complaints } = await open((page) => inWorkers(page, losingDevices));
       await page.check("input[value=webgpu]", { force: true });
-      await drawn(page, "student", "a red apple, flat style, on a blue background", 1);
+      await drawn(page, "student", first, 1);
       expect(await page.textContent("#reason")).toMatch(/^WebAssembly by onnxruntime\. No WebGPU .* was lost/);
       expect(await page.isChecked("input[value=onnx]")).toBe(true);
       expect(complaints).toEqual([]);
@@ -116,14 +117,13 @@ if (path === undefined) {
       await page.check("input[value=webgpu]", { force: true });
       await page.waitForFunction(() => document.querySelector("#reason")!.textContent === "WebGPU by onnxruntime.");
       await page.fill("#seed", "3");
-      const prompt = "a red apple, flat style, on a blue background";
-      await drawn(page, "student", prompt, 3);
-      expect(psnr(await pixels(page, "student"), await nodePixels("student", prompt, 3))).toBeGreaterThan(40);
+      await drawn(page, "student", first, 3);
+      expect(psnr(await pixels(page, "student"), await nodePixels("student", first, 3))).toBeGreaterThan(40);
       for (const worker of page.workers()) {
         await worker.evaluate(() => (self as unknown as { device?: GPUDevice }).device?.destroy());
       }
       await page.fill("#seed", "4");
-      await drawn(page, "student", prompt, 4);
+      await drawn(page, "student", first, 4);
       expect(await page.textContent("#reason")).toMatch(/was lost and has been started again/);
       expect(complaints.filter((text) => !text.includes("ERR_FAILED"))).toEqual([]);
       await page.close();

@@ -8,7 +8,8 @@ import type { BackendName } from "@sdxs/runtime/backends";
 import { savePipelineFolder } from "@sdxs/runtime/node";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import { components } from "../../packages/runtime/src/pipeline-case.test-support.js";
-import { chromiumPath, openPage, type OpenPage } from "./chromium.js";
+import { openPage, type OpenPage } from "./chromium.js";
+import { chromiumPath } from "./launch-chromium.js";
 import type { PipelinePage } from "./pipeline-page.js";
 
 const path = chromiumPath();

@@ -1,14 +1,14 @@
+import type { BackendName } from "@sdxs/runtime/backends";
+import { stylePhrases } from "../../../recipes/emoji/src/captions.js";
 import {
   quickstartColours,
   quickstartConcepts,
-  quickstartPrompts,
   quickstartStyles,
   quickstartWords,
 } from "../../../recipes/emoji/src/quickstart-subset.js";
-import { stylePhrases } from "../../../recipes/emoji/src/captions.js";
 import { element, paint } from "./elements.js";
 import type { FromWorker, Picture } from "./messages.js";
-import { Model, type Backend } from "./model.js";
+import { Model, type BackendChoice } from "./model.js";
 import { ModelView } from "./model-view.js";
 import { savePng } from "./save.js";
 import { replaceWord, unknownIn } from "./words.js";
@@ -24,7 +24,7 @@ const hint = element("#hint", HTMLElement);
 const status = element("#status", HTMLElement);
 const reason = element("#reason", HTMLElement);
 const stop = element("#stop", HTMLButtonElement);
-const saver = element("#save", HTMLButtonElement);
+const saver = element("#save", HTMLElement);
 const backends = [...document.querySelectorAll<HTMLInputElement>("input[name=backend]")];
 const others = [...document.querySelectorAll<HTMLButtonElement>("#others button")];
 const otherPictures: (Picture | undefined)[] = others.map(() => undefined);
@@ -85,14 +85,14 @@ function showTeacher(message: FromWorker): void {
   views.teacher.show(message);
 }
 
-function showBackend(backend: Backend, why: string): void {
+function showBackend(backend: BackendName, why: string): void {
   reason.textContent = why;
   for (const input of backends) if (input.value === backend && chosenBackend() !== undefined) input.checked = true;
 }
 
 /** Undefined: the page chooses. */
-function chosenBackend(): Backend {
-  return (backends.find(({ checked }) => checked)?.value || undefined) as Backend;
+function chosenBackend(): BackendChoice {
+  return (backends.find(({ checked }) => checked)?.value || undefined) as BackendChoice;
 }
 
 function openModels(): void {
@@ -140,7 +140,6 @@ async function save(picture: Picture | undefined): Promise<void> {
   if (picture) readOut(`Saved ${await savePng(picture)}.`);
 }
 
-prompt.value = quickstartPrompts[0]!;
 prompt.oninput = changed;
 prompt.onkeydown = (event) => {
   if (event.key === "Enter") event.preventDefault(); // a prompt is one line
@@ -165,7 +164,9 @@ others.forEach((button, index) => {
 for (const source of document.querySelectorAll<HTMLElement>("[draggable]")) {
   source.ondragstart = (event) => event.dataTransfer?.setData("text/plain", source.dataset["of"] ?? source.id);
 }
-saver.onclick = () => void save(views.student.picture);
+for (const button of saver.querySelectorAll("button")) {
+  button.onclick = () => void save(pictureOf[button.dataset["of"]!]!());
+}
 saver.ondragover = (event) => event.preventDefault();
 saver.ondrop = (event) => {
   event.preventDefault();

@@ -29,6 +29,7 @@ async function open(model: ModelName, name: BackendName | undefined): Promise<vo
     ort: () => import("onnxruntime-web/webgpu"),
     ...(name && { name }),
   });
+  // The build puts workers into assets/, beside models/.
   const { components } = await fetchPipeline(new URL(`../${folder}`, self.location.href), {
     only: ["unet", "vae", "text_encoder", "tokenizer", "scheduler"],
     onProgress: ({ loaded, total }) => reply({ type: "progress", loaded, total }),

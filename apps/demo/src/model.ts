@@ -2,7 +2,7 @@ import type { BackendName } from "@sdxs/runtime/backends";
 import type { FromWorker, ModelName, ToWorker } from "./messages.js";
 
 /** Where a model is to compute: undefined chooses. */
-export type Backend = BackendName | undefined;
+export type BackendChoice = BackendName | undefined;
 
 /**
  * A model in its worker. Of the requests that come while it loads, the newest is drawn. Where the GPU is lost, it is opened
@@ -11,7 +11,7 @@ export type Backend = BackendName | undefined;
 export class Model {
   private worker: Worker | undefined;
   private isReady = false;
-  private backend: Backend;
+  private backend: BackendChoice;
   /** The last request, until its picture comes. */
   private wanted: { readonly prompt: string; readonly seed: number } | undefined;
   private losses = 0;
@@ -24,7 +24,7 @@ export class Model {
   ) {}
 
   /** Loads the model, in place of what was open before. */
-  open(backend: Backend): void {
+  open(backend: BackendChoice): void {
     this.excuse = "";
     this.start(backend);
   }
@@ -45,7 +45,7 @@ export class Model {
     if (this.isReady) this.send({ type: "stop" });
   }
 
-  private start(backend: Backend): void {
+  private start(backend: BackendChoice): void {
     this.worker?.terminate();
     this.isReady = false;
     this.backend = backend;

@@ -15,6 +15,8 @@ export class Speed {
     const ms = sorted[Math.floor(sorted.length / 2)];
     if (ms === undefined) return "";
     const perSecond = 1000 / ms;
-    return `${ms.toFixed(ms < 10 ? 1 : 0)} ms per image, ${perSecond.toFixed(perSecond < 10 ? 1 : 0)} per second`;
+    return `${twoDigits(ms)} ms per image, ${twoDigits(perSecond)} per second`;
   }
 }
+
+const twoDigits = (value: number): string => (value < 10 ? value.toPrecision(2) : value.toFixed());
