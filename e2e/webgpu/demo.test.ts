@@ -80,7 +80,13 @@ if (path === undefined) {
       expect(await memory(page)).toBe(level);
 
       const download = page.waitForEvent("download");
-      await page.dragAndDrop("#student canvas", "#save");
+      await page.evaluate(() => {
+        const dataTransfer = new DataTransfer();
+        const drag = (selector: string, type: string) =>
+          document.querySelector(selector)!.dispatchEvent(new DragEvent(type, { dataTransfer, bubbles: true }));
+        drag("#student canvas", "dragstart");
+        drag("#save button", "drop");
+      });
       expect((await download).suggestedFilename()).toBe("a-red-apple-seed-700.png");
       expect(complaints).toEqual([]);
       await page.close();
