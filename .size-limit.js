@@ -3,9 +3,11 @@ import { builtinModules } from "node:module";
 // Gzipped sizes of each entry with all that it imports from its own package; other packages count for themselves.
 // Each ceiling is about half as much again as the size when it was set, so that growth is a decision.
 const ceilings = {
-  tensor: "22 kB",
+  // Checkpoints from anywhere, calibration and a kernel for float16 came since.
+  tensor: "26 kB",
   "tensor/tfjs": "20 kB",
-  "tensor/onnx": "22 kB",
+  // Winograd's convolutions and 8 bits came since.
+  "tensor/onnx": "28 kB",
   "tensor/node": "10 kB",
   diffusion: "7 kB",
   training: "8 kB",
@@ -35,6 +37,6 @@ export default Object.entries(ceilings).map(([entry, limit]) => {
     limit,
     gzip: true,
     // tsup writes Node's own modules without their prefix.
-    ignore: ["@sdxs/*", "@tensorflow/*", "onnxruntime-*", "@huggingface/*", "sharp", "node:*", ...builtinModules],
+    ignore: ["@sdxs/*", "@tensorflow/*", "onnxruntime-*", "@huggingface/*", "fast-png", "node:*", ...builtinModules],
   };
 });
