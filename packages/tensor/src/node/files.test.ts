@@ -138,7 +138,10 @@ describe("safetensors files", () => {
       const writer = spawn(process.execPath, [join(place, "writer.mjs"), path], {
         stdio: ["ignore", "pipe", "inherit"],
       });
-      await new Promise((resolve) => writer.stdout.once("data", resolve));
+      await new Promise((resolve, reject) => {
+        writer.stdout.once("data", resolve);
+        writer.once("exit", () => reject(new Error("The writer ended before its first file.")));
+      });
       await sleep(3 + 7 * round);
       writer.kill("SIGKILL");
       await new Promise((resolve) => writer.once("exit", resolve));
@@ -164,7 +167,7 @@ describe("replaceFile", () => {
 async function transpile(target: string): Promise<void> {
   await fs.writeFile(join(target, "package.json"), '{ "type": "module" }');
   await fs.mkdir(join(target, "node"));
-  for (const name of ["node/files", "model-files", "safetensors", "half", "host-tensor", "errors"]) {
+  for (const name of ["node/files", "model-files", "safetensors", "half", "half-wasm", "host-tensor", "errors"]) {
     const source = readFileSync(fileURLToPath(new URL(`../${name}.ts`, import.meta.url)), "utf8");
     const compilerOptions = { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2022 };
     await fs.writeFile(join(target, `${name}.js`), ts.transpileModule(source, { compilerOptions }).outputText);

@@ -10,6 +10,7 @@ import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadEmojiDataset } from "../dataset.js";
 import { compareTinyAutoencoders } from "./compare.js";
+import { decoderObjectives } from "./distil-tiny-vae.js";
 
 const backend = onnxBackend({ ort, threads: 1 });
 /** An autoencoder of the real one's kind with random weights and few channels. */
@@ -60,14 +61,15 @@ describe("compareTinyAutoencoders", () => {
     const { trained, tables } = await run();
 
     expect([...trained]).toEqual(["Equation 5 with GAN", "tiny encoder"]);
-    const decoders = ["AutoencoderKL", "tiny, plain MSE", "tiny, Equation 5 without GAN", "tiny, Equation 5 with GAN"];
+    const decoders = ["AutoencoderKL", ...Object.keys(decoderObjectives).map((name) => `tiny, ${name}`)];
     expect(tables.split("\n").map((line) => line.split("|")[1]?.trim())).toEqual([
       ...["decoder", "---", ...decoders, undefined],
       ...["encoder", "---", "AutoencoderKL", "tiny", undefined],
     ]);
     expect(await readFile(join(folder, "table.md"), "utf8")).toBe(tables);
     const { width } = await sharp(join(folder, "reconstructions.png")).metadata();
-    expect(width).toBe(6 * (3 * 64 + 8) + 8);
+    // A column for each decoder, one for the originals and one for the tiny encoder.
+    expect(width).toBe((decoders.length + 2) * (3 * 64 + 8) + 8);
     expect(await readdir(join(folder, "work", "Equation 5 with GAN"))).toEqual(
       expect.arrayContaining(["checkpoints", "events", "metrics.csv", "validation-2.png"]),
     );
