@@ -18,6 +18,7 @@ import { trainCaptionModel } from "./evaluation/train-caption-model.js";
 import { heldOutStyleNames, loraBudget, reportLora } from "./lora/report-lora.js";
 import { progressBars } from "./progress-bars.js";
 import { runProgram, wholeNumber } from "./program.js";
+import { readRunOptions } from "./run-options.js";
 import { readTeacher, teacherFolder } from "./teacher.js";
 import { compareTinyAutoencoders } from "./tiny-vae/compare.js";
 import { reportTinyUNet } from "./tiny-unet/report-tiny-unet.js";
@@ -152,120 +153,90 @@ async function teacher(args: string[], signal: AbortSignal): Promise<void> {
 }
 
 async function student(args: string[], signal: AbortSignal): Promise<void> {
-  const { values } = parseArgs({
+  const { numbers, lists, run } = readRunOptions(
     args,
-    options: {
-      pairs: { type: "string", default: String(studentBudget.pairs) },
-      "decoder-steps": { type: "string", default: String(studentBudget.decoderSteps) },
-      "unet-steps": { type: "string", default: String(studentBudget.unetSteps) },
-      "warmup-steps": { type: "string", default: String(studentBudget.warmupSteps) },
-      "score-steps": { type: "string", default: String(studentBudget.scoreSteps) },
-      prompt: { type: "string", multiple: true, default: [] },
-      seed: { type: "string", default: "1" },
-      output: { type: "string", default: "student" },
-      restart: { type: "boolean", default: false },
+    "student",
+    {
+      pairs: studentBudget.pairs,
+      "decoder-steps": studentBudget.decoderSteps,
+      "unet-steps": studentBudget.unetSteps,
+      "warmup-steps": studentBudget.warmupSteps,
+      "score-steps": studentBudget.scoreSteps,
     },
-  });
+    { prompt: [] },
+  );
   await distilAndReport({
+    ...run,
     budget: {
-      pairs: wholeNumber("--pairs", values.pairs),
-      decoderSteps: wholeNumber("--decoder-steps", values["decoder-steps"]),
-      unetSteps: wholeNumber("--unet-steps", values["unet-steps"]),
-      warmupSteps: wholeNumber("--warmup-steps", values["warmup-steps"]),
-      scoreSteps: wholeNumber("--score-steps", values["score-steps"]),
+      pairs: numbers.pairs,
+      decoderSteps: numbers["decoder-steps"],
+      unetSteps: numbers["unet-steps"],
+      warmupSteps: numbers["warmup-steps"],
+      scoreSteps: numbers["score-steps"],
     },
-    seed: wholeNumber("--seed", values.seed),
-    output: resolve(values.output),
-    prompts: values.prompt,
-    restart: values.restart,
+    prompts: lists.prompt,
     signal,
   });
 }
 
 async function ablation(args: string[], signal: AbortSignal): Promise<void> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      pairs: { type: "string", default: String(ablationBudget.pairs) },
-      "warmup-steps": { type: "string", default: String(ablationBudget.warmupSteps) },
-      "score-steps": { type: "string", default: String(ablationBudget.scoreSteps) },
-      "dmd2-steps": { type: "string", default: String(ablationBudget.dmd2Steps) },
-      "texture-steps": { type: "string", default: String(ablationBudget.textureSteps) },
-      pictures: { type: "string", default: "400" },
-      seed: { type: "string", default: "1" },
-      output: { type: "string", default: "ablation" },
-      restart: { type: "boolean", default: false },
-    },
+  const { numbers, run } = readRunOptions(args, "ablation", {
+    pairs: ablationBudget.pairs,
+    "warmup-steps": ablationBudget.warmupSteps,
+    "score-steps": ablationBudget.scoreSteps,
+    "dmd2-steps": ablationBudget.dmd2Steps,
+    "texture-steps": ablationBudget.textureSteps,
+    pictures: 400,
   });
   await reportAblation({
+    ...run,
     budget: {
       ...ablationBudget,
-      pairs: wholeNumber("--pairs", values.pairs),
-      warmupSteps: wholeNumber("--warmup-steps", values["warmup-steps"]),
-      scoreSteps: wholeNumber("--score-steps", values["score-steps"]),
-      dmd2Steps: wholeNumber("--dmd2-steps", values["dmd2-steps"]),
-      textureSteps: wholeNumber("--texture-steps", values["texture-steps"]),
+      pairs: numbers.pairs,
+      warmupSteps: numbers["warmup-steps"],
+      scoreSteps: numbers["score-steps"],
+      dmd2Steps: numbers["dmd2-steps"],
+      textureSteps: numbers["texture-steps"],
     },
-    pictures: wholeNumber("--pictures", values.pictures),
-    seed: wholeNumber("--seed", values.seed),
-    output: resolve(values.output),
-    restart: values.restart,
+    pictures: numbers.pictures,
     signal,
   });
 }
 
 async function tinyUNet(args: string[], signal: AbortSignal): Promise<void> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      steps: { type: "string", default: "500" },
-      "ablation-steps": { type: "string", default: "100" },
-      pairs: { type: "string", default: "1024" },
-      pictures: { type: "string", default: "256" },
-      seed: { type: "string", default: "1" },
-      output: { type: "string", default: "tiny-unet" },
-      restart: { type: "boolean", default: false },
-    },
+  const { numbers, run } = readRunOptions(args, "tiny-unet", {
+    steps: 500,
+    "ablation-steps": 100,
+    pairs: 1024,
+    pictures: 256,
   });
-  await reportTinyUNet({
-    steps: wholeNumber("--steps", values.steps),
-    ablationSteps: wholeNumber("--ablation-steps", values["ablation-steps"]),
-    pairs: wholeNumber("--pairs", values.pairs),
-    pictures: wholeNumber("--pictures", values.pictures),
-    seed: wholeNumber("--seed", values.seed),
-    output: resolve(values.output),
-    restart: values.restart,
-    signal,
-  });
+  const { steps, "ablation-steps": ablationSteps, pairs, pictures } = numbers;
+  await reportTinyUNet({ ...run, steps, ablationSteps, pairs, pictures, signal });
 }
 
 async function controlNet(args: string[], signal: AbortSignal): Promise<void> {
-  const { values } = parseArgs({
+  const { numbers, lists, run } = readRunOptions(
     args,
-    options: {
-      condition: { type: "string", multiple: true, default: [...conditionKinds] },
-      steps: { type: "string", default: String(controlNetBudget.steps) },
-      "distillation-steps": { type: "string", default: String(controlNetBudget.distillationSteps) },
-      "warmup-steps": { type: "string", default: String(controlNetBudget.warmupSteps) },
-      "score-steps": { type: "string", default: String(controlNetBudget.scoreSteps) },
-      pictures: { type: "string", default: "48" },
-      seed: { type: "string", default: "1" },
-      output: { type: "string", default: "controlnet" },
-      restart: { type: "boolean", default: false },
+    "controlnet",
+    {
+      steps: controlNetBudget.steps,
+      "distillation-steps": controlNetBudget.distillationSteps,
+      "warmup-steps": controlNetBudget.warmupSteps,
+      "score-steps": controlNetBudget.scoreSteps,
+      pictures: 48,
     },
-  });
+    { condition: conditionKinds },
+  );
   await reportControlNet({
+    ...run,
     budget: {
-      steps: wholeNumber("--steps", values.steps),
-      distillationSteps: wholeNumber("--distillation-steps", values["distillation-steps"]),
-      warmupSteps: wholeNumber("--warmup-steps", values["warmup-steps"]),
-      scoreSteps: wholeNumber("--score-steps", values["score-steps"]),
+      steps: numbers.steps,
+      distillationSteps: numbers["distillation-steps"],
+      warmupSteps: numbers["warmup-steps"],
+      scoreSteps: numbers["score-steps"],
     },
-    kinds: values.condition.map((kind) => oneOf("--condition", conditionKinds, kind)),
-    pictures: wholeNumber("--pictures", values.pictures),
-    seed: wholeNumber("--seed", values.seed),
-    output: resolve(values.output),
-    restart: values.restart,
+    kinds: lists.condition.map((kind) => oneOf("--condition", conditionKinds, kind)),
+    pictures: numbers.pictures,
     signal,
   });
 }
@@ -277,30 +248,23 @@ function oneOf<Choice extends string>(option: string, choices: readonly Choice[]
 }
 
 async function lora(args: string[], signal: AbortSignal): Promise<void> {
-  const { values } = parseArgs({
+  const { numbers, lists, run } = readRunOptions(
     args,
-    options: {
-      style: { type: "string", multiple: true, default: [...heldOutStyleNames] },
-      steps: { type: "string", default: String(loraBudget.steps) },
-      "distillation-steps": { type: "string", default: String(loraBudget.distillationSteps) },
-      pairs: { type: "string", default: String(loraBudget.pairs) },
-      pictures: { type: "string", default: "48" },
-      seed: { type: "string", default: "1" },
-      output: { type: "string", default: "lora" },
-      restart: { type: "boolean", default: false },
+    "lora",
+    {
+      steps: loraBudget.steps,
+      "distillation-steps": loraBudget.distillationSteps,
+      pairs: loraBudget.pairs,
+      pictures: 48,
     },
-  });
+    { style: heldOutStyleNames },
+  );
+  const { steps, "distillation-steps": distillationSteps, pairs, pictures } = numbers;
   await reportLora({
-    styles: values.style.map((style) => oneOf("--style", heldOutStyleNames, style)),
-    budget: {
-      steps: wholeNumber("--steps", values.steps),
-      distillationSteps: wholeNumber("--distillation-steps", values["distillation-steps"]),
-      pairs: wholeNumber("--pairs", values.pairs),
-    },
-    pictures: wholeNumber("--pictures", values.pictures),
-    seed: wholeNumber("--seed", values.seed),
-    output: resolve(values.output),
-    restart: values.restart,
+    ...run,
+    styles: lists.style.map((style) => oneOf("--style", heldOutStyleNames, style)),
+    budget: { steps, distillationSteps, pairs },
+    pictures,
     signal,
   });
 }
@@ -333,19 +297,9 @@ async function judge(args: string[], signal: AbortSignal): Promise<void> {
 }
 
 async function tinyVae(args: string[], signal: AbortSignal): Promise<void> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      steps: { type: "string", default: "8000" },
-      pictures: { type: "string", default: "2048" },
-      seed: { type: "string", default: "1" },
-      output: { type: "string", default: "tiny-vae" },
-      restart: { type: "boolean", default: false },
-    },
-  });
-  const seed = wholeNumber("--seed", values.seed);
-  const outputFolder = resolve(values.output);
-  const workFolder = await openWorkFolder({ output: outputFolder, seed, restart: values.restart });
+  const { numbers, run } = readRunOptions(args, "tiny-vae", { steps: 8000, pictures: 2048 });
+  const { seed, output: outputFolder } = run;
+  const workFolder = await openWorkFolder(run);
   const backend = onnxBackend({ ort });
   const { autoencoder } = await readTeacher();
   const bars = progressBars();
@@ -355,8 +309,7 @@ async function tinyVae(args: string[], signal: AbortSignal): Promise<void> {
     dataset: await loadEmojiDataset(),
     judge: await loadJudge(backend),
     seed,
-    steps: wholeNumber("--steps", values.steps),
-    pictures: wholeNumber("--pictures", values.pictures),
+    ...numbers,
     workFolder,
     outputFolder,
     signal,
