@@ -5,6 +5,7 @@ import { onnxBackend } from "@sdxs/tensor/onnx";
 import * as ort from "onnxruntime-node";
 import { distilDmd2, finetuneTexture } from "./adversarial-stages.js";
 import { loadEmojiDataset } from "./dataset.js";
+import { decodeLarge, decodeTiny } from "./decode.js";
 import {
   distilDecoder,
   distilScores,
@@ -19,8 +20,6 @@ import {
   type Pairs,
 } from "./distil.js";
 import { evaluatePictures, loadEvaluationSet, referenceFeatures, type Evaluation } from "./evaluation/evaluate.js";
-import { tinyDecoderConfig } from "./models.js";
-import { imageDecoder, tinyImageDecoder } from "./networks.js";
 import { markdownTable } from "./markdown-table.js";
 import { progressBars } from "./progress-bars.js";
 import { quickstartPrompts } from "./quickstart-subset.js";
@@ -98,14 +97,10 @@ export async function reportAblation({ output, restart, pictures, ...given }: Ab
   });
   const reference = await referenceFeatures(backend, join(workFolder, "reference.safetensors"));
   const judge = (images: HostTensor): Promise<Evaluation> => evaluatePictures(backend, images, reference, prompts);
-  const decodeLarge = async (latents: HostTensor): Promise<HostTensor> => {
-    const { config: large, params } = teacher.autoencoder;
-    return (await mapBatches(backend, imageDecoder(large), params, { latents }, 16)).images;
-  };
-  const decodeTiny = async (latents: HostTensor): Promise<HostTensor> =>
-    (await mapBatches(backend, tinyImageDecoder(tinyDecoderConfig), decoder, { latents }, 16)).images;
+  const large = (latents: HostTensor): Promise<HostTensor> => decodeLarge(backend, teacher.autoencoder, latents);
+  const small = (latents: HostTensor): Promise<HostTensor> => decodeTiny(backend, decoder, latents);
 
-  const images = await decodeLarge(drawn.target);
+  const images = await large(drawn.target);
   const evaluation = await judge(images);
   const { frechet: largeDecoderFrechet } = evaluation;
   const rows: AblationRow[] = [
@@ -120,16 +115,16 @@ export async function reportAblation({ output, restart, pictures, ...given }: Ab
   for (const [label, params] of Object.entries(students)) {
     const { noise, context } = drawn;
     const { latents } = await mapBatches(backend, studentGenerator(config), params, { noise, context }, 32);
-    const made = await decodeTiny(latents);
+    const made = await small(latents);
     rows.push({
       label,
       figures: studentFigures!,
       images: made,
       evaluation: await judge(made),
-      largeDecoderFrechet: (await judge(await decodeLarge(latents))).frechet,
+      largeDecoderFrechet: (await judge(await large(latents))).frechet,
     });
   }
-  const tinyDecoder = (await judge(await decodeTiny(drawn.target))).frechet;
+  const tinyDecoder = (await judge(await small(drawn.target))).frechet;
 
   const file = (name: string): string => join(output, name);
   const shown = quickstartPrompts.length; // they come first

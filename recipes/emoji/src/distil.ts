@@ -319,18 +319,31 @@ export function noisyPairs(
   return { ...noisySamples(takeRows(target, rows), stream), encoderHiddenStates };
 }
 
+const randomTimesteps = (batch: number, stream: Random): HostTensor =>
+  HostTensor.from([batch], Array.from(stream.at("timesteps").integers([batch], 0, schedule.trainSteps).data));
+
+/** Random ones of these latents, their rows, and the noise and the timestep that make each noisy. */
+export function noisedBatch(latents: HostTensor, batch: number, stream: Random) {
+  const rows = stream.at("rows").integers([batch], 0, rowCount(latents)).data;
+  return {
+    rows,
+    latents: takeRows(latents, rows),
+    noise: stream.at("noise").normal(latentSpec(batch).shape),
+    timestep: randomTimesteps(batch, stream),
+  };
+}
+
 /** Latents under noise, at a random timestep each. */
 export function noisySamples(clean: HostTensor, stream: Random) {
-  const batch = rowCount(clean);
-  const timestep = Float32Array.from(stream.at("timesteps").integers([batch], 0, schedule.trainSteps).data);
+  const timestep = randomTimesteps(rowCount(clean), stream);
   const sample = stream.at("noise").normal(clean.shape);
-  timestep.forEach((t, row) => {
+  timestep.data.forEach((t, row) => {
     const { alpha, sigma } = noiseLevelAt(schedule, t);
     for (let i = row * sampleSize; i < (row + 1) * sampleSize; i++) {
       sample.data[i] = alpha * (clean.data[i] ?? 0) + sigma * (sample.data[i] ?? 0);
     }
   });
-  return { sample, timestep: new HostTensor([batch], timestep) };
+  return { sample, timestep };
 }
 
 /** A warm-up under a name of its own, which is its folder's. */

@@ -13,7 +13,7 @@ import {
   type AutoencoderKlConfig,
   type AutoencoderTinyConfig,
 } from "@sdxs/tiny-vae";
-import { gaussianSsim, l1, mse } from "@sdxs/losses";
+import { denoisingLoss, gaussianSsim, l1 } from "@sdxs/losses";
 import { imageSize, latentSize, predictionType, promptTokens, schedule } from "./models.js";
 
 /** Images [batch, 3, 64, 64]. */
@@ -93,19 +93,39 @@ export function noisePredictor(config: UNetConfig): Program<"sample" | "timestep
   });
 }
 
+/** Clean latents and what makes them noisy: `noise` of their shape, `timestep` [batch]. */
+export type NoisedLatents<T> = Readonly<Record<"latents" | "noise" | "timestep", T>>;
+
+/** Equation 1, one value: how well `predict` tells from the noisy sample what its network puts out. */
+export function latentDenoisingLoss<T>(
+  ops: Ops<T>,
+  { latents, noise, timestep }: NoisedLatents<T>,
+  predict: (sample: T) => T,
+): T {
+  const level = gatherNoiseLevels(ops, schedule, timestep);
+  const output = predict(addNoise(ops, latents, noise, level));
+  return ops.mean(denoisingLoss(ops, output, predictionTarget(ops, predictionType, latents, noise, level)));
+}
+
 /** Training of the teacher with its text encoder, Equation 1: parameters under "unet." and "text_encoder.". */
 export function teacherTraining(
   config: UNetConfig,
   textConfig: TextEncoderConfig,
 ): Program<"latents" | "noise" | "timestep" | "ids", "loss"> {
-  return (ops, params, { latents, noise, timestep, ids }) => {
-    const level = gatherNoiseLevels(ops, schedule, timestep);
-    const { lastHiddenState } = textEncoder(ops, scope(ops, params, "text_encoder"), textConfig, ids);
-    const { sample } = unet(ops, scope(ops, params, "unet"), config, {
-      sample: addNoise(ops, latents, noise, level),
-      timestep,
-      encoderHiddenStates: lastHiddenState,
-    });
-    return { loss: ops.mean(mse(ops, sample, predictionTarget(ops, predictionType, latents, noise, level))) };
+  return (ops, params, { ids, ...noised }) => {
+    const { timestep } = noised;
+    const { lastHiddenState: encoderHiddenStates } = textEncoder(
+      ops,
+      scope(ops, params, "text_encoder"),
+      textConfig,
+      ids,
+    );
+    const network = scope(ops, params, "unet");
+    const loss = latentDenoisingLoss(
+      ops,
+      noised,
+      (sample) => unet(ops, network, config, { sample, timestep, encoderHiddenStates }).sample,
+    );
+    return { loss };
   };
 }

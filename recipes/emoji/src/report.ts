@@ -18,6 +18,7 @@ import {
   trainingStages,
   type Student,
 } from "./distil.js";
+import { decodeLarge, decodeTiny } from "./decode.js";
 import { tinyDecoderConfig } from "./models.js";
 import { imageDecoder, latentSpec, tinyImageDecoder } from "./networks.js";
 import { concatRows, mapBatches } from "../../rows.js";
@@ -43,10 +44,8 @@ export async function drawPictures<D>(
   const sampler = await teacherSampler(backend, teacher, { steps: teacherSteps, batch, seed: `pictures ${seed}` });
   const { noise, target } = await sampler.sample(context, 0);
   await sampler.dispose();
-  const large = imageDecoder(teacher.autoencoder.config);
-  const { images } = await mapBatches(backend, large, teacher.autoencoder.params, { latents: target }, batch);
+  const images = await decodeLarge(backend, teacher.autoencoder, target, batch);
   const pictures: Pictures[] = [{ label: `teacher, ${teacherSteps} steps with guidance`, images }];
-  const small = tinyImageDecoder(tinyDecoderConfig);
   for (const { label, student } of students) {
     const { unet, decoder } = student;
     const { latents } = await mapBatches(
@@ -56,7 +55,7 @@ export async function drawPictures<D>(
       { noise, context },
       batch,
     );
-    pictures.push({ label, images: (await mapBatches(backend, small, decoder, { latents }, batch)).images });
+    pictures.push({ label, images: await decodeTiny(backend, decoder, latents, batch) });
   }
   return pictures;
 }

@@ -21,8 +21,9 @@ import { captionAgreement } from "../evaluation/caption-agreement.js";
 import { loadEvaluationSet } from "../evaluation/evaluate.js";
 import { pickPrompts } from "../evaluation/pick-prompts.js";
 import { markdownTable } from "../markdown-table.js";
+import { decodeLarge, decodeTiny } from "../decode.js";
 import { tinyDecoderConfig } from "../models.js";
-import { imageDecoder, imageEncoder, latentSpec, tinyImageDecoder } from "../networks.js";
+import { imageEncoder, latentSpec, tinyImageDecoder } from "../networks.js";
 import { pictureSheet } from "../picture-sheet.js";
 import { progressBars } from "../progress-bars.js";
 import { medianMs } from "../report.js";
@@ -107,11 +108,8 @@ export async function reportControlNet(options: ControlNetReportOptions): Promis
   );
   const given = { edges: conditions.edges(originals), depth: conditions.depth(originals) };
   const context = await encodePrompts(backend, teacher, prompts);
-  const large = async (latents: HostTensor): Promise<HostTensor> =>
-    (await mapBatches(backend, imageDecoder(teacher.autoencoder.config), teacher.autoencoder.params, { latents }, 16))
-      .images;
-  const small = async (latents: HostTensor): Promise<HostTensor> =>
-    (await mapBatches(backend, tinyImageDecoder(tinyDecoderConfig), base.decoder, { latents }, 16)).images;
+  const large = (latents: HostTensor): Promise<HostTensor> => decodeLarge(backend, teacher.autoencoder, latents);
+  const small = (latents: HostTensor): Promise<HostTensor> => decodeTiny(backend, base.decoder, latents);
 
   const plain = await samplePairs(stage, {
     name: "pictures, teacher",

@@ -5,8 +5,7 @@ import {
   controlNetParameters,
   type ControlNetConfig,
 } from "@sdxs/controlnet";
-import { addNoise, gatherNoiseLevels, oneStepConversion, predictionTarget } from "@sdxs/diffusion";
-import { mse } from "@sdxs/losses";
+import { oneStepConversion } from "@sdxs/diffusion";
 import {
   controlNetScoreDistillationTask,
   controlNetWarmupTask,
@@ -34,14 +33,16 @@ import {
   encodePrompts,
   encoderFeatures,
   guidanceScale,
+  noisedBatch,
   noisySamples,
   runStage,
   studentPlan,
   type Pairs,
   type StageOptions,
 } from "../distil.js";
+import { decodeLarge } from "../decode.js";
 import { imageSize, predictionType, schedule } from "../models.js";
-import { imageDecoder, imageEncoder, latentSpec } from "../networks.js";
+import { imageEncoder, latentDenoisingLoss, latentSpec } from "../networks.js";
 import { annealed, runTask } from "../run-task.js";
 import { conditions, type ConditionKind } from "./conditions.js";
 
@@ -120,27 +121,23 @@ export async function trainTeacherControlNet<D>(
     params,
     inputs,
   ) => {
-    const { latents: clean, noise, timestep, ...conditioning } = inputs;
-    const level = gatherNoiseLevels(ops, schedule, timestep);
-    const sample = addNoise(ops, clean, noise, level);
-    const output = network(ops, scope(ops, params), { sample, timestep, ...conditioning });
-    return { loss: ops.mean(mse(ops, output, predictionTarget(ops, predictionType, clean, noise, level))) };
+    const { latents, noise, timestep, ...conditioning } = inputs;
+    const p = scope(ops, params);
+    const loss = latentDenoisingLoss(ops, { latents, noise, timestep }, (sample) =>
+      network(ops, p, { sample, timestep, ...conditioning }),
+    );
+    return { loss };
   };
   const batch = (step: number) => {
     const stream = random(seed, "teacher's ControlNet", step);
-    const rows = stream.at("rows").integers([batchSize], 0, pictures).data;
+    const { rows, ...noised } = noisedBatch(latents, batchSize, stream);
     const prompts = takeRows(context, rows);
     const dropped = stream.at("empty prompts").uniform([batchSize]).data;
     dropped.forEach((value, row) => {
       if (value < emptyPromptRate) prompts.data.set(empty.data, row * empty.data.length);
     });
     return {
-      latents: takeRows(latents, rows),
-      noise: stream.at("noise").normal(latentSpec(batchSize).shape),
-      timestep: HostTensor.from(
-        [batchSize],
-        Array.from(stream.at("timesteps").integers([batchSize], 0, schedule.trainSteps).data),
-      ),
+      ...noised,
       context: prompts,
       condition: takeRows(condition, rows),
     };
@@ -168,8 +165,7 @@ export async function addConditions<D>(
   pairs: Pairs,
   kind: ConditionKind,
 ): Promise<Triplets> {
-  const { config, params } = teacher.autoencoder;
-  const { images } = await mapBatches(backend, imageDecoder(config), params, { latents: pairs.target }, batchSize);
+  const images = await decodeLarge(backend, teacher.autoencoder, pairs.target, batchSize);
   return { ...pairs, condition: conditions[kind](images) };
 }
 

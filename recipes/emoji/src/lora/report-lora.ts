@@ -22,8 +22,8 @@ import {
 import { captionAgreement } from "../evaluation/caption-agreement.js";
 import { loadJudge } from "../evaluation/judge.js";
 import { markdownTable } from "../markdown-table.js";
-import { tinyDecoderConfig } from "../models.js";
-import { imageDecoder, latentSpec, tinyImageDecoder } from "../networks.js";
+import { decodeLarge, decodeTiny } from "../decode.js";
+import { latentSpec } from "../networks.js";
 import { pictureSheet } from "../picture-sheet.js";
 import { progressBars } from "../progress-bars.js";
 import { quickstartStyles } from "../quickstart-subset.js";
@@ -92,16 +92,14 @@ export async function reportLora(options: LoraReportOptions): Promise<void> {
     composeCaption({ subject: concept.subject, style: "fluent-flat", colour }),
   );
   const context = await encodePrompts(backend, teacher, prompts);
-  const large = async (latents: HostTensor): Promise<HostTensor> =>
-    (await mapBatches(backend, imageDecoder(teacher.autoencoder.config), teacher.autoencoder.params, { latents }, 16))
-      .images;
   const drawTeacher = async (name: string, model: Teacher): Promise<HostTensor> => {
     const sampling = { name, captions: prompts, steps: teacherSteps, seed: `pictures ${seed}` };
-    return large((await samplePairs({ ...stage, teacher: model }, sampling)).target);
+    const { target } = await samplePairs({ ...stage, teacher: model }, sampling);
+    return decodeLarge(backend, teacher.autoencoder, target);
   };
   const drawStudent = async (params: HostParams, noise: HostTensor): Promise<HostTensor> => {
     const { latents } = await mapBatches(backend, studentGenerator(config), params, { noise, context }, 32);
-    return (await mapBatches(backend, tinyImageDecoder(tinyDecoderConfig), base.decoder, { latents }, 16)).images;
+    return decodeTiny(backend, base.decoder, latents);
   };
   const noise = random(seed, "LoRA's pictures").normal(latentSpec(pictures).shape);
   const before = {

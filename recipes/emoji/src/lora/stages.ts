@@ -1,9 +1,6 @@
-import { addNoise, gatherNoiseLevels, predictionTarget } from "@sdxs/diffusion";
 import { applyLora, loraParameters, loraTargets, mergeLora, type Lora, type LoraOptions } from "@sdxs/lora";
-import { mse } from "@sdxs/losses";
 import { loraDistillationTask } from "@sdxs/one-step-trainer";
 import {
-  HostTensor,
   cosineSchedule,
   initialize,
   prefixed,
@@ -12,6 +9,7 @@ import {
   select,
   specsOf,
   type HostParams,
+  type HostTensor,
   type Program,
 } from "@sdxs/tensor";
 import { unet } from "@sdxs/tiny-unet";
@@ -21,14 +19,14 @@ import type { EmojiDataset } from "../dataset.js";
 import {
   encodePrompts,
   encoderFeatures,
+  noisedBatch,
   runStage,
   scoreDistillationSetting,
   takePairs,
   type Pairs,
   type StageOptions,
 } from "../distil.js";
-import { predictionType, schedule } from "../models.js";
-import { imageEncoder, latentSpec } from "../networks.js";
+import { imageEncoder, latentDenoisingLoss } from "../networks.js";
 import { annealed, runTask } from "../run-task.js";
 import type { Teacher } from "../teacher.js";
 
@@ -56,27 +54,18 @@ export async function trainStyleLora<D>(
   const program: Program<"latents" | "noise" | "timestep" | "context", "loss"> = (ops, all, inputs) => {
     const adapter = { params: select(all, "lora."), alphas: lora.alphas };
     const adapted = applyLora(ops, select(all, "unet."), [adapter]);
-    const level = gatherNoiseLevels(ops, schedule, inputs.timestep);
-    const { sample } = unet(ops, scope(ops, adapted), config, {
-      sample: addNoise(ops, inputs.latents, inputs.noise, level),
-      timestep: inputs.timestep,
-      encoderHiddenStates: inputs.context,
-    });
-    const target = predictionTarget(ops, predictionType, inputs.latents, inputs.noise, level);
-    return { loss: ops.mean(mse(ops, sample, target)) };
+    const { context: encoderHiddenStates, timestep } = inputs;
+    const p = scope(ops, adapted);
+    const loss = latentDenoisingLoss(
+      ops,
+      inputs,
+      (sample) => unet(ops, p, config, { sample, timestep, encoderHiddenStates }).sample,
+    );
+    return { loss };
   };
   const batch = (step: number) => {
-    const stream = random(seed, "style", step);
-    const rows = stream.at("rows").integers([batchSize], 0, pictures).data;
-    return {
-      latents: takeRows(latents, rows),
-      noise: stream.at("noise").normal(latentSpec(batchSize).shape),
-      timestep: HostTensor.from(
-        [batchSize],
-        Array.from(stream.at("timesteps").integers([batchSize], 0, schedule.trainSteps).data),
-      ),
-      context: takeRows(context, rows),
-    };
+    const { rows, ...noised } = noisedBatch(latents, batchSize, random(seed, "style", step));
+    return { ...noised, context: takeRows(context, rows) };
   };
   const trained = await runStage(options, `teacher's LoRA, ${name}`, {
     program,

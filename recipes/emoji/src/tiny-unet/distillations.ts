@@ -1,6 +1,5 @@
 import { prefixed, random, specsOf, type HostParams, type HostTensor } from "@sdxs/tensor";
 import { unetDistillation } from "@sdxs/tiny-unet";
-import { mapBatches } from "../../../rows.js";
 import {
   distilUNet,
   encodePrompts,
@@ -12,7 +11,7 @@ import {
   type StageOptions,
   type UNetTraining,
 } from "../distil.js";
-import { imageDecoder } from "../networks.js";
+import { decodeLarge } from "../decode.js";
 import type { Teacher } from "../teacher.js";
 
 /** Equation 8, and what is left of it with one part switched off. */
@@ -85,6 +84,5 @@ export async function drawWithGuidance<D>(
     { ...options, teacher: model },
     { name: `pictures, ${name}`, captions: prompts, steps: teacherSteps, seed: `pictures ${options.seed}` },
   );
-  const { config, params } = model.autoencoder;
-  return (await mapBatches(options.backend, imageDecoder(config), params, { latents: target }, 32)).images;
+  return decodeLarge(options.backend, model.autoencoder, target, 32);
 }
