@@ -1,5 +1,6 @@
 import { InvalidArgumentError } from "./errors.js";
 import { HALF_WASM_BASE64 } from "./half-wasm.js";
+import { wasmModule } from "./wasm-module.js";
 
 /**
  * Conversions between float32 and the two 16-bit formats: IEEE 754 binary16 (1 sign, 5 exponent, 10 mantissa bits)
@@ -22,9 +23,8 @@ let kernel: Kernel | null | undefined;
 
 function startKernel(): Kernel | null {
   try {
-    const bytes = Uint8Array.from(atob(HALF_WASM_BASE64), (character) => character.charCodeAt(0));
     // The exports are exactly those of half.wat.
-    const { memory, decodeFloat16 } = new WebAssembly.Instance(new WebAssembly.Module(bytes)).exports as unknown as {
+    const { memory, decodeFloat16 } = new WebAssembly.Instance(wasmModule(HALF_WASM_BASE64)).exports as unknown as {
       readonly memory: { readonly buffer: ArrayBuffer };
       readonly decodeFloat16: (patterns: number, values: number, count: number) => void;
     };

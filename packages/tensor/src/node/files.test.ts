@@ -167,7 +167,16 @@ describe("replaceFile", () => {
 async function transpile(target: string): Promise<void> {
   await fs.writeFile(join(target, "package.json"), '{ "type": "module" }');
   await fs.mkdir(join(target, "node"));
-  for (const name of ["node/files", "model-files", "safetensors", "half", "half-wasm", "host-tensor", "errors"]) {
+  for (const name of [
+    "node/files",
+    "model-files",
+    "safetensors",
+    "half",
+    "half-wasm",
+    "wasm-module",
+    "host-tensor",
+    "errors",
+  ]) {
     const source = readFileSync(fileURLToPath(new URL(`../${name}.ts`, import.meta.url)), "utf8");
     const compilerOptions = { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2022 };
     await fs.writeFile(join(target, `${name}.js`), ts.transpileModule(source, { compilerOptions }).outputText);

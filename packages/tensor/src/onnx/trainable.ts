@@ -11,6 +11,7 @@ import {
   trainableShapes,
   type StatePart,
 } from "../training-checks.js";
+import { wasmModule } from "../wasm-module.js";
 import { ADAMW_WASM_BASE64 } from "./adamw-wasm.js";
 
 interface Kernels {
@@ -251,7 +252,7 @@ function allocate(shapes: ReadonlyMap<string, Shape>, parts: number): ReadonlyMa
     arena.entries.push([name, length, arena.bytes]);
     arena.bytes += bytes;
   }
-  const wasm = new WebAssembly.Module(Uint8Array.from(atob(ADAMW_WASM_BASE64), (character) => character.charCodeAt(0)));
+  const wasm = wasmModule(ADAMW_WASM_BASE64);
   const slots = new Map<string, Slot>();
   for (const { bytes, entries } of arenas) {
     const pages = Math.ceil(bytes / PAGE_BYTES);

@@ -169,6 +169,8 @@ function split(rows: readonly (readonly number[])[], parts: number): number[][][
 
 /** The transformation along both axes of a tile as one matrix, the Kronecker product of `matrix` with itself. */
 function both(l: Lowering, name: string, matrix: readonly (readonly number[])[]): string {
-  const rows = matrix.flatMap((a) => matrix.map((b) => a.flatMap((x) => b.map((y) => x * y))));
-  return l.graph.shared(`winograd${name}`, [rows.length, rows[0]?.length ?? 0], () => Float32Array.from(rows.flat()));
+  const [rows, columns] = [matrix.length, matrix[0]?.length ?? 0];
+  return l.graph.shared(`winograd${name}`, [rows ** 2, columns ** 2], () =>
+    Float32Array.from(matrix.flatMap((a) => matrix.flatMap((b) => a.flatMap((x) => b.map((y) => x * y))))),
+  );
 }
