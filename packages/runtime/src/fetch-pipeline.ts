@@ -11,11 +11,12 @@ import { addressOf, webFiles, type FetchOptions } from "./web-files.js";
 
 /**
  * Loads the components of a pipeline from the web as `loadPipelineFolder` of `@sdxs/runtime/node` does from a folder: in
- * browsers and in Node. The headers of all files are checked before any weights are fetched.
+ * browsers and in Node. The headers of all files are checked before any weights are fetched, and weights of the hub are
+ * compared with the SHA-256 that it lists for them.
  *
  * @param source "owner/name" for a model of huggingface.co, or the address under which model_index.json lies.
  * @throws SdxsError: those of `loadPipelineFolder`, with addresses in the messages; FILE_FAILURE where the server does not
- * answer, refuses, or breaks off; ABORTED; INVALID_ARGUMENT for a source that is no address.
+ * answer, refuses, or breaks off; MALFORMED_FILE also where a file's SHA-256 is not the hub's; ABORTED; INVALID_ARGUMENT for a source that is no address.
  *
  * @example
  * const { components } = await fetchPipeline("owner/sdxs-512", {

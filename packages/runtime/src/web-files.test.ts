@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { mkdtemp, readFile, readdir, truncate } from "node:fs/promises";
@@ -215,6 +216,42 @@ describe("fetchModel", () => {
     );
     await expect(unet({ signal: controller.signal })).rejects.toMatchObject({ code: "ABORTED", cause: "enough" });
     await expect(unet({ signal: controller.signal })).rejects.toMatchObject({ code: "ABORTED" });
+  });
+});
+
+describe("a model of the hub", () => {
+  const resolved = "https://huggingface.co/owner/name/resolve/main/";
+  /** The test's server in place of the hub, whose list has this digest of the weights. */
+  const hub =
+    (digest: string | undefined): typeof fetch =>
+    (input, init) => {
+      const { url } = new Request(input);
+      if (url === "https://huggingface.co/api/models/owner/name/tree/main?recursive=true") {
+        if (digest === undefined) return Promise.resolve(new Response("", { status: 404 }));
+        return Promise.resolve(Response.json([{ path: weights, lfs: { oid: digest } }, { path: "README.md" }]));
+      }
+      expect(url.startsWith(resolved)).toBe(true);
+      return fetch(url.replace(resolved, `${address}/`), init);
+    };
+  const unet = async (digest: string | undefined, cache: FileCache | false = false) =>
+    (await fetchPipeline("owner/name", { only: ["unet"], fetch: hub(digest), cache })).components.unet;
+
+  it("is compared with the SHA-256 that the hub lists, where it lists one", async () => {
+    const expected = await loadModel(join(folder, "unet"));
+    const digest = createHash("sha256")
+      .update(await readFile(join(folder, weights)))
+      .digest("hex");
+    expectSame(await unet(digest), expected);
+    expectSame(await unet(undefined), expected);
+  });
+
+  it("is refused where it differs, and not kept", async () => {
+    const cache = memoryCache();
+    await expect(unet("0".repeat(64), cache)).rejects.toMatchObject({
+      code: "MALFORMED_FILE",
+      message: expect.stringMatching(/safetensors arrived damaged: its SHA-256 is [0-9a-f]{64}, the hub names 0+\./),
+    });
+    expect(await cache.get(`${resolved}${weights}`)).toBeUndefined();
   });
 });
 

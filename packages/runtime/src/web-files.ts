@@ -38,6 +38,8 @@ export interface FetchProgress {
 const HUB_ID = /^[a-zA-Z0-9][\w.-]*\/[a-zA-Z0-9][\w.-]*$/;
 /** Where the hub's files are. */
 const HUB = "https://huggingface.co";
+/** The address of a file there: its model and revision. */
+const HUB_FILE = new RegExp(`^${HUB}/([^/]+/[^/]+)/resolve/([^/]+)/`);
 /** What is fetched at once to see a safetensors file's header: chosen, more than that of Stable Diffusion XL's U-Net. */
 const BEGINNING_BYTES = 2 ** 18;
 
@@ -100,6 +102,8 @@ interface FoundFile {
 class Downloads {
   private readonly cache: FileCache | undefined;
   private readonly files = new Map<string, Promise<FoundFile | undefined>>();
+  /** SHA-256 of the hub's large files by address, by the address of their list. */
+  private readonly digests = new Map<string, Promise<ReadonlyMap<string, string>>>();
   private loaded = 0;
   private total = 0;
   /** Whether a file of the cache stands for one that the server did not answer for. */
@@ -182,9 +186,39 @@ class Downloads {
       return kept;
     }
     const bytes = await this.collect(url, size, Infinity, (length) => this.arrived(url, length, size));
+    await this.verify(url, bytes);
     // A cache that is full must not keep a model from being used.
     await this.cache?.put(url, bytes, version).catch(() => undefined);
     return inMemory(bytes);
+  }
+
+  /** Compares a file of the hub with the SHA-256 that the hub lists for it, as it does for all that is large. */
+  private async verify(url: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    const [, model, revision] = HUB_FILE.exec(url) ?? [];
+    const { subtle } = globalThis.crypto as { subtle?: SubtleCrypto }; // undefined on pages that are not secure
+    if (model === undefined || subtle === undefined) return;
+    const list = `${HUB}/api/models/${model}/tree/${revision}?recursive=true`;
+    const digests = this.digests.get(list) ?? this.listDigests(list, `${HUB}/${model}/resolve/${revision}/`);
+    this.digests.set(list, digests);
+    const expected = (await digests).get(url);
+    if (expected === undefined) return;
+    const digest = Array.from(new Uint8Array(await subtle.digest("SHA-256", bytes)), (byte) =>
+      byte.toString(16).padStart(2, "0"),
+    ).join("");
+    if (digest === expected) return;
+    throw new SdxsError(
+      "MALFORMED_FILE",
+      `${url} arrived damaged: its SHA-256 is ${digest}, the hub names ${expected}. Fetch it again.`,
+    );
+  }
+
+  /** Without an answer that can be read nothing is compared: a mirror may have no list. */
+  private async listDigests(list: string, folder: string): Promise<ReadonlyMap<string, string>> {
+    const entries: unknown = await this.request(list, "GET")
+      .then((response) => response.json())
+      .catch(() => this.throwIfAborted());
+    const files = (Array.isArray(entries) ? entries : []) as { path?: string; lfs?: { oid?: string } }[];
+    return new Map(files.flatMap(({ path, lfs }) => (path && lfs?.oid ? [[new URL(path, folder).href, lfs.oid]] : [])));
   }
 
   /** The first bytes of a file, as many as a header takes or more if they are asked for. */
