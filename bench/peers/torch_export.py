@@ -1,18 +1,22 @@
 """
-Writes the graphs that torch.onnx exports of a U-Net and of TAESD's decoder, with random weights, for benchmarks:
-FOLDER/unet.onnx (sample, timestep, encoder_hidden_states) and FOLDER/decoder.onnx (latents).
+Writes the graphs that torch.onnx exports of a U-Net and of a tiny decoder, with random weights, for benchmarks:
+FOLDER/unet.onnx (sample, timestep, encoder_hidden_states) and FOLDER/decoder.onnx (latents). Or times both in PyTorch, and
+prints one line of JSON.
 
-    python3 torch_export.py --config unet.json --size 64x64 FOLDER
+    python3 torch_export.py --config unet.json --decoder-config vae.json --size 64x64 FOLDER
+    python3 torch_export.py --config unet.json --decoder-config vae.json --size 64x64 --time 5
 """
 
 import argparse
 import json
+import resource
+import statistics
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from torch_train import random_inputs
+from torch_train import CONTEXT_TOKENS, milliseconds, random_inputs
 from torch_unet import UNet
 
 OPSET = 16  # the newest that PyTorch 1.13 exports with all of its optimisations
@@ -36,11 +40,12 @@ class TinyBlock(nn.Module):
 
 
 class TinyDecoder(nn.Module):
-    """AutoencoderTiny's decoder at its default configuration."""
+    """AutoencoderTiny's decoder."""
 
-    def __init__(self, latent_channels=4, channels=64, blocks=(3, 3, 3, 1)):
+    def __init__(self, config):
         super().__init__()
-        layers = [nn.Conv2d(latent_channels, channels, 3, padding=1), nn.ReLU()]
+        blocks, channels = config["num_decoder_blocks"], config["decoder_block_out_channels"][0]  # equal at all stages
+        layers = [nn.Conv2d(config["latent_channels"], channels, 3, padding=1), nn.ReLU()]
         for stage, count in enumerate(blocks):
             layers += [TinyBlock(channels) for _ in range(count)]
             if stage < len(blocks) - 1:
@@ -59,18 +64,38 @@ def export(module, inputs, path):
     )
 
 
+def time_runs(module, inputs, runs):
+    """Milliseconds until the first result, which touches the activations' memory for the first time, and of those after it."""
+    module.eval()
+    first, *rest = (milliseconds(lambda: module(*inputs.values()))[1] for _ in range(runs + 1))
+    return {"firstMs": first, "ms": statistics.median(rest)}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True, help="a diffusers UNet2DConditionModel config.json")
     parser.add_argument("--size", default="64x64", help="height x width of the latents")
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("--tokens", type=int, default=CONTEXT_TOKENS, help="of the text")
+    parser.add_argument("--decoder-config", required=True, help="a diffusers AutoencoderTiny config.json")
+    parser.add_argument("--time", type=int, help="runs that are timed, in place of an export")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("folder", type=Path, nargs="?")
     arguments = parser.parse_args()
     config = json.loads(Path(arguments.config).read_text())
     torch.manual_seed(0)
-    inputs, _ = random_inputs(config, 1, arguments.size)
+    torch.set_num_threads(arguments.threads)
+    inputs, _ = random_inputs(config, 1, arguments.size, arguments.tokens)
+    latents = {"latents": inputs["sample"]}
+    unet = UNet(config)
+    decoder = TinyDecoder(json.loads(Path(arguments.decoder_config).read_text()))
     with torch.no_grad():
-        export(UNet(config), inputs, arguments.folder / "unet.onnx")
-        export(TinyDecoder(), {"latents": inputs["sample"]}, arguments.folder / "decoder.onnx")
+        if arguments.time is None:
+            export(unet, inputs, arguments.folder / "unet.onnx")
+            export(decoder, latents, arguments.folder / "decoder.onnx")
+        else:
+            times = {"unet": time_runs(unet, inputs, arguments.time), "decoder": time_runs(decoder, latents, arguments.time)}
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            print(json.dumps({**times, "unetAndDecoderPeakRssMb": round(peak)}))
 
 
 if __name__ == "__main__":

@@ -47,13 +47,13 @@ def parse_arguments():
     return parser.parse_args()
 
 
-def random_inputs(config, batch, size):
+def random_inputs(config, batch, size, tokens=CONTEXT_TOKENS):
     height, width = (int(side) for side in size.split("x"))
     context = config["cross_attention_dim"]
     inputs = {
         "sample": torch.randn(batch, config["in_channels"], height, width),
         "timestep": torch.randint(0, 1000, (batch,)).float(),
-        "encoder_hidden_states": torch.randn(batch, CONTEXT_TOKENS, context if isinstance(context, int) else context[0]),
+        "encoder_hidden_states": torch.randn(batch, tokens, context if isinstance(context, int) else context[0]),
     }
     if config.get("addition_embed_type") == "text_time":
         embedded_ids = TIME_IDS * config["addition_time_embed_dim"]

@@ -20,10 +20,10 @@ describe("parseInferArguments", () => {
   });
 
   it.each([
-    [[], /--model must be sdxs-512, got ""/],
+    [[], /--model must be sdxs-512 or emoji, got ""/],
     [
       ["--model", "sdxs-512", "--backend", "onnx,abacus"],
-      /--backend must be of .*torch-export, onnx-int8, got "abacus"/,
+      /--backend must be of .*torch-export, torch, onnx-int8, got "abacus"/,
     ],
     [["--model", "sdxs-512", "--rounds", "0"], /--rounds/],
     [["--model", "sdxs-512", "--runs", "0"], /--runs/],

@@ -9,22 +9,29 @@ export const TORCH_EXPORT = "torch-export";
 /** Our onnx backend with U-Net and decoder in 8 bits, calibrated before they are loaded: peak memory counts that as well. */
 export const ONNX_INT8 = "onnx-int8";
 
-export type InferBackend = BackendName | typeof TORCH_EXPORT | typeof ONNX_INT8;
+/** PyTorch itself, with the operations that diffusers runs. */
+export const TORCH = "torch";
 
-const OTHERS: readonly string[] = [TORCH_EXPORT, ONNX_INT8];
+const OTHERS = [TORCH_EXPORT, TORCH, ONNX_INT8] as const;
+export type InferBackend = BackendName | (typeof OTHERS)[number];
+
+/** sdxs-512: SDXS-512 at full size. emoji: the student that the emoji recipe ships. */
+export const INFER_MODELS = ["sdxs-512", "emoji"] as const;
+export type InferModel = (typeof INFER_MODELS)[number];
 
 export interface InferArguments {
-  readonly model: "sdxs-512";
+  readonly model: InferModel;
   /** Measured in turn, each in a process of its own where there are several. */
   readonly backends: readonly InferBackend[];
   readonly rounds: number;
   /** Timed runs of each stage, after one that is not. */
   readonly runs: number;
-  /** An interpreter that has torch, for `torch-export`. */
+  /** An interpreter that has torch, for `torch-export` and `torch`. */
   readonly python: string;
 }
 
-export const INFER_USAGE = `Usage: npm run bench:infer -- --model sdxs-512 [options]
+export const INFER_USAGE = `Usage: npm run bench:infer -- --model MODEL [options]
+  --model MODEL     ${INFER_MODELS.join(" or ")}
   --backend A,B     of ${[...BACKEND_NAMES, ...OTHERS].join(", ")}; default onnx
   --rounds N        how often the backends run, one after the other, default 1
   --runs N          timed runs of each stage, default 5
@@ -33,11 +40,12 @@ export const INFER_USAGE = `Usage: npm run bench:infer -- --model sdxs-512 [opti
 /** @throws InvalidArgumentError that names the argument, what it must be and what came. */
 export function parseInferArguments(args: readonly string[]): InferArguments {
   const { model, backend, rounds, runs, python } = read(args);
-  if (model !== "sdxs-512") {
-    throw new InvalidArgumentError(`bench:infer: --model must be sdxs-512, got "${model}".`);
+  const known = INFER_MODELS.find((name) => name === model);
+  if (known === undefined) {
+    throw new InvalidArgumentError(`bench:infer: --model must be ${INFER_MODELS.join(" or ")}, got "${model}".`);
   }
   return {
-    model,
+    model: known,
     backends: backend.split(",").map(inferBackend),
     rounds: wholeNumber("--rounds", rounds, 1),
     runs: wholeNumber("--runs", runs, 1),
@@ -46,7 +54,9 @@ export function parseInferArguments(args: readonly string[]): InferArguments {
 }
 
 function inferBackend(name: string): InferBackend {
-  if (name === TORCH_EXPORT || name === ONNX_INT8 || isBackendName(name)) return name;
+  const other = OTHERS.find((known) => known === name);
+  if (other !== undefined) return other;
+  if (isBackendName(name)) return name;
   throw new InvalidArgumentError(
     `bench:infer: --backend must be of ${[...BACKEND_NAMES, ...OTHERS].join(", ")}, got "${name}".`,
   );

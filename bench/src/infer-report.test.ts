@@ -17,8 +17,8 @@ it("inferenceTable shows medians over the rounds, and ratios of what ran in the 
     [report("onnx", 300), report("torch-export", 500)], // 0.6
   ];
   expect(inferenceTable(rounds.flat()).split("\n").slice(2)).toEqual([
-    "| onnx | 1800 | 120 | 60 | 7 | 2000 |",
-    "| torch-export | 3000 | 200 | 100 | - | 2000 |",
-    "| onnx / torch-export | 0.60 (0.50 to 0.80) | 0.60 (0.50 to 0.80) | 0.60 (0.50 to 0.80) | - | 1.00 (1.00 to 1.00) |",
+    "| onnx | 1800 | 120 | 60.0 | 180 | 7.0 | 2000 |",
+    "| torch-export | 3000 | 200 | 100 | 300 | - | 2000 |",
+    "| onnx / torch-export | 0.60 (0.50 to 0.80) | 0.60 (0.50 to 0.80) | 0.60 (0.50 to 0.80) | 0.60 (0.50 to 0.80) | - | 1.00 (1.00 to 1.00) |",
   ]);
 });

@@ -3,8 +3,8 @@ import { markdownTable } from "./report.js";
 import { median } from "./statistics.js";
 
 export interface StageTimes {
-  /** From the files to the compiled program. */
-  readonly loadMs: number;
+  /** From the files to the compiled program; PyTorch loads none. */
+  readonly loadMs?: number;
   /** The first run, which touches the memory of all activations for the first time. */
   readonly firstMs: number;
   /** Median of the runs after it. */
@@ -23,9 +23,10 @@ export interface InferReport {
 }
 
 const columns: Readonly<Record<string, (report: InferReport) => number>> = {
-  "ready, ms": ({ unet, decoder }) => unet.loadMs + decoder.loadMs,
+  "ready, ms": ({ unet, decoder }) => (unet.loadMs ?? NaN) + (decoder.loadMs ?? NaN),
   "U-Net, ms": ({ unet }) => unet.ms,
   "decoder, ms": ({ decoder }) => decoder.ms,
+  "both, ms": ({ unet, decoder }) => unet.ms + decoder.ms,
   "text encoder, ms": ({ textEncoder }) => textEncoder?.ms ?? NaN,
   "peak of U-Net and decoder, MB": ({ unetAndDecoderPeakRssMb }) => unetAndDecoderPeakRssMb,
 };
@@ -43,16 +44,16 @@ export function inferenceTable(reports: readonly InferReport[]): string {
     ...Object.values(columns).map(cell),
   ];
   const [first, ...others] = backends;
-  const medians = backends.map((backend) => row(backend, (column) => shown(median(of(backend, column)), 0)));
+  const medians = backends.map((backend) => row(backend, (column) => shown(median(of(backend, column)))));
   const ratios = others.map((other) =>
     row(`${first} / ${other}`, (column) => {
       const theirs = of(other, column);
       const byRound = of(first!, column).map((value, round) => value / theirs[round]!);
-      const spread = `${shown(Math.min(...byRound), 2)} to ${shown(Math.max(...byRound), 2)}`;
-      return Number.isNaN(median(byRound)) ? "-" : `${shown(median(byRound), 2)} (${spread})`;
+      const spread = `${Math.min(...byRound).toFixed(2)} to ${Math.max(...byRound).toFixed(2)}`;
+      return Number.isNaN(median(byRound)) ? "-" : `${median(byRound).toFixed(2)} (${spread})`;
     }),
   );
   return markdownTable(["backend", ...Object.keys(columns)], [...medians, ...ratios]);
 }
 
-const shown = (value: number, digits: number): string => (Number.isNaN(value) ? "-" : value.toFixed(digits));
+const shown = (value: number): string => (Number.isNaN(value) ? "-" : value.toFixed(value < 100 ? 1 : 0));

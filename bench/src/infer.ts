@@ -1,7 +1,7 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseTextEncoderConfig, textEncoder, textEncoderParameters } from "@sdxs/runtime";
+import { parseTextEncoderConfig, textEncoder, textEncoderParameters, type TextEncoderConfig } from "@sdxs/runtime";
 import { loadModel, type ModelClassName } from "@sdxs/runtime/node";
 import {
   HostTensor,
@@ -16,22 +16,30 @@ import {
   type Program,
   type TensorSpec,
 } from "@sdxs/tensor";
-import { publishedUNets, unet, unetParameters } from "@sdxs/tiny-unet";
-import { autoencoderTinyParameters, autoencoderTinyPresets, decodeTiny } from "@sdxs/tiny-vae";
+import { parseUNetConfig, publishedUNets, unet, unetParameters, type UNetConfig } from "@sdxs/tiny-unet";
+import {
+  autoencoderTinyParameters,
+  autoencoderTinyPresets,
+  decodeTiny,
+  parseAutoencoderTinyConfig,
+  type AutoencoderTinyConfig,
+} from "@sdxs/tiny-vae";
 import * as ort from "onnxruntime-node";
 import { withBackend } from "./backends.js";
 import { runCommand } from "./command.js";
 import {
   INFER_USAGE,
   ONNX_INT8,
+  TORCH,
   TORCH_EXPORT,
   parseInferArguments,
   type InferArguments,
   type InferBackend,
+  type InferModel,
 } from "./infer-arguments.js";
 import { inferenceTable, type InferReport, type StageTimes } from "./infer-report.js";
 import { machineLine, peakRssMb } from "./machine.js";
-import { exportFromTorch, inferApart } from "./processes.js";
+import { exportFromTorch, inferApart, inferByTorch, type TorchModel } from "./processes.js";
 import { writeRandomModel } from "./random-checkpoint.js";
 import { median } from "./statistics.js";
 
@@ -46,53 +54,84 @@ interface Stage {
   readonly weights: "frozen" | "params";
 }
 
-/** SDXS-512 for one image of 512x512: latents 64x64, prompts of 77 tokens, the text encoder of Stable Diffusion 2.1. */
-const LATENTS = [1, 4, 64, 64];
-const unetConfig = publishedUNets["sdxs-512"];
-const decoderConfig = autoencoderTinyPresets.taesd;
-const textConfig = parseTextEncoderConfig({
-  hidden_size: 1024,
-  intermediate_size: 4096,
-  num_hidden_layers: 23,
-  num_attention_heads: 16,
-  hidden_act: "gelu",
-});
+/** What a model's networks are made for: one image. */
+interface Configs {
+  readonly unet: UNetConfig;
+  readonly decoder: AutoencoderTinyConfig;
+  readonly text: TextEncoderConfig;
+  readonly latents: readonly number[];
+  readonly tokens: number;
+}
 
-const unetStage: Stage = {
-  className: "UNet2DConditionModel",
-  config: unetConfig,
-  specs: unetParameters(unetConfig),
-  inputs: {
-    sample: { shape: LATENTS },
-    timestep: { shape: [1] },
-    encoder_hidden_states: { shape: [1, 77, unetConfig.cross_attention_dim] },
-  },
-  program: (ops, params, { sample, timestep, encoder_hidden_states: encoderHiddenStates }) => {
-    const inputs = { sample: sample!, timestep: timestep!, encoderHiddenStates: encoderHiddenStates! };
-    return { result: unet(ops, scope(ops, params), unetConfig, inputs).sample };
-  },
-  weights: "params",
-};
+async function configsOf(model: InferModel): Promise<Configs> {
+  if (model === "sdxs-512") {
+    return {
+      unet: publishedUNets["sdxs-512"],
+      decoder: autoencoderTinyPresets.taesd,
+      // Stable Diffusion 2.1's
+      text: parseTextEncoderConfig({
+        hidden_size: 1024,
+        intermediate_size: 4096,
+        num_hidden_layers: 23,
+        num_attention_heads: 16,
+        hidden_act: "gelu",
+      }),
+      latents: [1, 4, 64, 64],
+      tokens: 77,
+    };
+  }
+  const read = async (name: string): Promise<unknown> =>
+    JSON.parse(await readFile(new URL(`../../recipes/emoji/student/${name}/config.json`, import.meta.url), "utf8"));
+  const unetConfig = parseUNetConfig(await read("unet"));
+  const text = parseTextEncoderConfig(await read("text_encoder"));
+  const size = unetConfig.sample_size as number;
+  return {
+    unet: unetConfig,
+    decoder: parseAutoencoderTinyConfig(await read("vae")),
+    text,
+    latents: [1, unetConfig.in_channels, size, size],
+    tokens: text.max_position_embeddings,
+  };
+}
 
-const decoderStage: Stage = {
-  className: "AutoencoderTiny",
-  config: decoderConfig,
-  specs: autoencoderTinyParameters(decoderConfig),
-  inputs: { latents: { shape: LATENTS } },
-  program: (ops, params, { latents }) => ({ result: decodeTiny(ops, scope(ops, params), decoderConfig, latents!) }),
-  weights: "frozen",
-};
-
-const textStage: Stage = {
-  className: "CLIPTextModel",
-  config: textConfig,
-  specs: textEncoderParameters(textConfig),
-  inputs: { ids: { shape: [1, 77], dtype: "int32" } },
-  program: (ops, params, { ids }) => ({
-    result: textEncoder(ops, scope(ops, params), textConfig, ids!).lastHiddenState,
-  }),
-  weights: "params",
-};
+function stagesOf({ unet: unetConfig, decoder, text, latents: shape, tokens }: Configs) {
+  const isLarge = sizeOf(shape) > 4096;
+  return {
+    unet: {
+      className: "UNet2DConditionModel",
+      config: unetConfig,
+      specs: unetParameters(unetConfig),
+      inputs: {
+        sample: { shape },
+        timestep: { shape: [1] },
+        encoder_hidden_states: { shape: [1, tokens, unetConfig.cross_attention_dim] },
+      },
+      program: (ops, params, { sample, timestep, encoder_hidden_states: encoderHiddenStates }) => {
+        const inputs = { sample: sample!, timestep: timestep!, encoderHiddenStates: encoderHiddenStates! };
+        return { result: unet(ops, scope(ops, params), unetConfig, inputs).sample };
+      },
+      weights: isLarge ? "params" : "frozen",
+    },
+    decoder: {
+      className: "AutoencoderTiny",
+      config: decoder,
+      specs: autoencoderTinyParameters(decoder),
+      inputs: { latents: { shape } },
+      program: (ops, params, { latents }) => ({ result: decodeTiny(ops, scope(ops, params), decoder, latents!) }),
+      weights: "frozen",
+    },
+    textEncoder: {
+      className: "CLIPTextModel",
+      config: text,
+      specs: textEncoderParameters(text),
+      inputs: { ids: { shape: [1, tokens], dtype: "int32" } },
+      program: (ops, params, { ids }) => ({
+        result: textEncoder(ops, scope(ops, params), text, ids!).lastHiddenState,
+      }),
+      weights: isLarge ? "params" : "frozen",
+    },
+  } satisfies Record<string, Stage>;
+}
 
 async function writeModel(folder: string, { className, config, specs }: Stage): Promise<void> {
   const [named, weightsFile] =
@@ -154,8 +193,10 @@ async function timeRuns(run: () => Promise<unknown>, runs: number): Promise<Omit
     times.push(performance.now() - begin);
   }
   const [first = NaN, ...rest] = times;
-  return { firstMs: Math.round(first), ms: Math.round(median(rest)) };
+  return { firstMs: tenths(first), ms: tenths(median(rest)) };
 }
+
+const tenths = (ms: number): number => Math.round(10 * ms) / 10;
 
 /** The ranges that a random input gives. */
 async function calibrated<D>(backend: Backend<D>, folder: string, stage: Stage): Promise<Calibration> {
@@ -163,19 +204,19 @@ async function calibrated<D>(backend: Backend<D>, folder: string, stage: Stage):
   return calibrate(backend, stage.program, { frozen, inputs: stage.inputs }, [randomInputs(stage.inputs)]);
 }
 
-async function inferOurs<D>(backend: Backend<D>, folder: string, runs: number, isInt8: boolean) {
+async function inferOurs<D>(backend: Backend<D>, folder: string, configs: Configs, runs: number, isInt8: boolean) {
   const ranges = async (name: string, stage: Stage) =>
     isInt8 ? calibrated(backend, join(folder, name), stage) : undefined;
-  const stages = { unet: unetStage, decoder: decoderStage, textEncoder: textStage };
+  const stages = stagesOf(configs);
   for (const [name, stage] of Object.entries(stages)) await writeModel(join(folder, name), stage);
   const [unet, decoder] = [
-    await timeStage(backend, join(folder, "unet"), unetStage, runs, await ranges("unet", unetStage)),
-    await timeStage(backend, join(folder, "decoder"), decoderStage, runs, await ranges("decoder", decoderStage)),
+    await timeStage(backend, join(folder, "unet"), stages.unet, runs, await ranges("unet", stages.unet)),
+    await timeStage(backend, join(folder, "decoder"), stages.decoder, runs, await ranges("decoder", stages.decoder)),
   ];
   const unetAndDecoderPeakRssMb = peakRssMb();
-  const text = await timeStage(backend, join(folder, "textEncoder"), textStage, runs);
+  const text = await timeStage(backend, join(folder, "textEncoder"), stages.textEncoder, runs);
   const report = {
-    loadMs: unet.times.loadMs + decoder.times.loadMs + text.times.loadMs,
+    loadMs: unet.times.loadMs! + decoder.times.loadMs! + text.times.loadMs!,
     textEncoder: text.times,
     unet: unet.times,
     decoder: decoder.times,
@@ -186,8 +227,17 @@ async function inferOurs<D>(backend: Backend<D>, folder: string, runs: number, i
   return report;
 }
 
-async function inferExported(folder: string, { python, runs }: InferArguments) {
-  await exportFromTorch(python, "bench/configs/unet-sdxs-512.json", LATENTS.slice(2).join("x"), folder);
+/** What PyTorch's networks are made of, as files in a folder. */
+async function writeTorchModel(folder: string, { unet, decoder, latents, tokens }: Configs): Promise<TorchModel> {
+  const [unetConfig, decoderConfig] = [join(folder, "unet.json"), join(folder, "decoder.json")];
+  await writeFile(unetConfig, JSON.stringify(unet));
+  await writeFile(decoderConfig, JSON.stringify(decoder));
+  return { unetConfig, decoderConfig, size: latents.slice(2).join("x"), tokens };
+}
+
+async function inferExported(folder: string, configs: Configs, { python, runs }: InferArguments) {
+  await exportFromTorch(python, await writeTorchModel(folder, configs), folder);
+  const stages = stagesOf(configs);
   const time = async (file: string, stage: Stage): Promise<StageTimes> => {
     const begin = performance.now();
     // As many threads as ours; onnxruntime's own choice takes half of a small machine's processors.
@@ -202,8 +252,8 @@ async function inferExported(folder: string, { python, runs }: InferArguments) {
     );
     return { loadMs: Math.round(loadMs), ...(await timeRuns(() => session.run(feeds), runs)) };
   };
-  const unetTimes = await time("unet.onnx", unetStage);
-  const decoder = await time("decoder.onnx", decoderStage);
+  const unetTimes = await time("unet.onnx", stages.unet);
+  const decoder = await time("decoder.onnx", stages.decoder);
   return { unet: unetTimes, decoder, unetAndDecoderPeakRssMb: peakRssMb() };
 }
 
@@ -211,13 +261,15 @@ async function inferExported(folder: string, { python, runs }: InferArguments) {
 async function infer(backend: InferBackend, args: InferArguments): Promise<InferReport> {
   const folder = await mkdtemp(join(tmpdir(), "sdxs-infer-"));
   try {
-    const report =
-      backend === TORCH_EXPORT
-        ? await inferExported(folder, args)
-        : await withBackend(backend === ONNX_INT8 ? "onnx" : backend, (device) =>
-            inferOurs(device, folder, args.runs, backend === ONNX_INT8),
-          );
-    return { model: args.model, backend, ...report };
+    const configs = await configsOf(args.model);
+    const measure = async () => {
+      if (backend === TORCH_EXPORT) return inferExported(folder, configs, args);
+      if (backend === TORCH) return inferByTorch(args.python, await writeTorchModel(folder, configs), args.runs);
+      return withBackend(backend === ONNX_INT8 ? "onnx" : backend, (device) =>
+        inferOurs(device, folder, configs, args.runs, backend === ONNX_INT8),
+      );
+    };
+    return { model: args.model, backend, ...(await measure()) };
   } finally {
     await rm(folder, { recursive: true });
   }

@@ -65,9 +65,35 @@ export async function checkGradients(python: string, { config }: BenchmarkCase, 
   return lastLine(python, [torchScript, "--config", config, "--check", dump], {});
 }
 
-/** Writes the graphs that torch.onnx exports of a U-Net and of TAESD's decoder to `folder`. */
-export async function exportFromTorch(python: string, config: string, size: string, folder: string): Promise<void> {
-  await standardOutput(python, [exportScript, "--config", config, "--size", size, folder], {});
+/** Files of configurations, and sizes, that PyTorch's networks are made for. */
+export interface TorchModel {
+  readonly unetConfig: string;
+  readonly decoderConfig: string;
+  /** Height x width of the latents. */
+  readonly size: string;
+  /** Of the text. */
+  readonly tokens: number;
+}
+
+const torchOptions = ({ unetConfig, decoderConfig, size, tokens }: TorchModel): string[] => [
+  ...["--config", unetConfig, "--decoder-config", decoderConfig],
+  ...["--size", size, "--tokens", `${tokens}`],
+];
+
+/** Writes the graphs that torch.onnx exports of a U-Net and of a tiny decoder to `folder`. */
+export async function exportFromTorch(python: string, model: TorchModel, folder: string): Promise<void> {
+  await standardOutput(python, [exportScript, ...torchOptions(model), folder], {});
+}
+
+/** Times the same networks in PyTorch. */
+export async function inferByTorch(
+  python: string,
+  model: TorchModel,
+  runs: number,
+): Promise<Pick<InferReport, "unet" | "decoder" | "unetAndDecoderPeakRssMb">> {
+  // Of the kernels that were tried (bench/peers/tuning.json), those that made training fastest.
+  const environment = { OPENBLAS_CORETYPE: "SKYLAKEX", OMP_NUM_THREADS: "2" };
+  return lastLine(python, [exportScript, ...torchOptions(model), "--time", `${runs}`], environment);
 }
 
 async function lastLine<R>(...call: Parameters<typeof standardOutput>): Promise<R> {

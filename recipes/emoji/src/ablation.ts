@@ -9,8 +9,8 @@ import { decodeLarge, decodeTiny } from "./decode.js";
 import {
   distilDecoder,
   distilScores,
-  distilUNet,
   samplePairs,
+  studentBudget,
   studentGenerator,
   studentPlan,
   teacherSteps,
@@ -25,6 +25,7 @@ import { progressBars } from "./progress-bars.js";
 import { quickstartPrompts } from "./quickstart-subset.js";
 import { measureModels, pictureGrid, type ModelFigures } from "./report.js";
 import { firstRows, mapBatches } from "../../rows.js";
+import { readTinyUNet } from "./shipped.js";
 import { readTeacher } from "./teacher.js";
 import { pickPrompts } from "./evaluation/pick-prompts.js";
 import { openWorkFolder, type WorkFolderOptions } from "./work-folder.js";
@@ -37,15 +38,7 @@ export interface AblationBudget extends DistillationBudget {
 }
 
 /** About an hour on two cores. */
-export const ablationBudget: AblationBudget = {
-  pairs: 1280,
-  decoderSteps: 2800,
-  unetSteps: 200,
-  warmupSteps: 500,
-  scoreSteps: 300,
-  dmd2Steps: 60,
-  textureSteps: 100,
-};
+export const ablationBudget: AblationBudget = { ...studentBudget, dmd2Steps: 80, textureSteps: 150 };
 
 export interface AblationOptions extends WorkFolderOptions {
   readonly budget: AblationBudget;
@@ -66,8 +59,8 @@ interface AblationRow {
 }
 
 /**
- * What each part of the method is worth: students trained in several ways from the same noise-image pairs, tiny U-Net and
- * warm-up, each judged by its pictures of the same prompts from the same noise. Leaves a table and a grid of pictures.
+ * What each part of the method is worth: students trained in several ways from the same noise-image pairs, the shipped tiny
+ * U-Net and one warm-up, each judged by its pictures of the same prompts from the same noise. Leaves a table and a grid of pictures.
  */
 export async function reportAblation({ output, restart, pictures, ...given }: AblationOptions): Promise<void> {
   const { seed, budget } = given;
@@ -79,7 +72,7 @@ export async function reportAblation({ output, restart, pictures, ...given }: Ab
 
   const pairs = await samplePairs(options, { captions: dataset.batch(seed, 0, budget.pairs).captions });
   const decoder = await distilDecoder(options, pairs);
-  const tiny = await distilUNet(options, pairs, { steps: budget.unetSteps, finalRate: 2e-4 });
+  const tiny = await readTinyUNet();
   const students = await trainStudents(options, budget, pairs, tiny);
 
   const prompts = pickPrompts((await loadEvaluationSet()).prompts, pictures, seed);
@@ -149,7 +142,7 @@ async function trainStudents<D>(
   const long = { ...options, budget: { ...budget, warmupSteps: budget.warmupSteps + budget.scoreSteps } };
   const blurred = { name: "mean squared error", weights: { features: 0, mse: 1 } };
   const unsegmented = { name: "Diff-Instruct", alpha: constantSchedule(1), lambdaFM: constantSchedule(0) };
-  const scored = await distilScores(options, pairs, warm, { name: "SSD" });
+  const scored = await distilScores(options, pairs, warm);
   return {
     "mean squared error": await warmUp(long, pairs, tiny, blurred),
     "SSIM feature matching": await warmUp(long, pairs, tiny, { name: "feature matching" }),

@@ -1,6 +1,6 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { MissingPackageError } from "@sdxs/tensor";
+import { MissingPackageError, type HostParams } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import { savePipelineFolder } from "@sdxs/runtime/node";
 import { loadEmojiDataset } from "./dataset.js";
@@ -15,6 +15,8 @@ import { openWorkFolder, type WorkFolderOptions } from "./work-folder.js";
 
 export interface RunOptions extends WorkFolderOptions {
   readonly budget: DistillationBudget;
+  /** As `DistillationOptions` has it. */
+  readonly tiny?: HostParams;
   /** Prompts to draw besides those of the quickstart. */
   readonly prompts: readonly string[];
   readonly signal: AbortSignal;
@@ -22,7 +24,7 @@ export interface RunOptions extends WorkFolderOptions {
 
 /** Distils the shipped teacher, and leaves the student as a diffusers folder, pictures, loss curves and a table of sizes and times. */
 export async function distilAndReport(options: RunOptions): Promise<void> {
-  const { budget, seed, output, prompts, signal } = options;
+  const { budget, tiny, seed, output, prompts, signal } = options;
   const workFolder = await openWorkFolder(options);
 
   const dataset = await loadEmojiDataset();
@@ -37,6 +39,7 @@ export async function distilAndReport(options: RunOptions): Promise<void> {
     dataset,
     seed,
     budget,
+    ...(tiny && { tiny }),
     workFolder,
     signal,
     onProgress: bars.update,

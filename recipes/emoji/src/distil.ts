@@ -26,6 +26,7 @@ import {
   type Schedule,
 } from "@sdxs/tensor";
 import {
+  blockRemovalPresets,
   copyParameters,
   planBlockRemoval,
   unet,
@@ -65,6 +66,15 @@ export const quickstartBudget: DistillationBudget = {
   scoreSteps: 0,
 };
 
+/** What `npm run recipe:emoji -- student` does, which begins with the shipped tiny U-Net. */
+export const studentBudget: DistillationBudget = {
+  pairs: 2048,
+  decoderSteps: 8000,
+  unetSteps: 0,
+  warmupSteps: 1500,
+  scoreSteps: 400,
+};
+
 /** What every stage is given. */
 export interface StageOptions<D> extends RunTaskOptions {
   readonly backend: Backend<D>;
@@ -75,6 +85,8 @@ export interface StageOptions<D> extends RunTaskOptions {
 export interface DistillationOptions<D> extends StageOptions<D> {
   readonly dataset: EmojiDataset;
   readonly budget: DistillationBudget;
+  /** Weights of a tiny U-Net that was distilled before. Default: `distil` trains one for the budget's `unetSteps`. */
+  readonly tiny?: HostParams;
 }
 
 /** A one-step model: prompts to latents by `unet`, latents to images by `decoder`. */
@@ -86,8 +98,6 @@ export interface Student {
 export interface DistilledStudent extends Student {
   /** The student as the warm-up left it; the same where no scores were distilled. */
   readonly warmedUp: Student;
-  /** Weights of the tiny U-Net before it learned to do it in one step. */
-  readonly tiny: HostParams;
 }
 
 /** The stages of `distil` that train something, in their order. */
@@ -98,7 +108,7 @@ export const teacherSteps = 32;
 export const guidanceScale: number = 2;
 
 /** Steps of the ODE sampler for the pairs. Chosen: DPM-Solver++ is near its limit there, at a fifth of the cost. */
-const pairSteps = 6;
+export const pairSteps = 6;
 /** Pairs sampled at once; with guidance the network sees twice as many. */
 const pairBatch = 32;
 /** Chosen: for the same time, four times as many steps of two pictures are worth more than steps of eight. */
@@ -109,9 +119,18 @@ const unetBatch = 16;
 const warmupBatch = 16;
 const scoreBatch = 16;
 
-/** The tiny U-Net of the paper's Section 3.1: no mid stage, no lowest level, no transformers at the highest resolution. */
+/**
+ * The tiny U-Net of the paper's Section 3.1: no mid stage, no lowest level, no transformers at the highest resolution.
+ * That leaves 61% of this teacher, whose lowest levels are equally wide; without transformers at the lowest level that
+ * stays, too, it is 46%, as the paper's keeps less than half of SD's.
+ */
 export function studentPlan(teacher: Teacher) {
-  return planBlockRemoval(teacher.unet.config, "sdxs-512");
+  const levels = teacher.unet.config.block_out_channels.length - 1;
+  const isBare = (level: number): boolean => level === 0 || (level === levels - 1 && levels > 2);
+  return planBlockRemoval(teacher.unet.config, {
+    ...blockRemovalPresets["sdxs-512"],
+    transformerLayers: Array.from({ length: levels }, (_, level) => (isBare(level) ? 0 : 1)),
+  });
 }
 
 /** The whole method: tiny decoder, tiny U-Net, one-step student by the warm-up and, where the budget has it, by scores. */
@@ -119,12 +138,12 @@ export async function distil<D>(options: DistillationOptions<D>): Promise<Distil
   const { dataset, seed, budget } = options;
   const pairs = await samplePairs(options, { captions: dataset.batch(seed, 0, budget.pairs).captions });
   const decoder = await distilDecoder(options, pairs);
-  const tiny = await distilUNet(options, pairs, { steps: budget.unetSteps, finalRate: 2e-4 });
+  const tiny = options.tiny ?? (await distilUNet(options, pairs, { steps: budget.unetSteps, finalRate: 2e-4 }));
   const { config } = studentPlan(options.teacher);
   const warm = await warmUp(options, pairs, tiny);
   const warmedUp: Student = { unet: { config, params: warm }, decoder };
-  if (options.budget.scoreSteps === 0) return { ...warmedUp, warmedUp, tiny };
-  return { unet: { config, params: await distilScores(options, pairs, warm) }, decoder, warmedUp, tiny };
+  if (options.budget.scoreSteps === 0) return { ...warmedUp, warmedUp };
+  return { unet: { config, params: await distilScores(options, pairs, warm) }, decoder, warmedUp };
 }
 
 export interface Pairs {
@@ -349,30 +368,36 @@ export function noisySamples(clean: HostTensor, stream: Random) {
 /** A warm-up under a name of its own, which is its folder's. */
 export interface WarmupVariant {
   readonly name: string;
-  /** Of the terms between the student's sample and the teacher's. */
-  readonly weights: NonNullable<FeatureMatchingWarmupOptions["weights"]>;
+  /** Of the terms between the student's sample and the teacher's. Default `warmupWeights`. */
+  readonly weights?: FeatureMatchingWarmupOptions["weights"];
+  /** What the features are, and its weights. Default: those of the teacher's encoder. */
+  readonly features?: { readonly extractor: FeatureExtractor; readonly params: HostParams };
 }
 
 /** Chosen: a little L1 holds the latents' levels, to which SSIM is blind where a map is flat. */
-const warmupWeights: WarmupVariant["weights"] = { features: 1, l1: 0.5 };
+const warmupWeights = { features: 1, l1: 0.5 };
 
-/** The one-step student by feature matching alone, Section 3.2, in the features of the teacher's encoder. */
+/** The one-step student by feature matching alone, Section 3.2. */
 export async function warmUp<D>(
   options: DistillationOptions<D>,
   pairs: Pairs,
   tiny: HostParams,
-  { name = "one-step student", weights = warmupWeights }: Partial<WarmupVariant> = {},
+  { name, weights = warmupWeights, features }: WarmupVariant = { name: "one-step student" },
 ): Promise<HostParams> {
   const { teacher, seed, budget } = options;
+  const { extractor, params } = features ?? {
+    extractor: encoderFeatures(teacher.unet.config),
+    params: teacher.unet.params,
+  };
   const { config } = studentPlan(teacher);
   const trained = await runStage(options, name, {
     program: featureMatchingWarmup({
       student: studentModel(config),
-      features: encoderFeatures(teacher.unet.config),
+      features: extractor,
       weights,
     }),
     params: prefixed(tiny, "student."),
-    frozen: prefixed(teacher.unet.params, "teacher."),
+    frozen: prefixed(params, "teacher."),
     inputs: {
       noise: latentSpec(warmupBatch),
       target: latentSpec(warmupBatch),

@@ -9,24 +9,23 @@ import { conditionKinds } from "./controlnet/conditions.js";
 import { controlNetBudget, reportControlNet } from "./controlnet/report-controlnet.js";
 import { loadEmojiDataset } from "./dataset.js";
 import { distilAndReport } from "./distil-and-report.js";
-import { quickstartBudget, type DistillationBudget } from "./distil.js";
+import { studentBudget } from "./distil.js";
 import { captionModelFile } from "./evaluation/caption-model.js";
 import { evaluationTable } from "./evaluation/evaluate.js";
 import { evaluationLimits } from "./evaluation/limits.js";
 import { loadJudge } from "./evaluation/judge.js";
 import { trainCaptionModel } from "./evaluation/train-caption-model.js";
+import { extractorsBudget, reportExtractors } from "./extractors/report-extractors.js";
 import { heldOutStyleNames, loraBudget, reportLora } from "./lora/report-lora.js";
 import { progressBars } from "./progress-bars.js";
 import { runProgram, wholeNumber } from "./program.js";
 import { readRunOptions } from "./run-options.js";
+import { readTinyUNet } from "./shipped.js";
 import { readTeacher, teacherFolder } from "./teacher.js";
 import { compareTinyAutoencoders } from "./tiny-vae/compare.js";
 import { reportTinyUNet } from "./tiny-unet/report-tiny-unet.js";
 import { trainTeacher } from "./train-teacher.js";
 import { openWorkFolder } from "./work-folder.js";
-
-/** As the quickstart, and score distillation. */
-const studentBudget: DistillationBudget = { ...quickstartBudget, scoreSteps: 600 };
 
 const usage = `npm run recipe:emoji -- COMMAND [options]
 
@@ -37,10 +36,9 @@ teacher   train the autoencoder and the multi-step teacher, which the others dis
   --work FOLDER           checkpoints and logs (default recipes/emoji/work)
   --output FOLDER         the models (default recipes/emoji/teacher)
 
-student   distil the teacher as the quickstart does, then by segmented score distillation
+student   make a one-step student of the shipped tiny U-Net: warm-up and segmented score distillation
   --pairs N               noise-image pairs, default ${studentBudget.pairs}
   --decoder-steps N       default ${studentBudget.decoderSteps}
-  --unet-steps N          default ${studentBudget.unetSteps}
   --warmup-steps N        default ${studentBudget.warmupSteps}
   --score-steps N         default ${studentBudget.scoreSteps}
   --prompt TEXT           draw this prompt as well; may be repeated
@@ -55,6 +53,14 @@ ablation  train the student in several ways and judge its pictures beside the te
   --texture-steps N       default ${ablationBudget.textureSteps}
   --pictures N            of each model, default 400
   --output FOLDER         default ablation
+  --restart               forget an earlier run in that folder
+
+extractors  warm students up by features of three kinds and by mean squared error, as the paper's Figure 6 does
+  --pairs N               noise-image pairs, default ${extractorsBudget.pairs}
+  --extractor-steps N     updates of a CNN and a vision transformer that know the set's pictures, default ${extractorsBudget.extractorSteps}
+  --warmup-steps N        of each student, default ${extractorsBudget.warmupSteps}
+  --pictures N            of each student that are judged, default 256
+  --output FOLDER         default extractors
   --restart               forget an earlier run in that folder
 
 tiny-unet distil the teacher into the tiny U-Net by Equation 8, whole and with each part left out
@@ -106,6 +112,8 @@ await runProgram(async (signal) => {
       return student(args, signal);
     case "ablation":
       return ablation(args, signal);
+    case "extractors":
+      return extractors(args, signal);
     case "tiny-unet":
       return tinyUNet(args, signal);
     case "controlnet":
@@ -159,7 +167,6 @@ async function student(args: string[], signal: AbortSignal): Promise<void> {
     {
       pairs: studentBudget.pairs,
       "decoder-steps": studentBudget.decoderSteps,
-      "unet-steps": studentBudget.unetSteps,
       "warmup-steps": studentBudget.warmupSteps,
       "score-steps": studentBudget.scoreSteps,
     },
@@ -167,10 +174,11 @@ async function student(args: string[], signal: AbortSignal): Promise<void> {
   );
   await distilAndReport({
     ...run,
+    tiny: await readTinyUNet(),
     budget: {
+      ...studentBudget,
       pairs: numbers.pairs,
       decoderSteps: numbers["decoder-steps"],
-      unetSteps: numbers["unet-steps"],
       warmupSteps: numbers["warmup-steps"],
       scoreSteps: numbers["score-steps"],
     },
@@ -201,6 +209,17 @@ async function ablation(args: string[], signal: AbortSignal): Promise<void> {
     pictures: numbers.pictures,
     signal,
   });
+}
+
+async function extractors(args: string[], signal: AbortSignal): Promise<void> {
+  const { numbers, run } = readRunOptions(args, "extractors", {
+    pairs: extractorsBudget.pairs,
+    "extractor-steps": extractorsBudget.extractorSteps,
+    "warmup-steps": extractorsBudget.warmupSteps,
+    pictures: 256,
+  });
+  const { pairs, "extractor-steps": extractorSteps, "warmup-steps": warmupSteps, pictures } = numbers;
+  await reportExtractors({ ...run, budget: { pairs, extractorSteps, warmupSteps }, pictures, signal });
 }
 
 async function tinyUNet(args: string[], signal: AbortSignal): Promise<void> {

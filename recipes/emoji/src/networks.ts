@@ -93,6 +93,18 @@ export function noisePredictor(config: UNetConfig): Program<"sample" | "timestep
   });
 }
 
+/**
+ * Cross-entropy, one value.
+ *
+ * @param logits [batch, classes]
+ * @param classes of the same shape, 1 at each row's class and 0 elsewhere
+ */
+export function crossEntropy<T>(ops: Ops<T>, logits: T, classes: T): T {
+  const shifted = ops.sub(logits, ops.stopGradient(ops.max(logits, { axes: [1], keepDims: true })));
+  const logSum = ops.log(ops.sum(ops.exp(shifted), { axes: [1] }));
+  return ops.mean(ops.sub(logSum, ops.sum(ops.mul(shifted, classes), { axes: [1] })));
+}
+
 /** Clean latents and what makes them noisy: `noise` of their shape, `timestep` [batch]. */
 export type NoisedLatents<T> = Readonly<Record<"latents" | "noise" | "timestep", T>>;
 

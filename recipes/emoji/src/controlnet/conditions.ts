@@ -10,6 +10,9 @@ export const conditions = {
 export type ConditionKind = keyof typeof conditions;
 export const conditionKinds = Object.keys(conditions) as readonly ConditionKind[];
 
+/** Chosen: prompts say what is shown and how; in pictures that fill the image, as the teacher's do, they all but say where. */
+export const placements = { minimumScale: 0.55, maximumShift: 12 };
+
 /** Of a channel, in [-1, 1]. Chosen: above what the decoder makes of a plain background, below the nearest colours' distance. */
 const backgroundTolerance = 0.3;
 
@@ -78,4 +81,12 @@ export function meanDifference(a: HostTensor, b: HostTensor): number {
   let sum = 0;
   for (let i = 0; i < a.data.length; i++) sum += Math.abs(a.data[i]! - b.data[i]!);
   return sum / a.data.length;
+}
+
+/** Conditions from 0 to 1 as pictures in [-1, 1]. */
+export function asPicture({ shape, data }: HostTensor): HostTensor {
+  return new HostTensor(
+    shape,
+    Float32Array.from(data, (value) => 2 * value - 1),
+  );
 }

@@ -2,14 +2,23 @@ import { join } from "node:path";
 import { combineResiduals, controlNet, controlNetParameters, type ControlNetConfig } from "@sdxs/controlnet";
 import { dpmSolver, oneStepConversion } from "@sdxs/diffusion";
 import { noiseImagePairs, oneStepGenerator, type ScoreFunction } from "@sdxs/one-step-trainer";
-import { HostTensor, prefixed, scope, type HostParams, type Program } from "@sdxs/tensor";
+import { HostTensor, prefixed, scope, specsOf, type HostParams, type Program } from "@sdxs/tensor";
 import { unet, type UNetConfig } from "@sdxs/tiny-unet";
 import { takeRows } from "@sdxs/training";
 import { cachedRows } from "@sdxs/training/node";
 import { concatRows, firstRows, mapBatches, rowCount } from "../../../rows.js";
-import { encodePrompts, guidanceScale, studentPlan, teacherSteps, type StageOptions } from "../distil.js";
-import { imageSize, predictionType, schedule } from "../models.js";
-import { latentSpec } from "../networks.js";
+import {
+  encodePrompts,
+  guidanceScale,
+  studentPlan,
+  teacherSteps,
+  type Pairs,
+  type StageOptions,
+  type Student,
+} from "../distil.js";
+import { imageSize, predictionType, schedule, tinyDecoderConfig } from "../models.js";
+import { latentSpec, tinyImageDecoder } from "../networks.js";
+import { medianMs } from "../report.js";
 import { controlled, controlNetPlans, type TrainedControlNet } from "./stages.js";
 
 /** What pictures are drawn for, a row for each. */
@@ -22,14 +31,19 @@ export interface Drawing {
 
 const teacherBatch = 16;
 
-/** The teacher's noise and latents, with guidance by its ControlNet, kept in the work folder. */
+/**
+ * The teacher's samples with its ControlNet and guidance, and the noise that each began as, kept in the work folder.
+ *
+ * @param sampling.steps of the ODE sampler. Default `teacherSteps`
+ * @param sampling.seed of the noise
+ */
 export async function drawTeacher<D>(
   options: StageOptions<D>,
-  name: string,
   { context, condition }: Drawing,
   { config, params }: TrainedControlNet,
-): Promise<{ readonly noise: HostTensor; readonly latents: HostTensor }> {
-  const { backend, teacher, workFolder, seed, signal, onProgress } = options;
+  { name, seed, steps = teacherSteps }: { readonly name: string; readonly seed: string; readonly steps?: number },
+): Promise<Pairs> {
+  const { backend, teacher, workFolder, signal, onProgress } = options;
   const empty = await encodePrompts(backend, teacher, [""]);
   const network = controlled(teacher.unet.config, config);
   const program: Program<"sample" | "timestep" | "context" | "condition", "output"> = (ops, all, inputs) => ({
@@ -48,7 +62,7 @@ export async function drawTeacher<D>(
   const count = rowCount(context);
   const { noise, target } = await cachedRows({
     folder: join(workFolder, name),
-    key: `seed ${seed}, ${teacherSteps} steps, guidance ${guidanceScale}`,
+    key: `seed ${seed}, ${steps} steps, guidance ${guidanceScale}`,
     count,
     pieceSize: teacherBatch,
     async compute(first, rowsOfPiece) {
@@ -56,9 +70,9 @@ export async function drawTeacher<D>(
       const images = takeRows(condition, rows);
       const twice = concatRows([images, images]);
       const sample = noiseImagePairs({
-        seed: `pictures ${seed}`,
+        seed,
         sampleShape: latentSpec(1).shape.slice(1),
-        plan: dpmSolver(schedule, { steps: teacherSteps, prediction: predictionType, spacing: "trailing" }),
+        plan: dpmSolver(schedule, { steps, prediction: predictionType, spacing: "trailing" }),
         guidance: { scale: guidanceScale, unconditional: new HostTensor(empty.shape.slice(1), empty.data) },
         async predict(noisy, time, prompts) {
           const timestep = HostTensor.filled([seen], time);
@@ -70,10 +84,10 @@ export async function drawTeacher<D>(
       return { noise: firstRows(drawn.noise, rowsOfPiece), target: firstRows(drawn.target, rowsOfPiece) };
     },
     ...(signal && { signal }),
-    onProgress: (step, steps) => onProgress?.(name, { step, steps, metrics: {} }),
+    onProgress: (done, total) => onProgress?.(name, { step: done, steps: total, metrics: {} }),
   });
   await compiled.dispose();
-  return { noise, latents: target };
+  return { noise, target, context };
 }
 
 /** A ControlNet of the student with what it is given, and how strongly it guides: 1 if not said. */
@@ -165,4 +179,30 @@ export function stackConditions(guides: readonly Guide[], count: number): HostTe
     }
   });
   return stacked;
+}
+
+/** Median time of the student's picture, from prompt embedding to pixels, one at a time. */
+export async function studentMs<D>(
+  { backend, teacher }: StageOptions<D>,
+  { unet: { params }, decoder }: Student,
+  given: { readonly noise: HostTensor; readonly context: HostTensor },
+  guides: readonly Guide[],
+): Promise<number> {
+  const condition = guides.length > 0 && { condition: stackConditions(guides, 1) };
+  const inputs: typeof given = { ...given, ...condition };
+  const generator = await backend.compile(oneStep(guided(studentPlan(teacher).config, guides)), {
+    frozen: guidedParams(params, guides),
+    inputs: specsOf(inputs),
+  });
+  const decoding = await backend.compile(tinyImageDecoder(tinyDecoderConfig), {
+    frozen: decoder,
+    inputs: { latents: latentSpec(1) },
+  });
+  const ms = await medianMs(30, async () => {
+    const { latents } = await generator.run({}, inputs);
+    await backend.download((await decoding.run({}, { latents })).images);
+  });
+  await generator.dispose();
+  await decoding.dispose();
+  return ms;
 }

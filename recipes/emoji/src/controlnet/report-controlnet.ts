@@ -1,45 +1,26 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { HostTensor, specsOf } from "@sdxs/tensor";
+import type { HostTensor } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import { saveModel } from "@sdxs/runtime/node";
 import { takeRows } from "@sdxs/training";
 import * as ort from "onnxruntime-node";
 import { firstRows, mapBatches } from "../../../rows.js";
-import { loadEmojiDataset } from "../dataset.js";
-import {
-  distil,
-  encodePrompts,
-  quickstartBudget,
-  samplePairs,
-  studentPlan,
-  teacherSteps,
-  type StageOptions,
-  type Student,
-} from "../distil.js";
+import { loadEmojiDataset, type EmojiDataset } from "../dataset.js";
+import { encodePrompts, pairSteps, samplePairs, teacherSteps, type StageOptions } from "../distil.js";
 import { captionAgreement } from "../evaluation/caption-agreement.js";
 import { loadEvaluationSet } from "../evaluation/evaluate.js";
 import { pickPrompts } from "../evaluation/pick-prompts.js";
 import { markdownTable } from "../markdown-table.js";
 import { decodeLarge, decodeTiny } from "../decode.js";
-import { tinyDecoderConfig } from "../models.js";
-import { imageEncoder, latentSpec, tinyImageDecoder } from "../networks.js";
+import { imageEncoder } from "../networks.js";
 import { pictureSheet } from "../picture-sheet.js";
 import { progressBars } from "../progress-bars.js";
-import { medianMs } from "../report.js";
+import { readStudent, readTinyUNet } from "../shipped.js";
 import { readTeacher } from "../teacher.js";
 import { openWorkFolder, type WorkFolderOptions } from "../work-folder.js";
-import { conditions, edgeF1, meanDifference, type ConditionKind } from "./conditions.js";
-import {
-  drawStudent,
-  drawTeacher,
-  drawWithTeachersControlNet,
-  guided,
-  guidedParams,
-  oneStep,
-  stackConditions,
-  type Guide,
-} from "./draw.js";
+import { asPicture, conditions, edgeF1, meanDifference, placements, type ConditionKind } from "./conditions.js";
+import { drawStudent, drawTeacher, drawWithTeachersControlNet, studentMs } from "./draw.js";
 import {
   addConditions,
   distilControlNet,
@@ -47,19 +28,21 @@ import {
   trainTeacherControlNet,
   type ControlNetBudget,
   type TrainedControlNet,
+  type Triplets,
 } from "./stages.js";
 
-/** Half an hour on two cores, after the student's own ten minutes. */
+/** A quarter of an hour for each condition on two cores. */
 export const controlNetBudget: ControlNetBudget = {
-  pictures: 1536, // each combination twice
-  steps: 300,
-  distillationSteps: 80,
-  warmupSteps: 150,
-  scoreSteps: 30,
+  pictures: 2048,
+  triplets: 768, // each combination once
+  steps: 2000,
+  distillationSteps: 300,
+  warmupSteps: 800,
+  scoreSteps: 150,
 };
 
 export interface ControlNetReportOptions extends WorkFolderOptions {
-  readonly budget: Omit<ControlNetBudget, "pictures">;
+  readonly budget: Omit<ControlNetBudget, "pictures" | "triplets">;
   /** What guides. */
   readonly kinds: readonly ConditionKind[];
   /** Pictures of each model that are judged. */
@@ -90,17 +73,15 @@ export async function reportControlNet(options: ControlNetReportOptions): Promis
   const budget = { ...controlNetBudget, ...options.budget };
   const workFolder = await openWorkFolder(options);
   const backend = onnxBackend({ ort });
-  const [dataset, teacher] = [await loadEmojiDataset(), await readTeacher()];
+  const [teacher, base, tinyUNet] = [await readTeacher(), await readStudent(), await readTinyUNet()];
+  const dataset = await loadEmojiDataset(placements);
   const bars = progressBars();
   const stage = { backend, teacher, seed, workFolder, signal, onProgress: bars.update };
 
-  const base = await distil({ ...stage, dataset, budget: quickstartBudget });
   const student = base.unet.params;
-  const captions = dataset.batch(seed, 0, quickstartBudget.pairs).captions;
-  const pairs = await samplePairs(stage, { captions });
 
-  // What guides is extracted from artists' pictures, sized and placed otherwise than those of the training.
-  const evaluation = await loadEvaluationSet();
+  // What guides is extracted from artists' pictures; the training saw none that is sized and placed alike.
+  const evaluation = await loadEvaluationSet(placements);
   const prompts = pickPrompts(evaluation.prompts, options.pictures, seed);
   const originals = takeRows(
     evaluation.pictures(seed),
@@ -111,12 +92,8 @@ export async function reportControlNet(options: ControlNetReportOptions): Promis
   const large = (latents: HostTensor): Promise<HostTensor> => decodeLarge(backend, teacher.autoencoder, latents);
   const small = (latents: HostTensor): Promise<HostTensor> => decodeTiny(backend, base.decoder, latents);
 
-  const plain = await samplePairs(stage, {
-    name: "pictures, teacher",
-    captions: prompts,
-    steps: teacherSteps,
-    seed: `pictures ${seed}`,
-  });
+  const sampling = { seed: `pictures ${seed}`, steps: teacherSteps };
+  const plain = await samplePairs(stage, { name: "pictures, teacher", captions: prompts, ...sampling });
   const drawing = { noise: plain.noise, context };
   const pictures = {
     teacher: await large(plain.target),
@@ -126,9 +103,9 @@ export async function reportControlNet(options: ControlNetReportOptions): Promis
   /** All trainings for one condition, and what its models make of the prompts. */
   const train = async (kind: ConditionKind) => {
     const condition = given[kind];
-    const triplets = await addConditions(stage, pairs, kind);
     const original = await trainTeacherControlNet(stage, dataset, kind, budget);
-    const tiny = await distilControlNet(stage, triplets, base.tiny, original, kind, budget.distillationSteps);
+    const triplets = await sampleTriplets(stage, dataset, original, kind, budget);
+    const tiny = await distilControlNet(stage, triplets, tinyUNet, original, kind, budget.distillationSteps);
     const oneStepOf = (noiseRedrawShare: number) =>
       trainOneStepControlNet(stage, triplets, student, original, tiny, {
         name: `${kind}, ${noiseRedrawShare} drawn anew`,
@@ -137,11 +114,14 @@ export async function reportControlNet(options: ControlNetReportOptions): Promis
       });
     const trained = await oneStepOf(redrawShare);
     const kept = await oneStepOf(0);
-    const { latents } = await drawTeacher(stage, `pictures, teacher, ${kind}`, { context, condition }, original);
+    const drawn = await drawTeacher(stage, { context, condition }, original, {
+      name: `pictures, teacher, ${kind}`,
+      ...sampling,
+    });
     const draw = async (model: TrainedControlNet): Promise<HostTensor> =>
       small(await drawStudent(stage, student, drawing, [{ ...model, condition }]));
     const put = await drawWithTeachersControlNet(stage, student, drawing, { ...original, condition });
-    const byTeacher = await large(latents);
+    const byTeacher = await large(drawn.target);
     const byStudent = await draw(trained);
     return {
       guide: { ...trained, condition },
@@ -222,38 +202,24 @@ export async function reportControlNet(options: ControlNetReportOptions): Promis
   console.log(`\n${table}\nPictures: ${file("grid.png")}\nTable:    ${file("table.md")}`);
 }
 
-/** Median time of the student's picture, from prompt embedding to pixels, one at a time. */
-async function studentMs<D>(
-  { backend, teacher }: StageOptions<D>,
-  { unet: { params }, decoder }: Student,
-  given: { readonly noise: HostTensor; readonly context: HostTensor },
-  guides: readonly Guide[],
-): Promise<number> {
-  const condition = guides.length > 0 && { condition: stackConditions(guides, 1) };
-  const inputs: typeof given = { ...given, ...condition };
-  const generator = await backend.compile(oneStep(guided(studentPlan(teacher).config, guides)), {
-    frozen: guidedParams(params, guides),
-    inputs: specsOf(inputs),
-  });
-  const decoding = await backend.compile(tinyImageDecoder(tinyDecoderConfig), {
-    frozen: decoder,
-    inputs: { latents: latentSpec(1) },
-  });
-  const ms = await medianMs(30, async () => {
-    const { latents } = await generator.run({}, inputs);
-    await backend.download((await decoding.run({}, { latents })).images);
-  });
-  await generator.dispose();
-  await decoding.dispose();
-  return ms;
+/**
+ * Triplets: what the teacher samples with its ControlNet, guided by pictures of the set, and conditions extracted anew from
+ * that. Without control it would place all in the middle.
+ */
+async function sampleTriplets<D>(
+  stage: StageOptions<D>,
+  dataset: EmojiDataset,
+  original: TrainedControlNet,
+  kind: ConditionKind,
+  { pictures, triplets }: Pick<ControlNetBudget, "pictures" | "triplets">,
+): Promise<Triplets> {
+  const { images, captions } = dataset.batch(stage.seed, pictures, triplets);
+  const drawing = {
+    context: await encodePrompts(stage.backend, stage.teacher, captions),
+    condition: conditions[kind](images),
+  };
+  const sampling = { name: `triplets, ${kind}`, seed: `triplets ${stage.seed}`, steps: pairSteps };
+  return addConditions(stage, await drawTeacher(stage, drawing, original, sampling), kind);
 }
 
 const share = (value: number): string => `${(100 * value).toFixed(1)}%`;
-
-/** Conditions from 0 to 1 as pictures in [-1, 1]. */
-function asPicture({ shape, data }: HostTensor): HostTensor {
-  return new HostTensor(
-    shape,
-    Float32Array.from(data, (value) => 2 * value - 1),
-  );
-}

@@ -80,7 +80,8 @@ describe("the ControlNet's stages", () => {
     expect(differ(whole, plain)).toBe(true);
     const put = await drawWithTeachersControlNet(options, student, triplets, { ...original, condition });
     expect(differ(put, plain)).toBe(true);
-    const { latents } = await drawTeacher(options, "pictures", { context, condition }, original);
-    expect(latents.shape).toEqual(latentSpec(16).shape);
+    const drawn = await drawTeacher(options, { context, condition }, original, { name: "pictures", seed: "pictures" });
+    expect(drawn.target.shape).toEqual(latentSpec(16).shape);
+    expect(drawn.context).toBe(context);
   });
 });

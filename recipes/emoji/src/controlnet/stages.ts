@@ -50,6 +50,8 @@ import { conditions, type ConditionKind } from "./conditions.js";
 export interface ControlNetBudget {
   /** Pictures of the set that the teacher's ControlNet learns from. */
   readonly pictures: number;
+  /** Samples of the teacher with its ControlNet that the student's learns from. */
+  readonly triplets: number;
   /** Updates of the teacher's ControlNet. */
   readonly steps: number;
   readonly distillationSteps: number;

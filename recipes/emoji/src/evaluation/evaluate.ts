@@ -12,7 +12,7 @@
 import { HostTensor, random, type Backend } from "@sdxs/tensor";
 import { readSafetensorsFile, writeSafetensorsFile } from "@sdxs/tensor/node";
 import { composeCaption } from "../captions.js";
-import { loadEmojiDataset, type EmojiCombination } from "../dataset.js";
+import { loadEmojiDataset, type EmojiCombination, type EmojiDatasetOptions } from "../dataset.js";
 import { captionAgreement } from "./caption-agreement.js";
 import { frechetDistance } from "./frechet-distance.js";
 import { loadJudge } from "./judge.js";
@@ -24,15 +24,20 @@ export interface EvaluationSet {
   /** The caption of each, with style and background; no two are equal. */
   readonly prompts: readonly string[];
   /**
-   * The artists' picture of each, sized and placed as in training, [combinations, 3, 64, 64] in [-1, 1]; other seeds
-   * place them otherwise.
+   * The artists' picture of each, [combinations, 3, 64, 64] in [-1, 1]; other seeds size and place them otherwise.
    */
   readonly pictures: (seed: number) => HostTensor;
 }
 
-/** The prompts that every model draws, and the real pictures. Throws as `loadEmojiDataset`. */
-export async function loadEvaluationSet(): Promise<EvaluationSet> {
-  const dataset = await loadEmojiDataset({ holdOut: false });
+/**
+ * The prompts that every model draws, and the real pictures. Throws as `loadEmojiDataset`.
+ *
+ * @param placements how pictures are sized and placed. Default: as in training
+ */
+export async function loadEvaluationSet(
+  placements: Pick<EmojiDatasetOptions, "minimumScale" | "maximumShift"> = {},
+): Promise<EvaluationSet> {
+  const dataset = await loadEmojiDataset({ ...placements, holdOut: false });
   const { imageSize, trainingCombinations: combinations } = dataset;
   return {
     combinations,

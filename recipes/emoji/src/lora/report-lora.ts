@@ -6,19 +6,12 @@ import { random, type Backend, type HostParams, type HostTensor, type Program } 
 import { writeSafetensorsFile } from "@sdxs/tensor/node";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import * as ort from "onnxruntime-node";
-import { mapBatches, rowCount } from "../../../rows.js";
+import { firstRows, mapBatches, rowCount } from "../../../rows.js";
 import { composeCaption, type EmojiStyle } from "../captions.js";
-import { conditions } from "../controlnet/conditions.js";
-import { loadEmojiDataset } from "../dataset.js";
-import {
-  distil,
-  encodePrompts,
-  quickstartBudget,
-  samplePairs,
-  studentGenerator,
-  studentPlan,
-  teacherSteps,
-} from "../distil.js";
+import { asPicture, conditions, edgeF1, placements } from "../controlnet/conditions.js";
+import { drawStudent, studentMs, type Guide } from "../controlnet/draw.js";
+import { loadEmojiDataset, type EmojiDatasetOptions } from "../dataset.js";
+import { encodePrompts, samplePairs, teacherSteps } from "../distil.js";
 import { captionAgreement } from "../evaluation/caption-agreement.js";
 import { loadJudge } from "../evaluation/judge.js";
 import { markdownTable } from "../markdown-table.js";
@@ -27,6 +20,7 @@ import { latentSpec } from "../networks.js";
 import { pictureSheet } from "../picture-sheet.js";
 import { progressBars } from "../progress-bars.js";
 import { quickstartStyles } from "../quickstart-subset.js";
+import { readControlNet, readStudent } from "../shipped.js";
 import { readTeacher, type Teacher } from "../teacher.js";
 import { openWorkFolder, type WorkFolderOptions } from "../work-folder.js";
 import { distilLora, loraOptions, trainStyleLora, withLora } from "./stages.js";
@@ -41,8 +35,8 @@ export interface LoraBudget {
   readonly pairs: number;
 }
 
-/** Ten minutes on two cores, after the student's own ten. */
-export const loraBudget: LoraBudget = { steps: 150, distillationSteps: 50, pairs: 128 };
+/** Ten minutes for each style on two cores. */
+export const loraBudget: LoraBudget = { steps: 400, distillationSteps: 200, pairs: 384 };
 
 export interface LoraReportOptions extends WorkFolderOptions {
   readonly budget: LoraBudget;
@@ -71,21 +65,20 @@ export async function reportLora(options: LoraReportOptions): Promise<void> {
   const { seed, output, budget, pictures, signal } = options;
   const workFolder = await openWorkFolder(options);
   const backend = onnxBackend({ ort });
-  const [dataset, teacher] = [await loadEmojiDataset(), await readTeacher()];
+  const [teacher, base] = [await readTeacher(), await readStudent()];
   const bars = progressBars();
   const stage = { backend, teacher, seed, workFolder, signal, onProgress: bars.update };
-  const base = await distil({ ...stage, dataset, budget: quickstartBudget });
   const student = base.unet.params;
-  const { config } = studentPlan(teacher);
 
-  const ofStyle = (style: EmojiStyle) => loadEmojiDataset({ styles: [style], styleDropRate: 1 });
+  const ofStyle = (style: EmojiStyle, options: EmojiDatasetOptions = {}) =>
+    loadEmojiDataset({ ...options, styles: [style], styleDropRate: 1 });
   const real = await Promise.all(
     styles.map(async (style) => (await ofStyle(style)).batch(seed, 0, stylePictures).images),
   );
   const classifier = await trainStyleClassifier(stage, await loadJudge(backend), real);
 
   // Prompts name no style: before, the model chooses one of those it knows.
-  const drawn = (await ofStyle("fluent-flat")).batch(seed + 1, 0, pictures);
+  const drawn = (await ofStyle("fluent-flat", placements)).batch(seed + 1, 0, pictures);
   const prompts = drawn.samples.map(({ concept, colour }) => composeCaption({ subject: concept.subject, colour }));
   // The caption judge knows prompts with styles alone; the same one for all leaves concept and background to tell.
   const judged = drawn.samples.map(({ concept, colour }) =>
@@ -97,14 +90,14 @@ export async function reportLora(options: LoraReportOptions): Promise<void> {
     const { target } = await samplePairs({ ...stage, teacher: model }, sampling);
     return decodeLarge(backend, teacher.autoencoder, target);
   };
-  const drawStudent = async (params: HostParams, noise: HostTensor): Promise<HostTensor> => {
-    const { latents } = await mapBatches(backend, studentGenerator(config), params, { noise, context }, 32);
-    return decodeTiny(backend, base.decoder, latents);
-  };
+  const draw = async (params: HostParams, noise: HostTensor, guides: readonly Guide[] = []): Promise<HostTensor> =>
+    decodeTiny(backend, base.decoder, await drawStudent(stage, params, { noise, context }, guides));
+  const edges = { ...(await readControlNet()), condition: conditions.edges(drawn.images) };
   const noise = random(seed, "LoRA's pictures").normal(latentSpec(pictures).shape);
   const before = {
     teacher: await drawTeacher("pictures, teacher", teacher),
-    student: await drawStudent(student, noise),
+    student: await draw(student, noise),
+    guided: await draw(student, noise, [edges]),
   };
 
   const rows: string[][] = [];
@@ -116,10 +109,15 @@ export async function reportLora(options: LoraReportOptions): Promise<void> {
       share(found.filter((which) => which === wanted).length / rowCount(images)),
       share(await captionAgreement(backend, images, judged)),
       like ? (await edgeSimilarity(backend, images, like)).toFixed(3) : "",
+      edgeF1(conditions.edges(images), edges.condition).toFixed(3),
     ]);
   };
-  const columns: (readonly [label: string, images: HostTensor])[] = [["student", before.student]];
-  const otherNoise = await drawStudent(student, random(seed, "other pictures").normal(latentSpec(pictures).shape));
+  const columns: (readonly [label: string, images: HostTensor])[] = [
+    ["student", before.student],
+    ["edges", asPicture(edges.condition)],
+    ["student, edges", before.guided],
+  ];
+  const otherNoise = await draw(student, random(seed, "other pictures").normal(latentSpec(pictures).shape));
   for (const name of options.styles) {
     const styled = await ofStyle(heldOutStyles[name]);
     const original = await trainStyleLora(stage, styled, { name, pictures: stylePictures, steps: budget.steps });
@@ -129,7 +127,8 @@ export async function reportLora(options: LoraReportOptions): Promise<void> {
     const lora = await distilLora(stage, pairs, student, original, { name, steps: budget.distillationSteps });
     const after = {
       teacher: await drawTeacher(`pictures, teacher, ${name}`, styledTeacher),
-      student: await drawStudent(mergeLora(student, [lora]), noise),
+      student: await draw(mergeLora(student, [lora]), noise),
+      guided: await draw(mergeLora(student, [lora]), noise, [edges]),
     };
     await judge(`${name}: artists' pictures`, styled.batch(seed + 2, 0, pictures).images, name);
     await judge(`${name}: teacher without LoRA`, before.teacher, name);
@@ -137,20 +136,39 @@ export async function reportLora(options: LoraReportOptions): Promise<void> {
     await judge(`${name}: student without LoRA`, before.student, name);
     await judge(`${name}: student without LoRA, other noise`, otherNoise, name, before.student);
     await judge(`${name}: student with its distilled LoRA`, after.student, name, before.student);
-    columns.push([`teacher, ${name}`, after.teacher], [`student, ${name}`, after.student]);
+    await judge(`${name}: student with edges`, before.guided, name, before.student);
+    await judge(`${name}: student with edges and its distilled LoRA`, after.guided, name, before.guided);
+    columns.push(
+      [`teacher, ${name}`, after.teacher],
+      [`student, ${name}`, after.student],
+      [`student, ${name}, edges`, after.guided],
+    );
     const file = writeLora({ unet: lora }, { unet: student }, "diffusers");
     await writeSafetensorsFile(join(output, `lora-${name}.safetensors`), file, {
       dtype: "F16",
       metadata: { format: "pt" },
     });
   }
+  const inputs = { noise: firstRows(noise, 1), context: firstRows(context, 1) };
+  const ms = await studentMs(stage, base, inputs, []);
+  const guidedMs = await studentMs(stage, base, inputs, [edges]);
   bars.stop();
 
   const file = (name: string): string => join(output, name);
   await writeFile(file("grid.png"), await pictureSheet(prompts.slice(0, shown), columns));
   const table =
-    markdownTable(["pictures", "in the style", "caption agreement", "SSIM of edges with those without LoRA"], rows) +
-    `\nRank ${loraOptions.rank}; caption agreement is that of concept and background.\n`;
+    markdownTable(
+      [
+        "pictures",
+        "in the style",
+        "caption agreement",
+        "SSIM of edges with those without LoRA",
+        "F1 of the given edges",
+      ],
+      rows,
+    ) +
+    `\nRank ${loraOptions.rank}; caption agreement is that of concept and background. A LoRA is merged into the student ` +
+    `before it draws: a picture takes ${ms.toFixed(1)} ms with and without it, ${guidedMs.toFixed(1)} ms with edges.\n`;
   await writeFile(file("table.md"), table);
   console.log(`\n${table}\nPictures: ${file("grid.png")}\nTable:    ${file("table.md")}`);
 }

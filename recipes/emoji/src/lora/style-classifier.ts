@@ -14,6 +14,7 @@ import {
 import { gradientTask, takeRows } from "@sdxs/training";
 import { mapBatches, rowCount } from "../../../rows.js";
 import type { Judge } from "../evaluation/judge.js";
+import { crossEntropy } from "../networks.js";
 import { runTask, type RunTaskOptions } from "../run-task.js";
 
 /** The judge's features of a picture. */
@@ -47,10 +48,7 @@ export async function trainStyleClassifier<D>(
   const known = await Promise.all(pictures.map((images) => judge.features(images)));
   const count = pictures.length;
   const program: Program<"features" | "style", "loss"> = (ops, params, { features, style }) => {
-    const logits = classify(ops, scope(ops, params), features, count); // [batch, styles]
-    const shifted = ops.sub(logits, ops.stopGradient(ops.max(logits, { axes: [1], keepDims: true })));
-    const logSum = ops.log(ops.sum(ops.exp(shifted), { axes: [1] }));
-    return { loss: ops.mean(ops.sub(logSum, ops.sum(ops.mul(shifted, style), { axes: [1] }))) };
+    return { loss: crossEntropy(ops, classify(ops, scope(ops, params), features, count), style) };
   };
   const inputs = { features: { shape: [batchSize, featureCount] }, style: { shape: [batchSize, count] } };
   const task = await gradientTask({
