@@ -1,16 +1,18 @@
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
+import { canny, controlNetFromUNet, controlNetParameters } from "@sdxs/controlnet";
 import { loraParameters, writeLora } from "@sdxs/lora";
-import { createPipeline, toRgba } from "@sdxs/runtime";
+import { createPipeline, fromPng, toPng, toRgba } from "@sdxs/runtime";
+import { saveModel } from "@sdxs/runtime/node";
 import { mapTensors, random } from "@sdxs/tensor";
 import { writeSafetensorsFile } from "@sdxs/tensor/node";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import * as ort from "onnxruntime-node";
 import sharp from "sharp";
 import { expect, it, vi } from "vitest";
-import { tinyPipeline } from "../../runtime/src/tiny-pipeline.test-support.js";
+import { randomWeights, tinyPipeline } from "../../runtime/src/tiny-pipeline.test-support.js";
 import { folderWithModel, sdxs } from "./sdxs.test-support.js";
 
 const { folder, model } = folderWithModel();
@@ -67,6 +69,34 @@ it("draws by LoRAs, weighed", async () => {
   expect(await readFile(none!)).toEqual(await readFile(plain!));
 });
 
+it("draws from a picture, and under a ControlNet, by the edges of a picture if asked to", async () => {
+  const plan = controlNetFromUNet(tinyPipeline.unet.config, { conditioning_embedding_out_channels: [4, 8] });
+  const params = randomWeights(controlNetParameters(plan.config), 5);
+  const net = { className: "ControlNetModel", config: plan.config, params } as const;
+  await saveModel(join(folder, "net"), net);
+  const [picture, out] = [join(folder, "square.png"), join(folder, "guided.png")];
+  const bytes = Uint8ClampedArray.from({ length: 4 * 8 * 12 }, (_, i) => (i % 48 < 24 || i % 4 === 3 ? 255 : 30));
+  await writeFile(picture, await toPng({ width: 12, height: 8, data: bytes }));
+  const image = await fromPng(await readFile(picture));
+  const pipeline = createPipeline({
+    components: { ...tinyPipeline, controlnet: [net] },
+    backend: onnxBackend({ ort }),
+  });
+  const common = ["generate", model, "--prompt", "red", "--seed", "3", "--out", out];
+  for (const [options, same] of [
+    [["--image", picture, "--strength", "0.5"], { image, strength: 0.5 }],
+    [
+      ["--controlnet", join(folder, "net"), "--control", `${picture}=0.5`, "--canny"],
+      { controls: [{ image: canny(image), scale: 0.5 }] },
+    ],
+  ] as const) {
+    expect(await sdxs([...common, ...options])).toMatchObject({ exitCode: 0 });
+    const { images } = await pipeline.generate("red", { seed: 3, ...same });
+    expect(toRgba(await fromPng(await readFile(out)))).toEqual(toRgba(images));
+  }
+  await pipeline.dispose();
+});
+
 it("draws by a model of the web", async () => {
   const server = createServer((request, response) => {
     const path = join(folder, decodeURIComponent(new URL(request.url!, "http://x").pathname));
@@ -107,6 +137,9 @@ it.each([
   [["--prompt", "red", "--out", "/nowhere/red.png"], 1, "MISSING_FILE: There is no folder at /nowhere"],
   [["--prompt", "red", "--colour", "red"], 2, "INVALID_ARGUMENT: Unknown option '--colour'. See: sdxs generate --help"],
   [["red", "--prompt", "red"], 2, `INVALID_ARGUMENT: Expected MODEL, got "${model}" "red".`],
+  [["--prompt", "red", "--canny"], 2, "INVALID_ARGUMENT: --canny needs a picture: give --control, too."],
+  [["--prompt", "red", "--control", "none.png"], 1, "MISSING_FILE: There is no file at none.png for --control."],
+  [["--prompt", "red", "--image", "package.json"], 1, "MALFORMED_FILE: --image package.json: fromPng: this is no PNG"],
   [[], 2, "INVALID_ARGUMENT: Give at least one --prompt"],
 ] as const)("says in one line what is wrong with %j", async (args, exitCode, message) => {
   const run = await sdxs(["generate", model, ...args]);

@@ -4,6 +4,7 @@ import { toPng, toRgba } from "@sdxs/runtime";
 import { InvalidArgumentError, SdxsError } from "@sdxs/tensor";
 import { replaceFile } from "@sdxs/tensor/node";
 import { given, pictureSize, readCommandLine, wholeNumber } from "./command-line.js";
+import { guideOptions, guideUsage, readGuides } from "./guides.js";
 import { loraUsage, readLoras } from "./loras.js";
 import { int8Usage } from "./int8.js";
 import { modelUsage, openPipeline, samplingOf, samplingOptions, samplingUsage } from "./open-pipeline.js";
@@ -21,6 +22,7 @@ ${modelUsage}
 ${samplingUsage}
 ${int8Usage}
 ${loraUsage}
+${guideUsage}
   --size WxH            pixels; default: what the model was trained on
   --out FILE.png        default sdxs.png; several pictures are numbered: sdxs-1.png, sdxs-2.png`;
 
@@ -35,6 +37,7 @@ export async function generate(args: readonly string[], terminal: Terminal): Pro
     int8: { type: "string" },
     size: { type: "string" },
     lora: { type: "string", multiple: true },
+    ...guideOptions,
     out: { type: "string", default: "sdxs.png" },
   });
   const { prompt: prompts = [], out } = values;
@@ -44,11 +47,18 @@ export async function generate(args: readonly string[], terminal: Terminal): Pro
   const options = {
     ...given("negativePrompt", values["negative-prompt"], (text) => text),
     ...(values.size !== undefined && pictureSize("--size", values.size)),
+    ...(await readGuides(values)),
     signal: terminal.signal,
   };
   await checkOutput(out);
 
-  const { pipeline, components } = await openPipeline(operands[0]!, terminal, samplingOf(values), values.int8);
+  const { pipeline, components } = await openPipeline(
+    operands[0]!,
+    terminal,
+    samplingOf(values),
+    values.int8,
+    options.controls && (values.controlnet ?? []),
+  );
   try {
     const loras = await readLoras(values.lora ?? [], components);
     const pictures = prompts.flatMap((prompt) =>

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
-import { createPipeline, fetchPipeline, type Pipeline, type PipelineOptions } from "@sdxs/runtime";
-import { diskCache, loadPipelineFolder } from "@sdxs/runtime/node";
+import { createPipeline, fetchModel, fetchPipeline, type Pipeline, type PipelineOptions } from "@sdxs/runtime";
+import { diskCache, loadModel, loadPipelineFolder } from "@sdxs/runtime/node";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import * as ort from "onnxruntime-node";
 import { finite, given, wholeNumber } from "./command-line.js";
@@ -10,14 +10,36 @@ import type { Terminal } from "./terminal.js";
 export const modelUsage = `MODEL is the folder of a pipeline, as diffusers saves one, its address, or "owner/name" on huggingface.co; files that
 are fetched are kept for the next time.`;
 
+/** What drawing takes. */
+const drawing = ["unet", "vae", "text_encoder", "tokenizer", "scheduler"] as const;
+
 /** The components that drawing takes. */
-export async function loadComponents(model: string, { signal, progress }: Terminal) {
-  const only = ["unet", "vae", "text_encoder", "tokenizer", "scheduler"] as const;
-  if (!isOnTheWeb(model)) return (await loadPipelineFolder(model, { only })).components;
-  const onProgress = ({ loaded, total }: { readonly loaded: number; readonly total: number }): void =>
-    progress?.(`${inMegabytes(loaded)} of ${inMegabytes(total)} MB`);
-  return (await fetchPipeline(model, { only, cache: diskCache(), signal, onProgress })).components;
+export async function loadComponents(model: string, terminal: Terminal) {
+  if (!isOnTheWeb(model)) return (await loadPipelineFolder(model, { only: drawing })).components;
+  return (await fetchPipeline(model, { only: drawing, ...fetching(terminal) })).components;
 }
+
+/** Those ControlNets, or the pipeline's own where none are named. */
+async function loadControlNets(model: string, named: readonly string[], terminal: Terminal) {
+  const className = "ControlNetModel";
+  const only = ["controlnet"] as const;
+  if (named.length === 0) {
+    if (!isOnTheWeb(model)) return (await loadPipelineFolder(model, { only })).components.controlnet;
+    return (await fetchPipeline(model, { only, ...fetching(terminal) })).components.controlnet;
+  }
+  return Promise.all(
+    named.map((name) =>
+      isOnTheWeb(name) ? fetchModel(name, { className, ...fetching(terminal) }) : loadModel(name, { className }),
+    ),
+  );
+}
+
+const fetching = ({ signal, progress }: Terminal) => ({
+  cache: diskCache(),
+  signal,
+  onProgress: ({ loaded, total }: { readonly loaded: number; readonly total: number }): void =>
+    progress?.(`${inMegabytes(loaded)} of ${inMegabytes(total)} MB`),
+});
 
 const isOnTheWeb = (model: string): boolean =>
   /^https?:\/\//.test(model) || (/^[\w.-]+\/[\w.-]+$/.test(model) && !model.startsWith(".") && !existsSync(model));
@@ -29,15 +51,23 @@ export interface OpenPipeline {
   readonly components: Awaited<ReturnType<typeof loadComponents>>;
 }
 
-/** A pipeline on onnxruntime's CPU provider. */
+/**
+ * A pipeline on onnxruntime's CPU provider.
+ *
+ * @param controlNets those named, or of none the pipeline's own. Default: without
+ */
 export async function openPipeline(
   model: string,
   terminal: Terminal,
   defaults: Pick<PipelineOptions<unknown>, "steps" | "guidanceScale">,
   int8File?: string,
+  controlNets?: readonly string[],
 ): Promise<OpenPipeline> {
   const int8 = int8File !== undefined && { int8: await readCalibration(int8File) };
-  const components = await loadComponents(model, terminal);
+  const components = {
+    ...(await loadComponents(model, terminal)),
+    ...(controlNets && { controlnet: await loadControlNets(model, controlNets, terminal) }),
+  };
   return { pipeline: createPipeline({ components, backend: onnxBackend({ ort }), ...defaults, ...int8 }), components };
 }
 

@@ -29,7 +29,7 @@ export type { PipelineLora } from "./pipeline-loras.js";
 export type { PictureStream, StreamRequest, StreamedImages } from "./pipeline-stream.js";
 export { servePipeline, workerPipeline, type WorkerPort } from "./worker-pipeline.js";
 export { toImageBitmaps, toRgba, type RgbaImage } from "./pictures.js";
-export { toPng } from "./png.js";
+export { fromPng, toPng } from "./png.js";
 export { fetchModel, fetchPipeline } from "./fetch-pipeline.js";
 export type { FetchOptions, FetchProgress } from "./web-files.js";
 export type { FileCache, KeptFile } from "./file-cache.js";
