@@ -2,11 +2,11 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { mergeLora, writeLora } from "@sdxs/lora";
 import { gaussianSsim } from "@sdxs/losses";
-import { random, type Backend, type HostParams, type HostTensor, type Program } from "@sdxs/tensor";
+import { HostTensor, random, type Backend, type HostParams, type Program } from "@sdxs/tensor";
 import { writeSafetensorsFile } from "@sdxs/tensor/node";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import * as ort from "onnxruntime-node";
-import { firstRows, mapBatches, rowCount } from "../../../rows.js";
+import { concatRows, firstRows, mapBatches, rowCount } from "../../../rows.js";
 import { composeCaption, type EmojiStyle } from "../captions.js";
 import { asPicture, conditions, edgeF1, placements } from "../controlnet/conditions.js";
 import { drawStudent, studentMs, type Guide } from "../controlnet/draw.js";
@@ -16,7 +16,7 @@ import { captionAgreement } from "../evaluation/caption-agreement.js";
 import { loadJudge } from "../evaluation/judge.js";
 import { markdownTable } from "../markdown-table.js";
 import { decodeLarge, decodeTiny } from "../decode.js";
-import { latentSpec } from "../networks.js";
+import { imageEncoder, imageSpec, latentSpec } from "../networks.js";
 import { pictureSheet } from "../picture-sheet.js";
 import { progressBars } from "../progress-bars.js";
 import { quickstartStyles } from "../quickstart-subset.js";
@@ -53,8 +53,10 @@ export const heldOutStyleNames = Object.keys(heldOutStyles) as readonly HeldOutS
 
 const styles: readonly EmojiStyle[] = [...quickstartStyles, ...Object.values(heldOutStyles)];
 
-/** Pictures of a style that a LoRA, and of each that the classifier, learns from. */
+/** Pictures of a style that a LoRA learns from. */
 const stylePictures = 512;
+/** Of each style that the classifier learns from, besides what decoders make of them. */
+const classifierPictures = 256;
 const shown = 6;
 
 /**
@@ -72,9 +74,21 @@ export async function reportLora(options: LoraReportOptions): Promise<void> {
 
   const ofStyle = (style: EmojiStyle, options: EmojiDatasetOptions = {}) =>
     loadEmojiDataset({ ...options, styles: [style], styleDropRate: 1 });
-  const real = await Promise.all(
-    styles.map(async (style) => (await ofStyle(style)).batch(seed, 0, stylePictures).images),
-  );
+  const decoded = async (images: HostTensor): Promise<{ readonly large: HostTensor; readonly small: HostTensor }> => {
+    const { config, params } = teacher.autoencoder;
+    const { latents } = await mapBatches(backend, imageEncoder(config), params, { images }, 16);
+    return {
+      large: await decodeLarge(backend, teacher.autoencoder, latents),
+      small: await decodeTiny(backend, base.decoder, latents),
+    };
+  };
+  // As artists drew them and as both decoders draw them: what is judged comes from these, and is less sharp.
+  const real: HostTensor[] = [];
+  for (const style of styles) {
+    const { images } = (await ofStyle(style)).batch(seed, 0, classifierPictures);
+    const { large, small } = await decoded(images);
+    real.push(concatRows([images, large, small]));
+  }
   const classifier = await trainStyleClassifier(stage, await loadJudge(backend), real);
 
   // Prompts name no style: before, the model chooses one of those it knows.
@@ -130,7 +144,9 @@ export async function reportLora(options: LoraReportOptions): Promise<void> {
       student: await draw(mergeLora(student, [lora]), noise),
       guided: await draw(mergeLora(student, [lora]), noise, [edges]),
     };
-    await judge(`${name}: artists' pictures`, styled.batch(seed + 2, 0, pictures).images, name);
+    const wanted = drawn.samples.map(({ concept, colour }) => ({ concept, style: heldOutStyles[name], colour }));
+    const artists = concatRows(wanted.map((combination) => asRow(styled.render(combination))));
+    await judge(`${name}: the artists' pictures through the student's decoder`, (await decoded(artists)).small, name);
     await judge(`${name}: teacher without LoRA`, before.teacher, name);
     await judge(`${name}: teacher with its LoRA`, after.teacher, name, before.teacher);
     await judge(`${name}: student without LoRA`, before.student, name);
@@ -172,6 +188,9 @@ export async function reportLora(options: LoraReportOptions): Promise<void> {
   await writeFile(file("table.md"), table);
   console.log(`\n${table}\nPictures: ${file("grid.png")}\nTable:    ${file("table.md")}`);
 }
+
+/** A picture as a batch of one. */
+const asRow = (image: Float32Array<ArrayBuffer>): HostTensor => new HostTensor(imageSpec(1).shape, image);
 
 const share = (value: number): string => `${(100 * value).toFixed(1)}%`;
 
