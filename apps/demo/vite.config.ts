@@ -11,7 +11,7 @@ export default defineConfig({
   resolve: { tsconfigPaths: true }, // the sources of the sdxs packages, so that nothing else is built before
   worker: { format: "es" },
   build: { target: "es2022", chunkSizeWarningLimit: 1000 },
-  plugins: [models("student", "teacher")],
+  plugins: [models("student", "teacher", "controlnet-edges", "loras")],
 });
 
 /** Puts folders of the recipe beside the page, as models/NAME. */

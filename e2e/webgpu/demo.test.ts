@@ -5,8 +5,11 @@ import * as ort from "onnxruntime-node";
 import type { Page } from "playwright-core";
 import { build, preview } from "vite";
 import { afterAll, describe, expect, inject, test } from "vitest";
-import { createPipeline, toRgba } from "@sdxs/runtime";
-import { loadPipelineFolder } from "@sdxs/runtime/node";
+import { readLora } from "@sdxs/lora";
+import { createPipeline, toRgba, type GenerateOptions } from "@sdxs/runtime";
+import { loadModel, loadPipelineFolder } from "@sdxs/runtime/node";
+import { HostTensor } from "@sdxs/tensor";
+import { readSafetensorsFile } from "@sdxs/tensor/node";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import { models } from "../../apps/demo/src/models.js";
 import { root } from "../workspace.js";
@@ -92,6 +95,32 @@ if (path === undefined) {
       await page.close();
     });
 
+    test("follows a sketch, and takes a style, as Node does", async () => {
+      const { page, complaints } = await open((page) => page.route("**/models/teacher/**", (route) => route.abort()));
+      await drawn(page, "student", first, 1);
+      await page.click("#trace");
+      await drawn(page, "student", first, 1, "after the sketch, ");
+      const lines = (await pixels(page, "sketch")).filter((_, i) => i % 4 === 0).map((value) => value / 255);
+      expect(lines.filter((value) => value === 1).length).toBeGreaterThan(50);
+      const controls = [{ image: new HostTensor([1, 3, 64, 64], Float32Array.from([...lines, ...lines, ...lines])) }];
+      const guidedPixels = await nodePixels("student", first, 1, { controls });
+      expect(psnr(await pixels(page, "student"), guidedPixels)).toBeGreaterThan(40);
+
+      await page.check("input[value='3d']", { force: true });
+      await drawn(page, "student", first, 1, "after the sketch, in the style 3d, ");
+      const tensors = await readSafetensorsFile(join(root, "recipes/emoji/loras/lora-3d.safetensors"));
+      const { loras } = readLora(tensors, { unet: (await studentUNet()).params });
+      const styledPixels = await nodePixels("student", first, 1, { controls, loras: [loras] });
+      expect(psnr(await pixels(page, "student"), styledPixels)).toBeGreaterThan(40);
+
+      await page.click("#clear");
+      await drawn(page, "student", first, 1, "in the style 3d, ");
+      await page.locator("#sketch canvas").click({ position: { x: 60, y: 60 } });
+      await drawn(page, "student", first, 1, "after the sketch, in the style 3d, ");
+      expect(complaints.filter((text) => !text.includes("ERR_FAILED"))).toEqual([]);
+      await page.close();
+    });
+
     test("says what is missing, and tries again", async () => {
       const { page } = await open((page) =>
         page.route("**/models/student/unet/*.safetensors", (route) => route.abort()),
@@ -137,24 +166,33 @@ if (path === undefined) {
   });
 }
 
-/** Waits for a model's picture of a prompt and a seed. */
-async function drawn(page: Page, model: keyof typeof models, prompt: string, seed: number): Promise<void> {
-  await page.waitForSelector(`#${model} canvas[aria-label="${prompt}, seed ${seed}, drawn by the ${model}"]`);
+/** Waits for a model's picture of a prompt and a seed, and of guides as the page describes them. */
+async function drawn(page: Page, model: keyof typeof models, prompt: string, seed: number, guides = ""): Promise<void> {
+  await page.waitForSelector(`#${model} canvas[aria-label="${prompt}, seed ${seed}, ${guides}drawn by the ${model}"]`);
 }
 
-function pixels(page: Page, model: keyof typeof models): Promise<number[]> {
+function pixels(page: Page, figure: keyof typeof models | "sketch"): Promise<number[]> {
   return page.evaluate((name) => {
     const canvas = document.querySelector<HTMLCanvasElement>(`#${name} canvas`)!;
     return [...canvas.getContext("2d")!.getImageData(0, 0, canvas.width, canvas.height).data];
-  }, model);
+  }, figure);
 }
 
-async function nodePixels(model: keyof typeof models, prompt: string, seed: number): Promise<Uint8ClampedArray> {
+const studentUNet = () => loadModel(join(root, "recipes/emoji/student/unet"), { className: "UNet2DConditionModel" });
+
+async function nodePixels(
+  model: keyof typeof models,
+  prompt: string,
+  seed: number,
+  guides: Pick<GenerateOptions, "controls" | "loras"> = {},
+): Promise<Uint8ClampedArray> {
   const { components } = await loadPipelineFolder(join(root, "recipes/emoji", model), {
     only: ["unet", "vae", "text_encoder", "tokenizer", "scheduler"],
   });
-  const pipeline = createPipeline({ components, backend, ...models[model] });
-  const { images } = await pipeline.generate(prompt, { seed });
+  const controlnet = [await loadModel(join(root, "recipes/emoji/controlnet-edges"), { className: "ControlNetModel" })];
+  const added = guides.controls && { controlnet };
+  const pipeline = createPipeline({ components: { ...components, ...added }, backend, ...models[model] });
+  const { images } = await pipeline.generate(prompt, { seed, ...guides });
   await pipeline.dispose();
   return toRgba(images)[0]!.data;
 }

@@ -8,9 +8,13 @@ export function element<E extends Element>(selector: string, kind: abstract new 
 }
 
 /** Draws a picture, and describes it to those who do not see it. */
-export function paint(canvas: HTMLCanvasElement, { image, prompt, seed }: Picture, by: string): void {
+export function paint(canvas: HTMLCanvasElement, { image, prompt, seed, sketch, style }: Picture, by: string): void {
   canvas.width = image.width;
   canvas.height = image.height;
   canvas.getContext("2d")?.putImageData(new ImageData(image.data, image.width), 0, 0);
-  canvas.setAttribute("aria-label", `${prompt || "no prompt"}, seed ${seed}, drawn by the ${by}`);
+  const guides = [...(sketch ? ["after the sketch"] : []), ...(style ? [`in the style ${style}`] : [])];
+  canvas.setAttribute(
+    "aria-label",
+    [prompt || "no prompt", `seed ${seed}`, ...guides, `drawn by the ${by}`].join(", "),
+  );
 }

@@ -7,10 +7,11 @@ import {
   quickstartWords,
 } from "../../../recipes/emoji/src/quickstart-subset.js";
 import { element, paint } from "./elements.js";
-import type { FromWorker, Picture } from "./messages.js";
+import { isSame, type FromWorker, type Picture, type Request, type StyleName } from "./messages.js";
 import { Model, type BackendChoice } from "./model.js";
 import { ModelView } from "./model-view.js";
 import { savePng } from "./save.js";
+import { SketchPad, edgesOf } from "./sketch-pad.js";
 import { replaceWord, unknownIn } from "./words.js";
 
 /** How long the teacher waits for the next key: chosen, a little longer than between two of them. */
@@ -26,6 +27,7 @@ const reason = element("#reason", HTMLElement);
 const stop = element("#stop", HTMLButtonElement);
 const saver = element("#save", HTMLElement);
 const backends = [...document.querySelectorAll<HTMLInputElement>("input[name=backend]")];
+const styles = [...document.querySelectorAll<HTMLInputElement>("input[name=style]")];
 const others = [...document.querySelectorAll<HTMLButtonElement>("#others button")];
 const otherPictures: (Picture | undefined)[] = others.map(() => undefined);
 
@@ -33,21 +35,34 @@ const views = {
   student: new ModelView("student", () => student.open(chosenBackend())),
   teacher: new ModelView("teacher", () => teacher.open(chosenBackend())),
 };
+const pad = new SketchPad(changed);
 const student = new Model("student", showStudent);
 const teacher = new Model("teacher", showTeacher);
 
+/** Prompt and seed that the teacher was asked for last. */
+let teacherShows: string | undefined;
 let teacherPause: ReturnType<typeof setTimeout>;
 let readingPause: ReturnType<typeof setTimeout>;
 
 /** Draws what the fields say: the student now, the teacher once the typing pauses. */
 function draw(): void {
-  student.draw(prompt.value, seed.valueAsNumber);
+  student.draw(asked());
+  if (teacherShows === teacherAsked()) return; // lines and styles are the student's alone
+  teacherShows = teacherAsked();
   stopTeacher();
   teacherPause = setTimeout(() => {
-    teacher.draw(prompt.value, seed.valueAsNumber);
+    teacher.draw({ prompt: prompt.value, seed: seed.valueAsNumber });
     stop.hidden = false;
   }, TYPING_PAUSE_MS);
 }
+
+/** What the fields say, for the student, with the seed of the figure or another one. */
+function asked(of = seed.valueAsNumber): Request {
+  const style = (styles.find(({ checked }) => checked)?.value || undefined) as StyleName | undefined;
+  return { prompt: prompt.value, seed: of, sketch: pad.sketch, style };
+}
+
+const teacherAsked = (): string => `${seed.value} ${prompt.value}`;
 
 function stopTeacher(): void {
   clearTimeout(teacherPause);
@@ -70,13 +85,13 @@ function showStudent(message: FromWorker): void {
     views.student.count(message);
   }
   const other = others[place - 1];
-  if (other && message.prompt === prompt.value) {
+  if (other && isSame(message, asked(message.seed))) {
     paint(element(`#others li:nth-child(${place}) canvas`, HTMLCanvasElement), message, "student");
     other.setAttribute("aria-label", `Seed ${message.seed}`);
     other.disabled = false;
     otherPictures[place - 1] = message;
   }
-  if (!student.isWaiting && place >= 0 && place < others.length) student.draw(message.prompt, message.seed + 1);
+  if (!student.isWaiting && place >= 0 && place < others.length) student.draw(asked(message.seed + 1));
 }
 
 function showTeacher(message: FromWorker): void {
@@ -97,6 +112,7 @@ function chosenBackend(): BackendChoice {
 
 function openModels(): void {
   reason.textContent = "Starting.";
+  teacherShows = undefined;
   student.open(chosenBackend());
   teacher.open(chosenBackend());
   draw();
@@ -148,9 +164,14 @@ seed.oninput = changed;
 element("#another", HTMLButtonElement).onclick = () => chooseSeed(Math.floor(Math.random() * 10_000));
 stop.onclick = () => {
   stopTeacher();
+  teacherShows = undefined;
   views.teacher.tell("Stopped.");
 };
 for (const input of backends) input.onchange = openModels;
+for (const input of styles) input.onchange = changed;
+element("#trace", HTMLButtonElement).onclick = () => {
+  if (views.student.picture) pad.replace(edgesOf(views.student.picture.image));
+};
 
 const pictureOf: Record<string, () => Picture | undefined> = {
   student: () => views.student.picture,

@@ -1,5 +1,5 @@
 import type { BackendName } from "@sdxs/runtime/backends";
-import type { FromWorker, ModelName, ToWorker } from "./messages.js";
+import { isSame, type FromWorker, type ModelName, type Request, type ToWorker } from "./messages.js";
 
 /** Where a model is to compute: undefined chooses. */
 export type BackendChoice = BackendName | undefined;
@@ -13,7 +13,7 @@ export class Model {
   private isReady = false;
   private backend: BackendChoice;
   /** The last request, until its picture comes. */
-  private wanted: { readonly prompt: string; readonly seed: number } | undefined;
+  private wanted: Request | undefined;
   private losses = 0;
   /** Why the backend is not the one that was asked for. */
   private excuse = "";
@@ -29,9 +29,9 @@ export class Model {
     this.start(backend);
   }
 
-  draw(prompt: string, seed: number): void {
-    this.wanted = { prompt, seed };
-    if (this.isReady) this.send({ type: "draw", ...this.wanted });
+  draw(request: Request): void {
+    this.wanted = request;
+    if (this.isReady) this.send({ type: "draw", request });
   }
 
   /** Whether a picture was asked for that has not come. */
@@ -65,11 +65,11 @@ export class Model {
       case "ready":
         this.isReady = true;
         this.onMessage({ ...message, reason: `${message.reason} ${this.excuse}`.trim() });
-        if (this.wanted) this.send({ type: "draw", ...this.wanted });
+        if (this.wanted) this.send({ type: "draw", request: this.wanted });
         return;
       case "picture":
         this.losses = 0;
-        if (message.prompt === this.wanted?.prompt && message.seed === this.wanted.seed) this.wanted = undefined;
+        if (this.wanted && isSame(message, this.wanted)) this.wanted = undefined;
         break;
       case "failed":
         if (this.recovers(message)) return;
