@@ -106,7 +106,10 @@ export interface Trainable<D> {
   discard(): void;
   /** A copy of everything that the next step depends on, under "params.", "m.", "v.", "averaged." and "steps". */
   state(): Promise<TensorMap<HostTensor>>;
-  /** Restores what `state` gave; the next step is then the same, bit for bit. */
+  /**
+   * Restores what `state` gave; the next step is then the same, bit for bit. Throws `ParameterError`, and restores nothing,
+   * where that was of other parameters.
+   */
   restore(state: TensorMap<HostTensor>): void;
   dispose(): void;
 }

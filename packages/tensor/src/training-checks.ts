@@ -57,7 +57,7 @@ export function checkGradients<D>(
   }
 }
 
-/** The tensors of a saved state, by the names that they have there, and its steps. Throws a `ParameterError` where one is missing or does not fit. */
+/** The tensors of a saved state, by the names that they have there, and its steps. Throws a `ParameterError` where one is missing or does not fit, or there is a parameter more. */
 export function checkState(
   shapes: ReadonlyMap<string, Shape>,
   parts: readonly StatePart[],
@@ -88,6 +88,14 @@ export function checkState(
       "MISSING_PARAMETER",
       `restore: the saved state lacks ${[...missing, ...(steps ? [] : ["steps"])].slice(0, 5).join(", ")}. ` +
         `It was saved for another model or other optimiser options.`,
+    );
+  }
+  // What was saved for a larger model would train this one from weights that were trained with others.
+  const unknown = Object.keys(state).filter((key) => key.startsWith("params.") && tensors[key] === undefined);
+  if (unknown.length > 0) {
+    throw new ParameterError(
+      "UNEXPECTED_PARAMETER",
+      `restore: the saved state has ${unknown.slice(0, 5).join(", ")}, which this model lacks. It was saved for another one.`,
     );
   }
   return { tensors, steps: steps.item() };

@@ -63,10 +63,10 @@ extractors  warm students up by features of three kinds and by mean squared erro
   --output FOLDER         default extractors
   --restart               forget an earlier run in that folder
 
-tiny-unet distil the teacher into the tiny U-Net by Equation 8, whole and with each part left out
-  --steps N               updates of the tiny U-Net, default 500
-  --ablation-steps N      updates in each distillation that is compared, default 100
-  --pairs N               samples of the teacher, default 1024
+tiny-unet distil the teacher into the tiny U-Net by Equation 8, whole and with each part left out (about 40 minutes)
+  --steps N               updates of the tiny U-Net, default 4000
+  --ablation-steps N      updates in each distillation that is compared, default 300
+  --pairs N               samples of the teacher, default 2048
   --pictures N            pictures of each model that are judged, default 256
   --output FOLDER         default tiny-unet
   --restart               forget an earlier run in that folder
@@ -224,9 +224,9 @@ async function extractors(args: string[], signal: AbortSignal): Promise<void> {
 
 async function tinyUNet(args: string[], signal: AbortSignal): Promise<void> {
   const { numbers, run } = readRunOptions(args, "tiny-unet", {
-    steps: 500,
-    "ablation-steps": 100,
-    pairs: 1024,
+    steps: 4000,
+    "ablation-steps": 300,
+    pairs: 2048,
     pictures: 256,
   });
   const { steps, "ablation-steps": ablationSteps, pairs, pictures } = numbers;

@@ -170,7 +170,7 @@ function stateCases(): ConformanceCase[] {
       trainable.dispose();
       return findings.find(({ worstError }) => worstError > 0) ?? passed;
     }),
-    training("a state that lacks something or has another shape restores nothing", async (backend) => {
+    training("a state that lacks something, has something more or another shape restores nothing", async (backend) => {
       const trainable = backend.trainable(initial, options);
       const state = await trainable.state();
       const { "m.vector": _, ...lacking } = state;
@@ -180,11 +180,12 @@ function stateCases(): ConformanceCase[] {
         stepless,
         { ...state, "v.vector": HostTensor.filled([8], 0) },
         { ...state, "averaged.vector": HostTensor.filled([7, 1], 0) },
+        { ...state, "params.other": HostTensor.filled([1], 0) },
       ].map((bad) => codeOf(() => trainable.restore({ ...bad, "params.scalar": HostTensor.scalar(7) })));
       const found = (await Promise.all(codes)).join();
       const after = await trainable.state();
       trainable.dispose();
-      const wanted = "MISSING_PARAMETER,MISSING_PARAMETER,SHAPE_MISMATCH,SHAPE_MISMATCH";
+      const wanted = "MISSING_PARAMETER,MISSING_PARAMETER,SHAPE_MISMATCH,SHAPE_MISMATCH,UNEXPECTED_PARAMETER";
       return found === wanted ? compare(after, state, 0) : failed(`expected ${wanted}, got ${found}`);
     }),
   ];
