@@ -3,10 +3,11 @@ import { parseArgs } from "node:util";
 import { distilAndReport } from "./distil-and-report.js";
 import { quickstartBudget } from "./distil.js";
 import { runProgram, wholeNumber } from "./program.js";
+import { readTinyUNet } from "./shipped.js";
 
 const usage = `npm run quickstart [-- options]
 
-Distils the emoji teacher into a one-step student and shows what both make of ten prompts.
+Trains a one-step student of the emoji teacher and shows what both make of ten prompts.
 
   --prompt TEXT    draw this prompt as well, teacher and student side by side; may be repeated
   --seed N         seed of everything random (default 1)
@@ -30,6 +31,7 @@ await runProgram(async (signal) => {
   }
   await distilAndReport({
     budget: quickstartBudget,
+    tiny: await readTinyUNet(),
     seed: wholeNumber("--seed", values.seed),
     output: resolve(values.output),
     prompts: values.prompt,
