@@ -189,8 +189,8 @@ async function nodePixels(
   const { components } = await loadPipelineFolder(join(root, "recipes/emoji", model), {
     only: ["unet", "vae", "text_encoder", "tokenizer", "scheduler"],
   });
-  const controlnet = [await loadModel(join(root, "recipes/emoji/controlnet-edges"), { className: "ControlNetModel" })];
-  const added = guides.controls && { controlnet };
+  const controlNet = join(root, "recipes/emoji/controlnet-edges");
+  const added = guides.controls && { controlnet: [await loadModel(controlNet, { className: "ControlNetModel" })] };
   const pipeline = createPipeline({ components: { ...components, ...added }, backend, ...models[model] });
   const { images } = await pipeline.generate(prompt, { seed, ...guides });
   await pipeline.dispose();

@@ -64,7 +64,7 @@ async function readPicture(option: string, path: string): Promise<HostTensor> {
 }
 
 const fromZeroToOne = ({ shape, data }: HostTensor): HostTensor =>
-  HostTensor.from(
+  new HostTensor(
     shape,
-    Array.from(data, (value) => (value + 1) / 2),
+    Float32Array.from(data, (value) => (value + 1) / 2),
   );

@@ -102,8 +102,8 @@ interface FoundFile {
 class Downloads {
   private readonly cache: FileCache | undefined;
   private readonly files = new Map<string, Promise<FoundFile | undefined>>();
-  /** SHA-256 of the hub's large files by address, by the address of their list. */
-  private readonly digests = new Map<string, Promise<ReadonlyMap<string, string>>>();
+  /** SHA-256 of the hub's large files by address: those of the one model that is loaded. */
+  private digests: Promise<ReadonlyMap<string, string>> | undefined;
   private loaded = 0;
   private total = 0;
   /** Whether a file of the cache stands for one that the server did not answer for. */
@@ -197,10 +197,11 @@ class Downloads {
     const [, model, revision] = HUB_FILE.exec(url) ?? [];
     const { subtle } = globalThis.crypto as { subtle?: SubtleCrypto }; // undefined on pages that are not secure
     if (model === undefined || subtle === undefined) return;
-    const list = `${HUB}/api/models/${model}/tree/${revision}?recursive=true`;
-    const digests = this.digests.get(list) ?? this.listDigests(list, `${HUB}/${model}/resolve/${revision}/`);
-    this.digests.set(list, digests);
-    const expected = (await digests).get(url);
+    this.digests ??= this.listDigests(
+      `${HUB}/api/models/${model}/tree/${revision}?recursive=true`,
+      `${HUB}/${model}/resolve/${revision}/`,
+    );
+    const expected = (await this.digests).get(url);
     if (expected === undefined) return;
     const digest = Array.from(new Uint8Array(await subtle.digest("SHA-256", bytes)), (byte) =>
       byte.toString(16).padStart(2, "0"),
