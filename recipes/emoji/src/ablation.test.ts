@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { ablationTable } from "./ablation.js";
+import { ablationTable, openTable } from "./ablation.js";
 
 it("ablationTable divides distances by the large decoder by the first model's", () => {
   const figures = { unetParameters: 7_000_000, decoderParameters: 500_000, functionEvaluations: 64, msPerImage: 400 };
@@ -16,5 +16,17 @@ it("ablationTable divides distances by the large decoder by the first model's", 
   expect(ablationTable(rows).trim().split("\n").slice(2)).toEqual([
     "| teacher | 7.50 M | 64 | 400.0 | 40.00 | 40.00 | 1.00 | 90.0% | 50.0% | 25.0% |",
     "| SSD | 7.50 M | 1 | 12.3 | 60.00 | 50.00 | 1.25 | 90.0% | 50.0% | 25.0% |",
+  ]);
+});
+
+it("openTable divides distances by the first model's", () => {
+  const evaluation = { frechet: 40, captionAgreement: NaN, precision: 0.5, recall: 0.25 };
+  const rows = [
+    { label: "teacher", evaluation },
+    { label: "SSD", evaluation: { ...evaluation, frechet: 50 } },
+  ];
+  expect(openTable(rows).trim().split("\n").slice(2)).toEqual([
+    "| teacher | 40.00 | 1.00 | 50.0% | 25.0% |",
+    "| SSD | 50.00 | 1.25 | 50.0% | 25.0% |",
   ]);
 });

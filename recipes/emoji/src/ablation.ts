@@ -21,6 +21,7 @@ import {
 } from "./distil.js";
 import { evaluatePictures, loadEvaluationSet, referenceFeatures, type Evaluation } from "./evaluation/evaluate.js";
 import { markdownTable } from "./markdown-table.js";
+import { pictureSheet } from "./picture-sheet.js";
 import { progressBars } from "./progress-bars.js";
 import { quickstartPrompts } from "./quickstart-subset.js";
 import { measureModels, pictureGrid, type ModelFigures } from "./report.js";
@@ -47,20 +48,30 @@ export interface AblationOptions extends WorkFolderOptions {
   readonly signal: AbortSignal;
 }
 
-/** What the table tells of a model. */
-interface AblationRow {
+/** A model's pictures and what they are worth. */
+interface JudgedPictures {
   readonly label: string;
-  readonly figures: ModelFigures;
   /** One for each prompt, [prompts, 3, 64, 64]. */
   readonly images: HostTensor;
   readonly evaluation: Evaluation;
+}
+
+/** What the table tells of a model. */
+interface AblationRow extends JudgedPictures {
+  readonly figures: ModelFigures;
   /** Fréchet distance of the same latents' pictures by the teacher's decoder: what the U-Net alone is worth. */
   readonly largeDecoderFrechet: number;
 }
 
+/** Prompts, and the noise that every model begins with beside the teacher's sample of it. */
+interface DrawnPrompts extends Pairs {
+  readonly prompts: readonly string[];
+}
+
 /**
  * What each part of the method is worth: students trained in several ways from the same noise-image pairs, the shipped tiny
- * U-Net and one warm-up, each judged by its pictures of the same prompts from the same noise. Leaves a table and a grid of pictures.
+ * U-Net and one warm-up, each judged by its pictures of the same prompts from the same noise. Judged
+ * again by prompts that leave the style to the noise, where one noise has several images. Leaves tables and grids of pictures.
  */
 export async function reportAblation({ output, restart, pictures, ...given }: AblationOptions): Promise<void> {
   const { seed, budget } = given;
@@ -75,13 +86,14 @@ export async function reportAblation({ output, restart, pictures, ...given }: Ab
   const tiny = await readTinyUNet();
   const students = await trainStudents(options, budget, pairs, tiny);
 
-  const prompts = pickPrompts((await loadEvaluationSet()).prompts, pictures, seed);
-  const drawn = await samplePairs(options, {
-    name: "evaluation",
-    captions: prompts,
-    steps: teacherSteps,
-    seed: `evaluation ${seed}`,
+  const { prompts: all, openPrompts } = await loadEvaluationSet();
+  const draw = async (name: string, prompts: readonly string[]): Promise<DrawnPrompts> => ({
+    prompts,
+    ...(await samplePairs(options, { name, captions: prompts, steps: teacherSteps, seed: `${name} ${seed}` })),
   });
+  const shownOpen = quickstartPrompts.map(withoutStyle);
+  const named = await draw("evaluation", pickPrompts(all, pictures, seed));
+  const open = await draw("evaluation, style left open", pickPrompts(openPrompts, pictures, seed, shownOpen));
   bars.stop();
   const { config } = studentPlan(teacher);
   const [teacherFigures, studentFigures] = await measureModels(backend, teacher, {
@@ -89,43 +101,49 @@ export async function reportAblation({ output, restart, pictures, ...given }: Ab
     decoder,
   });
   const reference = await referenceFeatures(backend, join(workFolder, "reference.safetensors"));
-  const judge = (images: HostTensor): Promise<Evaluation> => evaluatePictures(backend, images, reference, prompts);
+  const judge = (images: HostTensor, { prompts }: DrawnPrompts): Promise<Evaluation> =>
+    evaluatePictures(backend, images, reference, prompts);
   const large = (latents: HostTensor): Promise<HostTensor> => decodeLarge(backend, teacher.autoencoder, latents);
   const small = (latents: HostTensor): Promise<HostTensor> => decodeTiny(backend, decoder, latents);
 
-  const images = await large(drawn.target);
-  const evaluation = await judge(images);
-  const { frechet: largeDecoderFrechet } = evaluation;
+  const label = `teacher, ${teacherSteps} steps with guidance`;
+  const images = await large(named.target);
+  const evaluation = await judge(images, named);
   const rows: AblationRow[] = [
-    {
-      label: `teacher, ${teacherSteps} steps with guidance`,
-      figures: teacherFigures!,
-      images,
-      evaluation,
-      largeDecoderFrechet,
-    },
+    { label, figures: teacherFigures!, images, evaluation, largeDecoderFrechet: evaluation.frechet },
   ];
+  const openImages = await large(open.target);
+  const openRows: JudgedPictures[] = [{ label, images: openImages, evaluation: await judge(openImages, open) }];
   for (const [label, params] of Object.entries(students)) {
-    const { noise, context } = drawn;
-    const { latents } = await mapBatches(backend, studentGenerator(config), params, { noise, context }, 32);
+    const sample = async ({ noise, context }: DrawnPrompts): Promise<HostTensor> =>
+      (await mapBatches(backend, studentGenerator(config), params, { noise, context }, 32)).latents;
+    const latents = await sample(named);
     const made = await small(latents);
     rows.push({
       label,
       figures: studentFigures!,
       images: made,
-      evaluation: await judge(made),
-      largeDecoderFrechet: (await judge(await large(latents))).frechet,
+      evaluation: await judge(made, named),
+      largeDecoderFrechet: (await judge(await large(latents), named)).frechet,
     });
+    const openMade = await large(await sample(open));
+    openRows.push({ label, images: openMade, evaluation: await judge(openMade, open) });
   }
-  const tinyDecoder = (await judge(await small(drawn.target))).frechet;
+  const tinyDecoder = (await judge(await small(named.target), named)).frechet;
 
   const file = (name: string): string => join(output, name);
-  const shown = quickstartPrompts.length; // they come first
-  const grid = rows.map((row) => ({ label: row.label, images: firstRows(row.images, shown) }));
-  await writeFile(file("grid.png"), await pictureGrid(dataset, prompts.slice(0, shown), grid));
-  const table = `${ablationTable(rows)}\nThe teacher's latents by the tiny decoder: ${tinyDecoder.toFixed(2)}.\n`;
+  const shown = (judged: readonly JudgedPictures[]) =>
+    judged.map(({ label, images }) => ({ label, images: firstRows(images, quickstartPrompts.length) })); // they come first
+  await writeFile(file("grid.png"), await pictureGrid(dataset, quickstartPrompts, shown(rows)));
+  const columns = shown(openRows).map(({ label, images }) => [label, images] as const);
+  await writeFile(file("grid-style-open.png"), await pictureSheet(shownOpen, columns));
+  const table =
+    `${ablationTable(rows)}\nThe teacher's latents by the tiny decoder: ${tinyDecoder.toFixed(2)}.\n\n` +
+    `By prompts that leave the style to the noise, all by the large decoder:\n\n${openTable(openRows)}`;
   await writeFile(file("table.md"), table);
-  console.log(`\n${table}\nPictures: ${file("grid.png")}\nTable:    ${file("table.md")}`);
+  console.log(
+    `\n${table}\nPictures: ${file("grid.png")}, ${file("grid-style-open.png")}\nTable:    ${file("table.md")}`,
+  );
 }
 
 /**
@@ -152,6 +170,9 @@ async function trainStudents<D>(
     DMD2: await distilDmd2(options, warm, budget.dmd2Steps),
   };
 }
+
+/** "a red apple, flat style, on a blue background" to "a red apple, on a blue background". */
+const withoutStyle = (prompt: string): string => prompt.replace(/, [^,]+ style/, "");
 
 /** One line for each model, the teacher first, whose distance those by the large decoder are divided by. */
 export function ablationTable(rows: readonly Omit<AblationRow, "images">[]): string {
@@ -185,4 +206,18 @@ export function ablationTable(rows: readonly Omit<AblationRow, "images">[]): str
     "recall",
   ];
   return markdownTable(head, cells);
+}
+
+/** One line for each model, the teacher first: pictures for prompts that leave their style open. */
+export function openTable(rows: readonly Omit<JudgedPictures, "images">[]): string {
+  const best = rows[0]?.evaluation.frechet ?? NaN;
+  const share = (value: number): string => `${(100 * value).toFixed(1)}%`;
+  const cells = rows.map(({ label, evaluation: { frechet, precision, recall } }) => [
+    label,
+    frechet.toFixed(2),
+    (frechet / best).toFixed(2),
+    share(precision),
+    share(recall),
+  ]);
+  return markdownTable(["model", "Fréchet distance", "to the teacher's", "precision", "recall"], cells);
 }

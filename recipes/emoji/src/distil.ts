@@ -20,6 +20,7 @@ import {
   select,
   specsOf,
   type Backend,
+  type HostData,
   type HostParams,
   type Program,
   type Random,
@@ -41,7 +42,7 @@ import { gradientTask, takeRows, type GradientTaskOptions } from "@sdxs/training
 import { cachedRows } from "@sdxs/training/node";
 import type { EmojiDataset } from "./dataset.js";
 import { latentSize, predictionType, promptTokens, schedule, tinyDecoderConfig } from "./models.js";
-import { imageDecoder, imageSpec, latentSpec, noisePredictor, promptEncoder } from "./networks.js";
+import { imageDecoder, imageSpec, latentSpec, noisePredictor, unetDenoisingLoss, promptEncoder } from "./networks.js";
 import { firstRows, mapBatches, rowCount } from "../../rows.js";
 import { annealed, runTask, type RunTaskOptions } from "./run-task.js";
 import type { Teacher } from "./teacher.js";
@@ -289,6 +290,8 @@ export interface UNetTraining extends Pick<UNetDistillationOptions, "outputWeigh
   readonly begin?: HostParams;
   /** Share of the samples that are denoised for the empty prompt, which guidance needs. Default 0: one step takes no guidance. */
   readonly emptyPrompts?: number;
+  /** Learns by Equation 1 from the samples instead, without what the teacher makes of them. Default false. */
+  readonly denoising?: boolean;
 }
 
 /** The tiny U-Net from the teacher's features and outputs on its own samples, Equation 8. */
@@ -300,11 +303,30 @@ export async function distilUNet<D>(
   const { teacher, seed } = options;
   const plan = studentPlan(teacher);
   const { name = "tiny U-Net", steps, finalRate, outputWeight = 1, emptyPrompts = 0 } = training;
-  // Chosen: the feature terms are an order of magnitude larger than the output's.
-  const { featureWeight = 0.1 } = training;
+  // Chosen: the feature terms sum to some fifty times the output's, so that both weigh alike.
+  const { featureWeight = 0.02 } = training;
   const { begin = copyParameters(plan, teacher.unet.params) } = training;
   const params = { ...initialize(unetParameters(plan.config), seed), ...begin };
   const empty = { share: emptyPrompts, context: await encodePrompts(options.backend, teacher, [""]) };
+  const learning = {
+    batchSize: unetBatch,
+    optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.99 },
+    learningRate: annealed(5e-4, steps, finalRate),
+    steps,
+  };
+  if (training.denoising) {
+    const batch = (step: number) => noisedPairs(pairs, random(seed, "tiny U-Net", step), empty);
+    const program: Program<"latents" | "noise" | "timestep" | "context", "loss"> = (ops, all, inputs) => ({
+      loss: unetDenoisingLoss(ops, scope(ops, all), plan.config, inputs),
+    });
+    return runStage(options, name, {
+      program,
+      params,
+      inputs: specsOf(batch(0)),
+      batch,
+      ...learning,
+    });
+  }
   const batch = (step: number) => noisyPairs(pairs, random(seed, "tiny U-Net", step), empty);
   const trained = await runStage(options, name, {
     program: unetDistillation({ teacher: teacher.unet.config, plan, outputWeight, featureWeight }),
@@ -312,30 +334,40 @@ export async function distilUNet<D>(
     frozen: prefixed(teacher.unet.params, "teacher."),
     inputs: specsOf(batch(0)),
     batch,
-    batchSize: unetBatch,
-    optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.99 },
-    learningRate: annealed(5e-4, steps, finalRate),
-    steps,
+    ...learning,
   });
   return select(trained, "student.");
 }
 
+/** The empty prompt's text embedding [1, tokens, features], and the share of samples that take it in place of their own. */
+interface EmptyPrompts {
+  readonly share: number;
+  readonly context: HostTensor;
+}
+
 /** The teacher's samples under noise, at a random timestep each: what U-Nets are compared on. */
-export function noisyPairs(
-  { target, context }: Pairs,
-  stream: Random,
-  empty: { readonly share: number; readonly context: HostTensor },
-) {
+export function noisyPairs({ target, context }: Pairs, stream: Random, empty: EmptyPrompts) {
   const rows = stream.at("rows").integers([unetBatch], 0, rowCount(target)).data;
-  const encoderHiddenStates = takeRows(context, rows);
+  const encoderHiddenStates = contextsOrEmpty(context, rows, stream, empty);
+  return { ...noisySamples(takeRows(target, rows), stream), encoderHiddenStates };
+}
+
+/** The same, with samples and noise apart: what Equation 1 takes. */
+function noisedPairs({ target, context }: Pairs, stream: Random, empty: EmptyPrompts) {
+  const { rows, ...noised } = noisedBatch(target, unetBatch, stream);
+  return { ...noised, context: contextsOrEmpty(context, rows, stream, empty) };
+}
+
+function contextsOrEmpty(context: HostTensor, rows: HostData, stream: Random, empty: EmptyPrompts): HostTensor {
+  const contexts = takeRows(context, rows);
   const width = empty.context.data.length;
   stream
     .at("empty prompts")
-    .uniform([unetBatch])
+    .uniform([rows.length])
     .data.forEach((value, row) => {
-      if (value < empty.share) encoderHiddenStates.data.set(empty.context.data, row * width);
+      if (value < empty.share) contexts.data.set(empty.context.data, row * width);
     });
-  return { ...noisySamples(takeRows(target, rows), stream), encoderHiddenStates };
+  return contexts;
 }
 
 const randomTimesteps = (batch: number, stream: Random): HostTensor =>

@@ -1,6 +1,6 @@
 import { addNoise, gatherNoiseLevels, predictionTarget } from "@sdxs/diffusion";
 import { textEncoder, type TextEncoderConfig } from "@sdxs/runtime";
-import { scope, type Ops, type Program, type TensorSpec } from "@sdxs/tensor";
+import { scope, type Ops, type Program, type Scope, type TensorSpec } from "@sdxs/tensor";
 import { unet, type UNetConfig } from "@sdxs/tiny-unet";
 import {
   decodeKl,
@@ -119,25 +119,28 @@ export function latentDenoisingLoss<T>(
   return ops.mean(denoisingLoss(ops, output, predictionTarget(ops, predictionType, latents, noise, level)));
 }
 
+/** Equation 1 of a U-Net, one value; `context` are its prompts' text embeddings. */
+export function unetDenoisingLoss<T>(
+  ops: Ops<T>,
+  p: Scope<T>,
+  config: UNetConfig,
+  { context, ...noised }: NoisedLatents<T> & { readonly context: T },
+): T {
+  const { timestep } = noised;
+  return latentDenoisingLoss(
+    ops,
+    noised,
+    (sample) => unet(ops, p, config, { sample, timestep, encoderHiddenStates: context }).sample,
+  );
+}
+
 /** Training of the teacher with its text encoder, Equation 1: parameters under "unet." and "text_encoder.". */
 export function teacherTraining(
   config: UNetConfig,
   textConfig: TextEncoderConfig,
 ): Program<"latents" | "noise" | "timestep" | "ids", "loss"> {
   return (ops, params, { ids, ...noised }) => {
-    const { timestep } = noised;
-    const { lastHiddenState: encoderHiddenStates } = textEncoder(
-      ops,
-      scope(ops, params, "text_encoder"),
-      textConfig,
-      ids,
-    );
-    const network = scope(ops, params, "unet");
-    const loss = latentDenoisingLoss(
-      ops,
-      noised,
-      (sample) => unet(ops, network, config, { sample, timestep, encoderHiddenStates }).sample,
-    );
-    return { loss };
+    const { lastHiddenState: context } = textEncoder(ops, scope(ops, params, "text_encoder"), textConfig, ids);
+    return { loss: unetDenoisingLoss(ops, scope(ops, params, "unet"), config, { ...noised, context }) };
   };
 }

@@ -29,6 +29,8 @@ describe("the evaluation", () => {
     const combinations = quickstartConcepts.length * quickstartStyles.length * quickstartColours.length;
     expect(set.combinations.length).toBe(combinations);
     expect(new Set(set.prompts).size).toBe(combinations);
+    expect(set.openPrompts.length).toBe(combinations / quickstartStyles.length);
+    expect(set.openPrompts).toContain("a red apple, on a blue background");
   });
 
   it("finds the artists' pictures placed otherwise near, those of other prompts in disagreement, and noise far", async () => {

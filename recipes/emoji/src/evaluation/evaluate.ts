@@ -23,6 +23,8 @@ export interface EvaluationSet {
   readonly combinations: readonly EmojiCombination[];
   /** The caption of each, with style and background; no two are equal. */
   readonly prompts: readonly string[];
+  /** The captions without their style, which is left to the noise then; each once. */
+  readonly openPrompts: readonly string[];
   /**
    * The artists' picture of each, [combinations, 3, 64, 64] in [-1, 1]; other seeds size and place them otherwise.
    */
@@ -44,6 +46,9 @@ export async function loadEvaluationSet(
     prompts: combinations.map(({ concept, style, colour }) =>
       composeCaption({ subject: concept.subject, style, colour }),
     ),
+    openPrompts: [
+      ...new Set(combinations.map(({ concept, colour }) => composeCaption({ subject: concept.subject, colour }))),
+    ],
     pictures(seed) {
       const images = HostTensor.filled([combinations.length, 3, imageSize, imageSize], 0);
       combinations.forEach((combination, row) => {

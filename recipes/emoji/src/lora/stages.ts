@@ -12,7 +12,6 @@ import {
   type HostTensor,
   type Program,
 } from "@sdxs/tensor";
-import { unet } from "@sdxs/tiny-unet";
 import { takeRows } from "@sdxs/training";
 import { mapBatches } from "../../../rows.js";
 import type { EmojiDataset } from "../dataset.js";
@@ -26,7 +25,7 @@ import {
   type Pairs,
   type StageOptions,
 } from "../distil.js";
-import { imageEncoder, latentDenoisingLoss } from "../networks.js";
+import { imageEncoder, unetDenoisingLoss } from "../networks.js";
 import { annealed, runTask } from "../run-task.js";
 import type { Teacher } from "../teacher.js";
 
@@ -54,14 +53,7 @@ export async function trainStyleLora<D>(
   const program: Program<"latents" | "noise" | "timestep" | "context", "loss"> = (ops, all, inputs) => {
     const adapter = { params: select(all, "lora."), alphas: lora.alphas };
     const adapted = applyLora(ops, select(all, "unet."), [adapter]);
-    const { context: encoderHiddenStates, timestep } = inputs;
-    const p = scope(ops, adapted);
-    const loss = latentDenoisingLoss(
-      ops,
-      inputs,
-      (sample) => unet(ops, p, config, { sample, timestep, encoderHiddenStates }).sample,
-    );
-    return { loss };
+    return { loss: unetDenoisingLoss(ops, scope(ops, adapted), config, inputs) };
   };
   const batch = (step: number) => {
     const { rows, ...noised } = noisedBatch(latents, batchSize, random(seed, "style", step));

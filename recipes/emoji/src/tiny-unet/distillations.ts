@@ -14,11 +14,12 @@ import {
 import { decodeLarge } from "../decode.js";
 import type { Teacher } from "../teacher.js";
 
-/** Equation 8, and what is left of it with one part switched off. */
+/** Equation 8, what is left of it with one part switched off, and the denoising of Equation 1 in its place. */
 export const distillations = {
   "Equation 8": {},
   "without features": { featureWeight: 0 },
   "without outputs": { outputWeight: 0 },
+  "Equation 1 alone": { denoising: true },
   "from random weights": { begin: {} },
 } as const satisfies Readonly<Record<string, Partial<UNetTraining>>>;
 
