@@ -24,6 +24,18 @@ it("writes the whole pipeline by default, with inputs and outputs by their names
   await session.release();
 });
 
+it("leaves batch and size open on request", async () => {
+  const out = join(folder, "any");
+  const command = ["export", model, "--out", out, "--stage", "decoder", "--size", "any", "--batch", "any"];
+  expect(await sdxs(command)).toMatchObject({ exitCode: 0 });
+  const session = await ort.InferenceSession.create(join(out, "decoder.onnx"));
+  for (const [batch, height, width] of [[2, 4, 8] as const, [1, 6, 2] as const]) {
+    const latents = new ort.Tensor("float32", new Float32Array(batch * 4 * height * width), [batch, 4, height, width]);
+    expect((await session.run({ latents }))["images"]?.dims).toEqual([batch, 3, 2 * height, 2 * width]);
+  }
+  await session.release();
+});
+
 it("writes the stages that are asked for, smaller in fp16", async () => {
   const bytes = async (precision: string, name: string) => {
     const out = join(folder, precision);

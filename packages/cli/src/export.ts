@@ -1,6 +1,6 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { exportStage, exportStages } from "@sdxs/runtime/onnx";
+import { exportStage, exportStages, type ExportStageOptions } from "@sdxs/runtime/onnx";
 import { replaceFiles } from "@sdxs/tensor/node";
 import { oneOf, pictureSize, readCommandLine, required, wholeNumber } from "./command-line.js";
 import { loadComponents, modelUsage } from "./open-pipeline.js";
@@ -8,15 +8,17 @@ import type { Terminal } from "./terminal.js";
 
 export const exportUsage = `sdxs export MODEL --out FOLDER [options]
 
-Writes stages of a one-step pipeline as ONNX files, FOLDER/STAGE.onnx, and prints their paths. Batch and size are fixed in a
-file. Weights of 1 GiB and more go to STAGE.onnx.data beside it.
+Writes stages of a one-step pipeline as ONNX files, FOLDER/STAGE.onnx, and prints their paths. Weights of 1 GiB and more go to STAGE.onnx.data beside it.
 ${modelUsage}
 
   --out FOLDER          made if it is not there
   --stage STAGE         ${exportStages.join(", ")}; may be repeated; default whole
-  --size WxH            pixels; default: what the model was trained on
-  --batch N             pictures at a time; default 1
+  --size WxH            pixels, or any; default: what the model was trained on
+  --batch N             pictures at a time, or any; default 1
   --precision P         of the stored weights, fp32 (default) or fp16; all is computed in fp32`;
+
+const sizeOrAny = (size: string): Pick<ExportStageOptions, "width" | "height"> =>
+  size === "any" ? { width: size, height: size } : pictureSize("--size", size);
 
 /** Chosen: far enough below the 2 GB that an ONNX file may have. */
 const EXTERNAL_FROM_BYTES = 2 ** 30;
@@ -34,8 +36,8 @@ export async function exportModel(args: readonly string[], terminal: Terminal): 
   const precision = oneOf("--precision", values.precision, ["fp32", "fp16"]);
   const options = {
     weights: precision === "fp16" ? "float16" : "float32",
-    batch: wholeNumber("--batch", values.batch, 1),
-    ...(values.size !== undefined && pictureSize("--size", values.size)),
+    batch: values.batch === "any" ? "any" : wholeNumber("--batch", values.batch, 1),
+    ...(values.size !== undefined && sizeOrAny(values.size)),
   } as const;
 
   const components = await loadComponents(operands[0]!, terminal);

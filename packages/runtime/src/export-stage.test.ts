@@ -65,6 +65,22 @@ describe("exportStage writes what the pipeline draws", () => {
     await rm(folder, { recursive: true });
   });
 
+  it("in any batch and size by one file", async () => {
+    const any = { batch: "any", width: "any", height: "any" } as const;
+    const whole = exportStage(components, "whole", any).model;
+    const [encoder, unet, decoder] = (["text_encoder", "unet", "decoder"] as const).map(
+      (stage) => exportStage(components, stage, any).model,
+    );
+    const other = random(5).normal([1, 4, 8, 2]);
+    const one = { ids: components.tokenizer.encodeBatch(["red"]), noise: other };
+    const { images } = await pipeline.generate("red", { noise: other, width: 4, height: 16 });
+    for (const [inputs, expected] of [[{ ids, noise }, (await drawn).images] as const, [one, images] as const]) {
+      expectClose(await run(whole, inputs), expected);
+      const context = await run(encoder!, { ids: inputs.ids });
+      expectClose(await run(decoder!, { latents: await run(unet!, { noise: inputs.noise, context }) }), expected);
+    }
+  });
+
   it("in other sizes, by a scheduler that scales the noise", async () => {
     const euler = { ...components, scheduler: { ...components.scheduler, _class_name: "EulerDiscreteScheduler" } };
     const other = createPipeline({ components: euler, backend: onnxBackend({ ort, threads: 1 }) });

@@ -8,7 +8,6 @@ import {
   type Ops,
   type Program,
   type TensorMap,
-  type TensorSpec,
 } from "@sdxs/tensor";
 import { exportOnnx, type ExportOnnxOptions, type SerializedModel } from "@sdxs/tensor/onnx";
 import type { GenerateOptions, TextToImageComponents } from "./pipeline.js";
@@ -24,20 +23,24 @@ import {
   type PromptInput,
   type StepInput,
 } from "./pipeline-programs.js";
-import { latentShape } from "./pipeline-request.js";
+import { latentShape, pixelsPerLatent } from "./pipeline-request.js";
 
 /** The parts of a pipeline that can be written as ONNX files. */
 export const exportStages = ["text_encoder", "unet", "decoder", "whole"] as const;
 export type ExportStage = (typeof exportStages)[number];
 
-export interface ExportStageOptions extends ExportOnnxOptions, Pick<GenerateOptions, "width" | "height"> {
+export interface ExportStageOptions extends Omit<ExportOnnxOptions, "multiples"> {
   /** Prompts and pictures at a time. Default 1. */
-  readonly batch?: number;
+  readonly batch?: number | "any";
+  /** Pixels of a picture. Default: what the U-Net was trained on. */
+  readonly width?: number | "any";
+  readonly height?: number | "any";
 }
 
 /**
- * Writes a stage of a one-step pipeline as an ONNX model, of one batch and one size of pictures: shapes are recorded, so
- * another size is another file.
+ * Writes a stage of a one-step pipeline as an ONNX model. "any" leaves the batch or a side of the picture open, as the
+ * symbolic dimensions "batch", "width" and "height" (those of latents, which the U-Net halves a few times: multiples of
+ * 8 for Stable Diffusion's). A fixed size lets onnxruntime plan ahead.
  *
  * - text_encoder: `ids` int32 [batch, tokens] of the pipeline's tokenizer to `context` [batch, tokens, features].
  * - unet: standard normal `noise` [batch, 4, height / 8, width / 8] and `context` to `latents`. The timestep, the
@@ -56,8 +59,8 @@ export function exportStage(
   stage: ExportStage,
   { batch = 1, width, height, ...options }: ExportStageOptions = {},
 ): SerializedModel {
-  if (!Number.isInteger(batch) || batch < 1) {
-    throw new InvalidArgumentError(`exportStage: batch must be a whole number of at least 1, got ${batch}.`);
+  if (batch !== "any" && (!Number.isInteger(batch) || batch < 1)) {
+    throw new InvalidArgumentError(`exportStage: batch must be a whole number of at least 1 or "any", got ${batch}.`);
   }
   if (components.text_encoder_2 !== undefined) {
     throw new UnsupportedConfigError(
@@ -65,17 +68,20 @@ export function exportStage(
     );
   }
   const tokens = promptTokens(components);
-  const ids: TensorSpec = { shape: [batch, tokens], dtype: "int32" };
-  const context: TensorSpec = { shape: [batch, tokens, components.text_encoder.config.hidden_size] };
-  const size = { ...(width !== undefined && { width }), ...(height !== undefined && { height }) };
-  const latents: TensorSpec = { shape: latentShape(components, batch, size) };
+  const images = batch === "any" ? "batch" : batch;
+  const ids = { shape: [images, tokens], dtype: "int32" } as const;
+  const context = { shape: [images, tokens, components.text_encoder.config.hidden_size] };
+  const latents = { shape: openLatentShape(components, images, width, height) };
+  const halvings = components.unet.config.block_out_channels.length - 1;
+  const sides = ["height", "width"].filter((side) => latents.shape.includes(side));
+  const ofUNet = { ...options, multiples: Object.fromEntries(sides.map((side) => [side, 2 ** halvings])) };
 
   switch (stage) {
     case "text_encoder":
       return exportOnnx(textProgram(components), { frozen: textWeights(components), inputs: { ids } }, options);
     case "unet": {
       const spec = { frozen: denoiserWeights(components), inputs: { noise: latents, context } };
-      return exportOnnx(oneStepProgram(components), spec, options);
+      return exportOnnx(oneStepProgram(components), spec, ofUNet);
     }
     case "decoder":
       return exportOnnx(
@@ -87,9 +93,26 @@ export function exportStage(
       return exportOnnx(
         wholeProgram(components),
         { frozen: wholeWeights(components), inputs: { ids, noise: latents } },
-        options,
+        ofUNet,
       );
   }
+}
+
+/** Shape of the latents, with the name of each side that may have any size. */
+function openLatentShape(
+  components: TextToImageComponents,
+  images: number | string,
+  width: ExportStageOptions["width"],
+  height: ExportStageOptions["height"],
+): (number | string)[] {
+  const factor = pixelsPerLatent(components);
+  const pixels = (side: ExportStageOptions["width"]): number | undefined => (side === "any" ? factor : side);
+  const size: GenerateOptions = {
+    ...(width !== undefined && { width: pixels(width)! }),
+    ...(height !== undefined && { height: pixels(height)! }),
+  };
+  const [, channels = 1, rows = 1, columns = 1] = latentShape(components, 1, size);
+  return [images, channels, height === "any" ? "height" : rows, width === "any" ? "width" : columns];
 }
 
 /** Ids to embeddings, without what Stable Diffusion XL adds. */

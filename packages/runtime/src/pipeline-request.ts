@@ -102,7 +102,7 @@ function noiseFrom(
 }
 
 /** Image pixels to each side of a latent. */
-function pixelsPerLatent({ vae }: Pick<TextToImageComponents, "vae">): number {
+export function pixelsPerLatent({ vae }: Pick<TextToImageComponents, "vae">): number {
   if (vae.className === "AutoencoderKL") return 2 ** (vae.config.block_out_channels.length - 1);
   return vae.config.upsampling_scaling_factor ** (vae.config.decoder_block_out_channels.length - 1);
 }

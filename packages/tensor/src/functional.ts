@@ -71,10 +71,7 @@ export function attention<T>(
   mostScores = MOST_SCORES,
 ): T {
   if (ops.fused?.attention) return ops.fused.attention(query, key, value, scale, mask);
-  const attend = (queries: T, masks: T | undefined): T => {
-    const scores = ops.matmul(ops.mul(queries, scale), key, { transposeB: true });
-    return ops.matmul(ops.softmax(masks === undefined ? scores : ops.add(scores, masks), -1), value);
-  };
+  const attend = (queries: T, masks: T | undefined): T => attentionAtOnce(ops, queries, key, value, scale, masks);
   const [batch = 1, heads = 1, tokens = 1] = ops.shape(query);
   const rows = Math.max(1, Math.floor(mostScores / (batch * heads * (ops.shape(key)[2] ?? 1))));
   if (tokens <= rows) return attend(query, mask);
@@ -87,6 +84,12 @@ export function attention<T>(
     return attend(ops.slice(query, 2, begin, count), isShared ? mask : ops.slice(mask, axis, begin, count));
   });
   return ops.concat(blocks, 2);
+}
+
+/** `attention` of all queries at once, whatever memory that needs. */
+export function attentionAtOnce<T>(ops: Ops<T>, query: T, key: T, value: T, scale: number, mask?: T): T {
+  const scores = ops.matmul(ops.mul(query, scale), key, { transposeB: true });
+  return ops.matmul(ops.softmax(mask === undefined ? scores : ops.add(scores, mask), -1), value);
 }
 
 /**

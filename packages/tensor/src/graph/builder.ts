@@ -1,4 +1,5 @@
 import { InvalidArgumentError, SdxsError, ShapeError } from "../errors.js";
+import { attentionAtOnce } from "../functional.js";
 import { sizeOf, type DType, type HostData, type Shape } from "../host-tensor.js";
 import type { FusedOps, Operand, Ops, TensorMap } from "../ops.js";
 import type { TensorSpec } from "../program.js";
@@ -53,14 +54,22 @@ export interface GraphOps extends Ops<Node> {
  */
 export class GraphBuilder {
   readonly nodes: Node[] = [];
-  readonly ops: GraphOps = graphOps(this);
+  readonly ops: GraphOps;
   private readonly known = new Map<string, Node>();
   private readonly customGradients = new Map<Node, CustomGradient>();
   /** What stands for a node as an operand, see `gradientCheckpoint`. */
   private substitute = (node: Node): Node => node;
 
-  /** Tensors may take at most so many bytes, as on a GPU. Default: no limit. */
-  constructor(private readonly maxTensorBytes = Infinity) {}
+  /**
+   * @param maxTensorBytes tensors may take at most so many, as on a GPU. Default: no limit
+   * @param hasOpenSizes some sizes are not what they will be, so that nothing may be cut into pieces by them. Default false
+   */
+  constructor(
+    private readonly maxTensorBytes = Infinity,
+    readonly hasOpenSizes = false,
+  ) {
+    this.ops = graphOps(this);
+  }
 
   input(name: string, shape: Shape, dtype: DType): Node {
     return this.add("input", [], { name }, shape, dtype);
@@ -428,6 +437,10 @@ function graphOps(builder: GraphBuilder): GraphOps {
 /** Composites whose gradients cost fewer passes over memory than the chain rule through their parts. */
 function fusedOps(builder: GraphBuilder, ops: GraphOps): Partial<FusedOps<Node>> {
   return {
+    ...(builder.hasOpenSizes && {
+      attention: (query, key, value, scale, mask) => attentionAtOnce(ops, query, key, value, scale, mask),
+    }),
+
     silu(x) {
       const gate = ops.sigmoid(x);
       const y = ops.mul(x, gate);

@@ -11,6 +11,7 @@ import { mapTensors } from "../scope.js";
 import { freeNow } from "./free-memory.js";
 import { lower, type LoweredGraph, type LoweringOptions } from "./lower.js";
 import type { SerializedModel } from "./model.js";
+import { OpenSizes, type OpenShape } from "./open-sizes.js";
 import { Runtime, type OnnxBackendOptions } from "./runtime.js";
 import { WasmTrainable } from "./trainable.js";
 import { winogradShape, winogradWeight } from "./winograd.js";
@@ -30,6 +31,11 @@ export interface ExportOnnxOptions extends Pick<TraceOptions, "weights"> {
   readonly externalName?: string;
   /** Bytes of weights from which on that file is written; fewer go into the model. Default 0. */
   readonly externalFromBytes?: number;
+  /**
+   * By the names of open sizes, what each has to be a multiple of, as { height: 8, width: 8 } for a U-Net that halves
+   * images three times. Default 1 each.
+   */
+  readonly multiples?: Readonly<Record<string, number>>;
 }
 
 /** A program as an ONNX graph, with the names by which to feed it. */
@@ -38,7 +44,7 @@ export function traceProgram<In extends string, Out extends string>(
   spec: CompileSpec<In>,
   options: TraceOptions = {},
 ): LoweredGraph {
-  const builder = new GraphBuilder(options.maxTensorBytes);
+  const builder = new GraphBuilder(options.maxTensorBytes, options.openSizes !== undefined);
   const given = spec.params ?? {};
   const frozen = spec.frozen ?? {};
   const clash = Object.keys(spec.inputs).find((name) => name in given || name in frozen);
@@ -60,26 +66,58 @@ export function traceProgram<In extends string, Out extends string>(
   });
 }
 
+/** What `exportOnnx` is to write: as `CompileSpec`, but sizes of inputs may be names. */
+export interface ExportOnnxSpec<In extends string = string> extends Omit<CompileSpec<In>, "inputs"> {
+  readonly inputs: Readonly<Record<In, Omit<TensorSpec, "shape"> & { readonly shape: OpenShape }>>;
+}
+
 /**
- * Writes a program as an ONNX model (opset 18) of the shapes in `spec`.
+ * Writes a program as an ONNX model (opset 18). A name in place of a size leaves it open: the model takes any size there,
+ * the same wherever the name occurs, and bears the name as ONNX's symbolic dimension.
  *
  * @throws InvalidArgumentError for one name of an input and an output, for more than 2 GB of weights without
- * `externalName`, and for a weight beyond float16's range.
+ * `externalName`, for a weight beyond float16's range, and where the program does with an open size what is no product
+ * of sizes.
  *
  * @example
- * const { model } = exportOnnx(program, { inputs: { x: { shape: [1, 4] } }, frozen: weights });
+ * const { model } = exportOnnx(program, { inputs: { x: { shape: ["batch", 4] } }, frozen: weights });
  * await writeFile("model.onnx", model);
  */
 export function exportOnnx<In extends string, Out extends string>(
   program: Program<In, Out>,
-  spec: CompileSpec<In>,
-  { externalName, externalFromBytes = 0, ...options }: ExportOnnxOptions = {},
+  spec: ExportOnnxSpec<In>,
+  { externalName, externalFromBytes = 0, multiples = {}, ...options }: ExportOnnxOptions = {},
 ): SerializedModel {
-  const { graph, inputs, outputs } = traceProgram(program, spec, { ...options, named: true });
+  const shapes = Object.values<{ readonly shape: OpenShape }>(spec.inputs).map(({ shape }) => shape);
+  const names = new Set(shapes.flat().filter((size) => typeof size === "string"));
+  const fixed = [...shapes, ...Object.values(spec.frozen ?? {}).map(({ shape }) => shape)].flat();
+  const trace = (skipped: number): LoweredGraph => {
+    const avoid = fixed.filter((size) => typeof size === "number");
+    const openSizes = new OpenSizes(shapes, multiples, avoid, skipped);
+    const inputs = Object.fromEntries(
+      Object.entries<ExportOnnxSpec["inputs"][string]>(spec.inputs).map(([name, given]) => [
+        name,
+        { ...given, shape: openSizes.closed(given.shape) },
+      ]),
+    ) as CompileSpec<In>["inputs"];
+    return traceProgram(
+      program,
+      { ...spec, inputs },
+      { ...options, named: true, ...(names.size > 0 && { openSizes }) },
+    );
+  };
+  const { graph, inputs, outputs } = trace(0);
   const both = inputs.find((name) => Object.hasOwn(outputs, name));
   if (both !== undefined) {
     throw new InvalidArgumentError(
       `exportOnnx: "${both}" is the name of an input and of an output, which an ONNX file cannot have. Rename one of them.`,
+    );
+  }
+  // Whatever else depends on an open size differs between two stand-ins for it.
+  if (names.size > 0 && !graph.hasSameNodes(trace(names.size).graph)) {
+    throw new InvalidArgumentError(
+      `exportOnnx: the program uses one of the open sizes ${[...names].join(", ")} in something other than a product of ` +
+        `sizes. Give them numbers.`,
     );
   }
   const isExternal = externalName !== undefined && graph.weightBytes >= externalFromBytes;

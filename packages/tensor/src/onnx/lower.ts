@@ -1,10 +1,11 @@
-import { SdxsError } from "../errors.js";
+import { InvalidArgumentError, SdxsError } from "../errors.js";
 import { sizeOf, type Shape } from "../host-tensor.js";
 import type { WeightRanges } from "../calibration.js";
 import { memoryOf, reachable, type Node, type OpName } from "../graph/node.js";
 import type { Operand } from "../ops.js";
 import { cosine, sine, type SineOps } from "../sine.js";
 import { encodeFloat16Checked } from "../half.js";
+import type { OpenSizes } from "./open-sizes.js";
 import { ELEMENT_TYPE, EXTERNAL_FROM_BYTES, OnnxGraph, type AttributeValue } from "./model.js";
 import { eightBits, int8Convolution, int8Product, isInt8 } from "./int8.js";
 import { isWinogradConvolution, winogradConvolution, winogradShape } from "./winograd.js";
@@ -34,6 +35,8 @@ export interface LoweringOptions {
   readonly arrangeable?: ReadonlySet<string> | undefined;
   /** Go round what onnxruntime's WebGPU provider computes wrongly or imprecisely. Default false. */
   readonly webgpu?: boolean;
+  /** What some sizes stand for. Default: each for itself. */
+  readonly openSizes?: OpenSizes;
 }
 
 /** How weights are stored, by their constants. */
@@ -65,8 +68,8 @@ export function lower(
   const lowered: Record<string, LoweredOutput> = {};
   for (const [name, node] of Object.entries(outputs)) {
     if (options.named) {
-      const shape = lowering.graph.integers(node.shape);
-      lowering.graph.node("Reshape", [lowering.value(node), shape], {}, [true], false, name);
+      const shape = lowering.graph.target(node.shape);
+      lowering.graph.node("Reshape", [lowering.value(memoryOf(node)), shape], {}, [true], false, name);
       lowering.graph.output(name, node.dtype, node.shape);
       lowered[name] = { value: name, shape: node.shape };
       continue;
@@ -88,7 +91,7 @@ export function lower(
 type Rule = (lowering: Lowering, node: Node) => string;
 
 export class Lowering {
-  readonly graph = new OnnxGraph();
+  readonly graph: OnnxGraph;
   readonly order: readonly Node[];
   private readonly values = new Map<Node, string>();
   private readonly uses = new Map<Node, number>();
@@ -110,9 +113,10 @@ export class Lowering {
 
   constructor(
     outputs: readonly Node[],
-    { named = false, channelBlock = 0, webgpu = false, arrangeable = new Set() }: LoweringOptions,
+    { named = false, channelBlock = 0, webgpu = false, arrangeable = new Set(), openSizes }: LoweringOptions,
     { float16 = new Map(), int8 = new Map() }: LoweredWeights,
   ) {
+    this.graph = new OnnxGraph(openSizes);
     this.float16 = float16;
     this.channelBlock = channelBlock;
     this.webgpu = webgpu;
@@ -211,7 +215,7 @@ export class Lowering {
   }
 
   reshape(value: string, shape: Shape): string {
-    return this.part("Reshape", [value, this.graph.integers(shape)]);
+    return this.part("Reshape", [value, this.graph.target(shape)]);
   }
 }
 
@@ -272,7 +276,7 @@ const reduce =
     const { shape } = operand(node, 0);
     const leading = shape.slice(0, shape.length - axes.length);
     const row = sizeOf(shape.slice(leading.length));
-    const isLong = row >= LONG_ROW && axes.every((axis) => axis >= leading.length);
+    const isLong = row >= LONG_ROW && !l.graph.isOpen(row) && axes.every((axis) => axis >= leading.length);
     const parts = isLong ? largestDivisor(row, MOST_PARTS) : 1;
     const keepdims = keepDims ? 1 : 0;
     if (parts === 1) return l.emit(node, op, [l.in(node, 0), l.graph.integers(axes)], { keepdims });
@@ -410,6 +414,11 @@ const rules: Readonly<Record<OpName, Rule>> = {
         },
       );
     }
+    if ([oldHeight, oldWidth, height, width].some((size) => l.graph.isOpen(size))) {
+      throw new InvalidArgumentError(
+        "exportOnnx: an image of an open size is resized by a factor that is no whole number. Give height and width, or multiples of them.",
+      );
+    }
     // Uneven factors by exact indices: Resize computes them in floating point, which may round to a neighbour.
     const indices = (from: number, to: number): string =>
       l.graph.integers(Array.from({ length: to }, (_, i) => Math.floor((i * from) / to)));
@@ -417,7 +426,7 @@ const rules: Readonly<Record<OpName, Rule>> = {
     return l.emit(node, "Gather", [rows, indices(oldWidth, width)], { axis: 3 });
   },
 
-  reshape: (l, node) => l.emit(node, "Reshape", [l.in(node, 0), l.graph.integers(node.shape)]),
+  reshape: (l, node) => l.emit(node, "Reshape", [l.in(node, 0), l.graph.target(node.shape)]),
   transpose: (l, node) => l.emit(node, "Transpose", [l.in(node, 0)], { perm: node.attributes.permutation ?? [] }),
   broadcastTo: (l, node) => l.emit(node, "Expand", [l.in(node, 0), l.graph.integers(node.shape)]),
   concat: (l, node) =>
@@ -444,7 +453,9 @@ const rules: Readonly<Record<OpName, Rule>> = {
 
   normalize(l, node) {
     const size = node.shape.at(-1) ?? 1;
-    const unit = l.graph.shared(`ones${size}`, [size], () => new Float32Array(size).fill(1));
+    const unit = l.graph.isOpen(size)
+      ? l.part("Expand", [l.scalar(1), l.graph.integers([size])])
+      : l.graph.shared(`ones${size}`, [size], () => new Float32Array(size).fill(1));
     const needsStd = l.order.some((other) => other.op === "inverseStd" && other.inputs[0] === node);
     const [y = "", , inverseStd = ""] = l.graph.node(
       "LayerNormalization",

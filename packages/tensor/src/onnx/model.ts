@@ -1,5 +1,6 @@
 import { InvalidArgumentError } from "../errors.js";
 import type { DType, HostData, Shape } from "../host-tensor.js";
+import { openSizeName, type OpenSize, type OpenSizes } from "./open-sizes.js";
 import { MessageWriter } from "./protobuf.js";
 
 /** onnx.TensorProto.DataType */
@@ -35,6 +36,11 @@ export class OnnxGraph {
   private readonly constants = new Map<string, string>();
   private readonly domains = new Set<string>();
   private count = 0;
+  /** Where an open size is to be read: an input and the axis. */
+  private readonly sources = new Map<string, readonly [input: string, axis: number]>();
+
+  /** @param openSizes what some sizes stand for. Default: none is open */
+  constructor(private readonly openSizes?: OpenSizes) {}
 
   /**
    * Adds an operator and gives the names of its outputs ("" where `wanted` is false; `name` names the only one).
@@ -69,15 +75,54 @@ export class OnnxGraph {
     return name;
   }
 
-  /** An int64 vector, shared by all that ask for the same values. */
+  /** An int64 vector, shared by all that ask for the same values; computed where one is an open size. */
   integers(values: readonly number[]): string {
     const key = `i${values.join()}`;
     let name = this.constants.get(key);
     if (name === undefined) {
-      name = this.initializer([values.length], BigInt64Array.from(values, BigInt));
+      name = values.some((value) => this.isOpen(value))
+        ? this.computedIntegers(values)
+        : this.initializer([values.length], BigInt64Array.from(values, BigInt));
       this.constants.set(key, name);
     }
     return name;
+  }
+
+  /** A shape to reshape to: where one of its sizes is open, it is what the others leave. */
+  target(shape: Shape): string {
+    const open = shape.filter((size) => this.isOpen(size));
+    return this.integers(open.length === 1 ? shape.map((size) => (size === open[0] ? -1 : size)) : shape);
+  }
+
+  isOpen(size: number): boolean {
+    return this.openSizes?.meaning(size) !== undefined;
+  }
+
+  private computedIntegers(values: readonly number[]): string {
+    if (values.length > 1) {
+      const parts = values.map((value) => this.integers([value]));
+      return this.node("Concat", parts, { axis: 0 })[0]!;
+    }
+    const { names, factor, divisor } = this.openSizes!.meaning(values[0]!)!;
+    const sizes = names.map((name) => this.openSize(name));
+    if (factor !== 1) sizes.push(this.integers([factor]));
+    const product = sizes.reduce((a, b) => this.node("Mul", [a, b])[0]!);
+    return divisor === 1 ? product : this.node("Div", [product, this.integers([divisor])])[0]!;
+  }
+
+  private openSize(name: string): string {
+    const key = `size ${name}`;
+    const known = this.constants.get(key);
+    if (known !== undefined) return known;
+    const [input, axis] = this.sources.get(name) ?? [];
+    if (input === undefined || axis === undefined) {
+      throw new InvalidArgumentError(
+        `exportOnnx: the size "${name}" is that of no input which the outputs depend on. Give it a number.`,
+      );
+    }
+    const [size = ""] = this.node("Shape", [input], { start: axis, end: axis + 1 });
+    this.constants.set(key, size);
+    return size;
   }
 
   /** A constant that `make` computes once per key. */
@@ -91,11 +136,26 @@ export class OnnxGraph {
   }
 
   input(name: string, dtype: DType, shape: Shape): void {
-    this.inputs.push(valueInfo(name, dtype, shape));
+    this.inputs.push(this.valueInfo(name, dtype, shape));
+    shape.forEach((size, axis) => {
+      const meaning = this.openSizes?.meaning(size);
+      if (meaning && isBare(meaning)) this.sources.set(meaning.names[0]!, [name, axis]);
+    });
   }
 
   output(name: string, dtype: DType, shape: Shape): void {
-    this.outputs.push(valueInfo(name, dtype, shape));
+    this.outputs.push(this.valueInfo(name, dtype, shape));
+  }
+
+  private valueInfo(name: string, dtype: DType, shape: Shape): MessageWriter {
+    const dims = new MessageWriter();
+    for (const size of shape) {
+      const meaning = this.openSizes?.meaning(size);
+      const dim = new MessageWriter();
+      dims.message(1, meaning ? dim.text(2, openSizeName(meaning)) : dim.int(1, size));
+    }
+    const tensorType = new MessageWriter().int(1, ELEMENT_TYPE[dtype]).message(2, dims);
+    return new MessageWriter().text(1, name).message(2, new MessageWriter().message(1, tensorType));
   }
 
   /**
@@ -149,6 +209,12 @@ export class OnnxGraph {
     return { model: model.finish(), external };
   }
 
+  /** Whether another graph has the same operators and constants; of large constants, as many and of the same sizes. */
+  hasSameNodes(other: OnnxGraph): boolean {
+    const [mine, others] = [this, other].map((graph) => graph.serialize(() => "weights").model);
+    return mine!.length === others!.length && mine!.every((byte, index) => byte === others![index]);
+  }
+
   /** Bytes of all initializers. */
   get weightBytes(): number {
     return this.initializers.reduce((sum, { data }) => sum + data.byteLength, 0);
@@ -185,9 +251,5 @@ function entry(key: string, value: string): MessageWriter {
   return new MessageWriter().text(1, key).text(2, value);
 }
 
-function valueInfo(name: string, dtype: DType, shape: Shape): MessageWriter {
-  const dims = new MessageWriter();
-  for (const size of shape) dims.message(1, new MessageWriter().int(1, size));
-  const tensorType = new MessageWriter().int(1, ELEMENT_TYPE[dtype]).message(2, dims);
-  return new MessageWriter().text(1, name).message(2, new MessageWriter().message(1, tensorType));
-}
+/** The open size itself, as an input has it. */
+const isBare = ({ names, factor, divisor }: OpenSize): boolean => names.length === 1 && factor === 1 && divisor === 1;
