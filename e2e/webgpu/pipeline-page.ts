@@ -10,10 +10,10 @@ const only = ["unet", "vae", "text_encoder", "tokenizer", "scheduler"] as const;
 
 /** What tests call, as `globalThis.page`. */
 const page = {
-  async draw(name?: BackendName) {
+  async draw(name?: BackendName, precision: "float32" | "float16" = "float32") {
     const { components } = await fetchPipeline("./pipeline", { only });
     const { backend, reason } = await chooseBackend({ ort, ...(name && { name }) });
-    const pipeline = createPipeline({ components, backend });
+    const pipeline = createPipeline({ components, backend, precision });
     const { images } = await pipeline.generate("red", { seed: 1 });
     await pipeline.dispose();
     const [bitmap] = await toImageBitmaps(images);

@@ -31,13 +31,14 @@ describe.skipIf(path === undefined)("a pipeline in Chromium", () => {
     rmSync(folder, { recursive: true });
   });
 
-  const draw = (name?: BackendName) =>
-    browser.page.evaluate((wanted) => (globalThis as unknown as { page: PipelinePage }).page.draw(wanted), name);
+  const draw = (...wanted: Parameters<PipelinePage["draw"]>) =>
+    browser.page.evaluate((given) => (globalThis as unknown as { page: PipelinePage }).page.draw(...given), wanted);
   const fetched = (): string[] => browser.requests.filter((request) => request.startsWith("GET /pipeline"));
-  function expectClose(pixels: readonly number[]): void {
+  /** @param tolerance default: GPUs add in another order */
+  function expectClose(pixels: readonly number[], tolerance = 1e-3): void {
     expect(pixels).toHaveLength(expected.length);
     const differences = pixels.map((value, i) => Math.abs(value - expected[i]!));
-    expect(Math.max(...differences)).toBeLessThan(1e-3); // GPUs add in another order
+    expect(Math.max(...differences)).toBeLessThan(tolerance);
   }
 
   test("comes from the server, chooses WebAssembly before an emulated GPU, and gives bitmaps and PNG files", async () => {
@@ -57,6 +58,13 @@ describe.skipIf(path === undefined)("a pipeline in Chromium", () => {
     expect(fetched()).toEqual(before);
     expect(reason).toBe("WebGPU by onnxruntime.");
     expectClose(pixels);
+  });
+
+  test("draws on WebGPU in float16, or says that this GPU does not compute in it", async () => {
+    const drawn = await draw("webgpu", "float16").catch(String);
+    if (typeof drawn === "string")
+      return expect(drawn).toContain(`does not compute in float16 (WebGPU's "shader-f16")`);
+    expectClose(drawn.pixels, 0.03);
   });
 
   test("draws in a worker", async () => {

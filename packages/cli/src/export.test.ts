@@ -24,6 +24,15 @@ it("writes the whole pipeline by default, with inputs and outputs by their names
   await session.release();
 });
 
+it("computes in fp16 on request, which is smaller, too", async () => {
+  const bytes = async (compute: string) => {
+    const out = join(folder, `compute-${compute}`);
+    await sdxs(["export", model, "--out", out, "--stage", "unet", "--compute", compute]);
+    return (await stat(join(out, "unet.onnx"))).size;
+  };
+  expect(await bytes("fp16")).toBeLessThan(0.8 * (await bytes("fp32")));
+});
+
 it("leaves batch and size open on request", async () => {
   const out = join(folder, "any");
   const command = ["export", model, "--out", out, "--stage", "decoder", "--size", "any", "--batch", "any"];
@@ -51,6 +60,7 @@ it.each([
   [[], "Give --out. See: sdxs export --help"],
   [["--out", "x", "--stage", "vae"], '--stage must be one of text_encoder, unet, decoder, whole, got "vae".'],
   [["--out", "x", "--precision", "bf16"], '--precision must be one of fp32, fp16, got "bf16".'],
+  [["--out", "x", "--compute", "int8"], '--compute must be one of fp32, fp16, got "int8".'],
 ])("refuses %j", async (args, message) => {
   expect(await sdxs(["export", model, ...args])).toEqual({
     exitCode: 2,

@@ -15,7 +15,8 @@ ${modelUsage}
   --stage STAGE         ${exportStages.join(", ")}; may be repeated; default whole
   --size WxH            pixels, or any; default: what the model was trained on
   --batch N             pictures at a time, or any; default 1
-  --precision P         of the stored weights, fp32 (default) or fp16; all is computed in fp32`;
+  --precision P         of the stored weights, fp32 (default) or fp16
+  --compute P           fp32 (default), or fp16 where it is exact enough, for GPUs: then its weights are stored so, too`;
 
 const sizeOrAny = (size: string): Pick<ExportStageOptions, "width" | "height"> =>
   size === "any" ? { width: size, height: size } : pictureSize("--size", size);
@@ -30,12 +31,15 @@ export async function exportModel(args: readonly string[], terminal: Terminal): 
     size: { type: "string" },
     batch: { type: "string", default: "1" },
     precision: { type: "string", default: "fp32" },
+    compute: { type: "string", default: "fp32" },
   });
   const folder = required("export", "--out", values.out);
   const stages = values.stage.map((stage) => oneOf("--stage", stage, exportStages));
   const precision = oneOf("--precision", values.precision, ["fp32", "fp16"]);
+  const float = { fp32: "float32", fp16: "float16" } as const;
   const options = {
-    weights: precision === "fp16" ? "float16" : "float32",
+    weights: float[precision],
+    precision: float[oneOf("--compute", values.compute, ["fp32", "fp16"])],
     batch: values.batch === "any" ? "any" : wholeNumber("--batch", values.batch, 1),
     ...(values.size !== undefined && sizeOrAny(values.size)),
   } as const;

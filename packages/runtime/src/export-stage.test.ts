@@ -65,6 +65,14 @@ describe("exportStage writes what the pipeline draws", () => {
     await rm(folder, { recursive: true });
   });
 
+  it("in float16, to its precision", async () => {
+    const { model } = exportStage(components, "whole", { batch: 2, precision: "float16" });
+    const [half, { images }] = [await run(model, { ids, noise }), await drawn];
+    const differences = Array.from(images.data, (value, i) => Math.abs(value - half.data[i]!));
+    expect(Math.max(...differences)).toBeLessThan(0.02);
+    expect(Math.max(...differences)).toBeGreaterThan(1e-5);
+  });
+
   it("in any batch and size by one file", async () => {
     const any = { batch: "any", width: "any", height: "any" } as const;
     const whole = exportStage(components, "whole", any).model;

@@ -4,6 +4,7 @@ import {
   prefixed,
   UnsupportedConfigError,
   select,
+  type CompileSpec,
   type HostParams,
   type Ops,
   type Program,
@@ -35,6 +36,8 @@ export interface ExportStageOptions extends Omit<ExportOnnxOptions, "multiples">
   /** Pixels of a picture. Default: what the U-Net was trained on. */
   readonly width?: number | "any";
   readonly height?: number | "any";
+  /** In which the model computes, see `CompileSpec.precision`. Its inputs and outputs stay float32. Default "float32". */
+  readonly precision?: CompileSpec["precision"];
 }
 
 /**
@@ -57,7 +60,7 @@ export interface ExportStageOptions extends Omit<ExportOnnxOptions, "multiples">
 export function exportStage(
   components: TextToImageComponents,
   stage: ExportStage,
-  { batch = 1, width, height, ...options }: ExportStageOptions = {},
+  { batch = 1, width, height, precision = "float32", ...options }: ExportStageOptions = {},
 ): SerializedModel {
   if (batch !== "any" && (!Number.isInteger(batch) || batch < 1)) {
     throw new InvalidArgumentError(`exportStage: batch must be a whole number of at least 1 or "any", got ${batch}.`);
@@ -78,21 +81,25 @@ export function exportStage(
 
   switch (stage) {
     case "text_encoder":
-      return exportOnnx(textProgram(components), { frozen: textWeights(components), inputs: { ids } }, options);
+      return exportOnnx(
+        textProgram(components),
+        { frozen: textWeights(components), inputs: { ids }, precision },
+        options,
+      );
     case "unet": {
-      const spec = { frozen: denoiserWeights(components), inputs: { noise: latents, context } };
+      const spec = { frozen: denoiserWeights(components), inputs: { noise: latents, context }, precision };
       return exportOnnx(oneStepProgram(components), spec, ofUNet);
     }
     case "decoder":
       return exportOnnx(
         decoderProgram(components),
-        { frozen: autoencoderWeights(components, "decoder"), inputs: { latents } },
+        { frozen: autoencoderWeights(components, "decoder"), inputs: { latents }, precision },
         options,
       );
     case "whole":
       return exportOnnx(
         wholeProgram(components),
-        { frozen: wholeWeights(components), inputs: { ids, noise: latents } },
+        { frozen: wholeWeights(components), inputs: { ids, noise: latents }, precision },
         ofUNet,
       );
   }

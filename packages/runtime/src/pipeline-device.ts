@@ -12,12 +12,12 @@ import {
   type StepInput,
 } from "./pipeline-programs.js";
 import type { EncodedImage, GenerateRequest } from "./pipeline-request.js";
-import { PipelineStage, disposeAll } from "./pipeline-stage.js";
+import { PipelineStage, disposeAll, type PipelineStageOptions } from "./pipeline-stage.js";
 import type { PipelineCalibration } from "./calibrate-pipeline.js";
 import type { GeneratedImages, TextToImageComponents } from "./pipeline.js";
 import { PromptEncoder } from "./prompt-embeddings.js";
 
-export interface PipelineDeviceOptions {
+export interface PipelineDeviceOptions extends Pick<PipelineStageOptions, "precision"> {
   readonly int8?: PipelineCalibration | undefined;
   /** Keeps what `calibrate` needs of each picture. */
   readonly recording?: boolean;
@@ -34,17 +34,21 @@ export class PipelineDevice<D> {
   constructor(
     private readonly backend: Backend<D>,
     components: TextToImageComponents,
-    { int8, recording = false }: PipelineDeviceOptions = {},
+    { int8, precision = "float32", recording = false }: PipelineDeviceOptions = {},
   ) {
     const { unet, text_encoder: first, text_encoder_2: second } = components;
-    this.text = new PromptEncoder(backend, components);
+    this.text = new PromptEncoder(backend, components, { precision });
     this.step = new PipelineStage(backend, denoiserWeights(components), stepProgram(components), {
       int8: int8?.unet,
+      precision,
       recording,
     });
-    this.encoder = new PipelineStage(backend, autoencoderWeights(components, "encoder"), encoderProgram(components));
+    this.encoder = new PipelineStage(backend, autoencoderWeights(components, "encoder"), encoderProgram(components), {
+      precision,
+    });
     this.decoder = new PipelineStage(backend, autoencoderWeights(components, "decoder"), decoderProgram(components), {
       int8: int8?.decoder,
+      precision,
       recording,
     });
     const encoders = { text_encoder: first.params, ...(second && { text_encoder_2: second.params }) };

@@ -5,6 +5,7 @@ import {
   type Calibration,
   type Backend,
   type CompiledProgram,
+  type CompileSpec,
   type HostParams,
   type Program,
   type TensorMap,
@@ -17,6 +18,8 @@ const CONSTANT_WEIGHTS_BYTES = 2 ** 26;
 export interface PipelineStageOptions {
   /** In 8 bits, its weights being constants; those that are adapted compute in float32. */
   readonly int8?: Calibration | undefined;
+  /** See `PipelineOptions.precision`. With "float16", weights are constants, and those that are adapted are converted in each run. */
+  readonly precision?: CompileSpec["precision"];
   /** Keeps the inputs of each run, for `calibrate`. */
   readonly recording?: boolean;
 }
@@ -43,7 +46,8 @@ export class PipelineStage<D, In extends string, Out extends string> {
     private readonly options: PipelineStageOptions = {},
   ) {
     const bytes = Object.values(weights).reduce((sum, { data }) => sum + data.byteLength, 0);
-    this.isConstant = bytes <= CONSTANT_WEIGHTS_BYTES || options.int8 !== undefined;
+    const isConverted = options.int8 !== undefined || options.precision === "float16";
+    this.isConstant = bytes <= CONSTANT_WEIGHTS_BYTES || isConverted;
   }
 
   async run(
@@ -59,8 +63,15 @@ export class PipelineStage<D, In extends string, Out extends string> {
       const entries = Object.entries(this.weights);
       const params = Object.fromEntries(entries.filter(([name]) => isParameter(name)));
       const frozen = Object.fromEntries(entries.filter(([name]) => !isParameter(name)));
-      const { int8 } = this.options;
-      const spec = { params: specsOf(params), arrangeParams: true, frozen, inputs: specs, ...(int8 && { int8 }) };
+      const { int8, precision } = this.options;
+      const spec = {
+        params: specsOf(params),
+        arrangeParams: true,
+        frozen,
+        inputs: specs,
+        ...(int8 && { int8 }),
+        ...(precision && { precision }),
+      };
       ready = await this.backend.compile(this.program, spec);
       programs.set(key, ready);
     }

@@ -150,6 +150,16 @@ describe("createPipeline draws what its networks give one after the other", () =
     },
   );
 
+  it("in float16, to its precision, with guidance", async () => {
+    const half = createPipeline({ components, backend, precision: "float16", guidanceScale: 3 });
+    const { images } = await half.generate(prompts, { noise });
+    const expected = await expectedImages({ scale: 3 });
+    const differences = Array.from(expected.data, (value, i) => Math.abs(value - images.data[i]!));
+    expect(Math.max(...differences)).toBeLessThan(0.02);
+    expect(Math.max(...differences)).toBeGreaterThan(1e-5);
+    await half.dispose();
+  });
+
   it("under a ControlNet, with and without guidance", async () => {
     const guidedByImage = createPipeline({ components: controlled, backend });
     const condition = random(5).uniform([2, 3, 8, 12]);
@@ -345,6 +355,12 @@ describe("createPipeline tells what is wrong", () => {
       code,
       message: expect.stringMatching(message) as string,
     });
+  });
+
+  it("of float16 and int8 at once", () => {
+    expect(() =>
+      createPipeline({ components, backend, int8: { unet: {}, decoder: {} }, precision: "float16" }),
+    ).toThrow("createPipeline: int8 and float16 exclude each other.");
   });
 
   it.each([

@@ -1,6 +1,6 @@
 import { HostTensor, specsOf, type Backend, type HostParams, type TensorSpec } from "@sdxs/tensor";
 import { promptProgram, promptTokens, textWeights, type PromptInput } from "./pipeline-programs.js";
-import { PipelineStage } from "./pipeline-stage.js";
+import { PipelineStage, type PipelineStageOptions } from "./pipeline-stage.js";
 import type { TextToImageComponents } from "./pipeline.js";
 import type { PromptTokenizer } from "./tokenizer.js";
 
@@ -28,9 +28,10 @@ export class PromptEncoder<D> {
   constructor(
     private readonly backend: Backend<D>,
     private readonly components: TextToImageComponents,
+    options: Pick<PipelineStageOptions, "precision"> = {},
   ) {
     const { text_encoder_2: second, tokenizer, tokenizer_2: otherTokenizer } = components;
-    this.stage = new PipelineStage(backend, textWeights(components), promptProgram(components));
+    this.stage = new PipelineStage(backend, textWeights(components), promptProgram(components), options);
     this.tokenizers = second && otherTokenizer ? [tokenizer, otherTokenizer] : [tokenizer];
     this.tokens = promptTokens(components);
   }

@@ -6,6 +6,7 @@ function fakeDevice() {
   const listeners: ((event: { error: { message: string } }) => void)[] = [];
   const device: GpuDevice = {
     limits: { maxBufferSize: 1, maxStorageBufferBindingSize: 1 },
+    features: new Set(),
     lost: new Promise((resolve) => (lose = resolve)),
     addEventListener: (_type, listener) => listeners.push(listener),
   };

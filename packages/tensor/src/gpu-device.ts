@@ -3,6 +3,7 @@ import { SdxsError } from "./errors.js";
 /** What is used of WebGPU's GPUDevice. */
 export interface GpuDevice {
   readonly limits: { readonly maxBufferSize: number; readonly maxStorageBufferBindingSize: number };
+  readonly features: ReadonlySet<string>;
   readonly lost: Promise<{ readonly reason: string; readonly message: string }>;
   addEventListener(
     type: "uncapturederror",

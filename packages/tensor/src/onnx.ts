@@ -1,4 +1,11 @@
-export { exportOnnx, onnxBackend, traceProgram, type ExportOnnxOptions, type ExportOnnxSpec, type TraceOptions } from "./onnx/backend.js";
+export {
+  exportOnnx,
+  onnxBackend,
+  traceProgram,
+  type ExportOnnxOptions,
+  type ExportOnnxSpec,
+  type TraceOptions,
+} from "./onnx/backend.js";
 export type { FromGpuBuffer } from "./onnx/device-tensors.js";
 export type { LoweredGraph, LoweredOutput, LoweringOptions } from "./onnx/lower.js";
 export type { OnnxGraph, SerializedModel } from "./onnx/model.js";

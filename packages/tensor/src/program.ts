@@ -42,6 +42,12 @@ export interface CompileSpec<In extends string = string> {
    * quarter of the weights' memory, and a little less exact. The onnx adapter on processors does so; others compute in float32.
    */
   readonly int8?: Calibration;
+  /**
+   * With "float16", convolutions, products and what joins their results are computed in it: half the memory and, on GPUs that
+   * have it, less time. Norms' statistics, softmax, sums, inputs and results stay float32, as do parameters, which are converted
+   * in each run: give weights as `frozen`. The onnx adapter does so; others compute in float32. Default "float32".
+   */
+  readonly precision?: "float32" | "float16";
   readonly inputs: Readonly<Record<In, TensorSpec>>;
 }
 

@@ -60,10 +60,12 @@ export function traceProgram<In extends string, Out extends string>(
     const calibrated = spec.int8?.[name];
     return calibrated ? [[node, calibrated] as const] : [];
   });
-  return lower(outputs, options, {
-    ...(options.weights === "float16" && { float16: new Map(names) }),
-    int8: new Map(ranges),
-  });
+  const { precision } = spec;
+  if (precision === "float16" && ranges.length > 0) {
+    throw new InvalidArgumentError("compile: int8 and float16 exclude each other. Give one of int8 and precision.");
+  }
+  const weights = { names: new Map(names), float16: options.weights === "float16", int8: new Map(ranges) };
+  return lower(outputs, { ...options, precision }, weights);
 }
 
 /** What `exportOnnx` is to write: as `CompileSpec`, but sizes of inputs may be names. */
@@ -179,8 +181,11 @@ async function compileProgram<In extends string, Out extends string>(
   spec: CompileSpec<In>,
 ): Promise<CompiledProgram<Tensor, In, Out>> {
   const begin = performance.now();
-  const arrangeable = spec.arrangeParams && runtime.isCpu ? new Set(Object.keys(spec.params ?? {})) : undefined;
+  const isExact = spec.precision !== "float16";
+  const arrangeable =
+    spec.arrangeParams && runtime.isCpu && isExact ? new Set(Object.keys(spec.params ?? {})) : undefined;
   const options = { ...(await runtime.start()), arrangeable };
+  if (!isExact) runtime.requireFloat16();
   const { graph, inputs, outputs, arranged } = traceProgram(program, spec, options);
   const session = await runtime.createSession(graph);
   const compileMs = performance.now() - begin;

@@ -4,9 +4,10 @@ import type { WeightRanges } from "../calibration.js";
 import { memoryOf, reachable, type Node, type OpName } from "../graph/node.js";
 import type { Operand } from "../ops.js";
 import { cosine, sine, type SineOps } from "../sine.js";
-import { encodeFloat16Checked } from "../half.js";
+import { encodeFloat16, encodeFloat16Checked } from "../half.js";
 import type { OpenSizes } from "./open-sizes.js";
 import { ELEMENT_TYPE, EXTERNAL_FROM_BYTES, OnnxGraph, type AttributeValue } from "./model.js";
+import { computesInHalf } from "./half-precision.js";
 import { eightBits, int8Convolution, int8Product, isInt8 } from "./int8.js";
 import { isWinogradConvolution, winogradConvolution, winogradShape } from "./winograd.js";
 
@@ -35,14 +36,17 @@ export interface LoweringOptions {
   readonly arrangeable?: ReadonlySet<string> | undefined;
   /** Go round what onnxruntime's WebGPU provider computes wrongly or imprecisely. Default false. */
   readonly webgpu?: boolean;
+  /** See `CompileSpec.precision`. Default "float32". */
+  readonly precision?: "float32" | "float16" | undefined;
   /** What some sizes stand for. Default: each for itself. */
   readonly openSizes?: OpenSizes;
 }
 
 /** How weights are stored, by their constants. */
 export interface LoweredWeights {
-  /** As float16, with their names; computed with as float32. */
-  readonly float16?: ReadonlyMap<Node, string>;
+  readonly names?: ReadonlyMap<Node, string>;
+  /** Those with names as float16, and computed with as float32. Default false. */
+  readonly float16?: boolean;
   /** As int8 and computed with so, where nothing else uses them. */
   readonly int8?: ReadonlyMap<Node, WeightRanges>;
 }
@@ -104,19 +108,36 @@ export class Lowering {
   readonly channelBlock: number;
   readonly webgpu: boolean;
   readonly arranged: ReadonlySet<string>;
-  readonly float16: ReadonlyMap<Node, string>;
+  readonly weightNames: ReadonlyMap<Node, string>;
+  readonly float16: boolean;
   readonly int8: ReadonlyMap<Node, WeightRanges>;
   /** Values that stand for 8 bits, and those by what they were rounded from. */
   readonly rounded = new Set<string>();
   readonly roundings = new Map<string, string>();
   private readonly followers = new Map<Node, Node>();
+  /** Some operations compute in float16. */
+  private readonly mixed: boolean;
+  /** Whether the rule under way does. */
+  private half = false;
+  /** Nodes whose value is float16, and values by what they were converted from. */
+  private readonly halves = new Set<Node>();
+  private readonly conversions = new Map<string, string>();
 
   constructor(
     outputs: readonly Node[],
-    { named = false, channelBlock = 0, webgpu = false, arrangeable = new Set(), openSizes }: LoweringOptions,
-    { float16 = new Map(), int8 = new Map() }: LoweredWeights,
+    {
+      named = false,
+      channelBlock = 0,
+      webgpu = false,
+      arrangeable = new Set(),
+      precision = "float32",
+      openSizes,
+    }: LoweringOptions,
+    { names = new Map(), float16 = false, int8 = new Map() }: LoweredWeights,
   ) {
     this.graph = new OnnxGraph(openSizes);
+    this.mixed = precision === "float16";
+    this.weightNames = names;
     this.float16 = float16;
     this.channelBlock = channelBlock;
     this.webgpu = webgpu;
@@ -163,16 +184,65 @@ export class Lowering {
     return this.absorbed.has(node);
   }
 
+  /** In the precision of the rule under way. */
   value(node: Node): string {
+    if (this.mixed && node.op === "constant" && node.dtype === "float32") return this.constant(node);
     const value = this.values.get(node);
     if (value === undefined)
       throw new SdxsError("UNSUPPORTED_OPERATION", `The operation "${node.op}" was not lowered.`);
+    if (node.dtype !== "float32" || this.halves.has(node) === this.half) return value;
+    return this.converted(value, this.half ? "float16" : "float32");
+  }
+
+  private converted(value: string, to: "float32" | "float16"): string {
+    let result = this.conversions.get(value);
+    if (result === undefined) {
+      result = this.part("Cast", [value], { to: ELEMENT_TYPE[to] });
+      this.conversions.set(value, result);
+    }
+    return result;
+  }
+
+  /** A constant in the precision of the rule under way, in each of both at most once. */
+  private constant(node: Node): string {
+    const key = `constant ${node.id} ${this.half}`;
+    let value = this.conversions.get(key);
+    if (value === undefined) {
+      value = this.half ? this.halfConstant(node) : rules.constant(this, node);
+      this.conversions.set(key, value);
+    }
     return value;
   }
 
+  halfConstant(node: Node): string {
+    const name = this.weightNames.get(node) ?? "of the program's own";
+    const data = encodeFloat16Checked(`float16: the weight "${name}"`, node.data as Float32Array);
+    return this.graph.initializer(node.shape, data);
+  }
+
   lower(node: Node): void {
-    if (this.absorbed.has(node)) return;
-    this.values.set(node, rules[node.op](this, node));
+    if (this.absorbed.has(node) || (this.mixed && node.op === "constant" && node.dtype === "float32")) return;
+    this.half = this.mixed && (this.isBiasedProduct(node) || computesInHalf(node, (other) => this.halves.has(other)));
+    const value = rules[node.op](this, node);
+    this.values.set(node, value);
+    if (this.half) this.halves.add(node);
+    this.half = false;
+    if (node.op === "softmax" && this.isHalf(node.inputs[0])) this.narrow(node, value);
+  }
+
+  private isHalf(node: Node | undefined): boolean {
+    return node !== undefined && this.halves.has(node);
+  }
+
+  private isBiasedProduct(node: Node): boolean {
+    const product = biasedProduct(node);
+    return product !== undefined && this.absorbed.has(product);
+  }
+
+  /** What was computed in float32 is float16 from here on. */
+  private narrow(node: Node, value: string): void {
+    this.values.set(node, this.converted(value, "float16"));
+    this.halves.add(node);
   }
 
   /** The operand's value. */
@@ -209,9 +279,20 @@ export class Lowering {
     return this.graph.node(op, inputs, attributes)[0] ?? "";
   }
 
-  /** A float32 constant of shape []. */
+  /** A constant of shape [], in the precision of the rule under way. */
   scalar(value: number): string {
-    return this.graph.shared(`f${value}`, [], () => Float32Array.of(value));
+    const data = Float32Array.of(value);
+    if (this.half) return this.graph.shared(`h${value}`, [], () => encodeFloat16(data));
+    return this.graph.shared(`f${value}`, [], () => data);
+  }
+
+  /** [size] of ones, likewise. */
+  ones(size: number): string {
+    if (this.graph.isOpen(size)) return this.part("Expand", [this.scalar(1), this.graph.integers([size])]);
+    const data = new Float32Array(size).fill(1);
+    return this.graph.shared(`${this.half ? "half" : ""} ones ${size}`, [size], () =>
+      this.half ? encodeFloat16(data) : data,
+    );
   }
 
   reshape(value: string, shape: Shape): string {
@@ -305,12 +386,9 @@ const rules: Readonly<Record<OpName, Rule>> = {
   constant(l, node) {
     const { shape, data = new Float32Array(0) } = node;
     if (l.int8.has(node)) return ""; // stored where it is used
-    const weight = l.float16.get(node);
-    if (weight === undefined || !(data instanceof Float32Array) || data.byteLength < EXTERNAL_FROM_BYTES) {
-      return l.graph.initializer(shape, data);
-    }
-    const half = l.graph.initializer(shape, encodeFloat16Checked(`exportOnnx: the weight "${weight}"`, data));
-    return l.part("Cast", [half], { to: ELEMENT_TYPE.float32 });
+    const isStoredInHalf = l.float16 && l.weightNames.has(node) && data.byteLength >= EXTERNAL_FROM_BYTES;
+    if (!isStoredInHalf || !(data instanceof Float32Array)) return l.graph.initializer(shape, data);
+    return l.part("Cast", [l.halfConstant(node)], { to: ELEMENT_TYPE.float32 });
   },
   neg: same("Neg"),
   abs: same("Abs"),
@@ -453,13 +531,10 @@ const rules: Readonly<Record<OpName, Rule>> = {
 
   normalize(l, node) {
     const size = node.shape.at(-1) ?? 1;
-    const unit = l.graph.isOpen(size)
-      ? l.part("Expand", [l.scalar(1), l.graph.integers([size])])
-      : l.graph.shared(`ones${size}`, [size], () => new Float32Array(size).fill(1));
     const needsStd = l.order.some((other) => other.op === "inverseStd" && other.inputs[0] === node);
     const [y = "", , inverseStd = ""] = l.graph.node(
       "LayerNormalization",
-      [l.in(node, 0), unit],
+      [l.in(node, 0), l.ones(size)],
       { axis: -1, epsilon: { float: node.attributes.epsilon ?? 1e-5 } },
       needsStd ? [true, true, true] : [true],
     );

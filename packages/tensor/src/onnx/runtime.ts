@@ -63,6 +63,8 @@ interface KeptDevice {
   /** What onnxruntime tells of the device; nothing in Node. */
   readonly watch: GpuWatch | undefined;
   readonly maxTensorBytes: number;
+  /** Undefined where onnxruntime does not tell. */
+  readonly hasFloat16: boolean | undefined;
 }
 
 /** Channels per block of each runtime's blocked convolution on this processor; 0 where there is none. */
@@ -110,6 +112,15 @@ export class Runtime {
       this.check();
     }
     return { webgpu: true, maxTensorBytes: this.device.maxTensorBytes };
+  }
+
+  /** Throws where the device is known not to compute in float16. Call it after `start`. */
+  requireFloat16(): void {
+    if (this.device?.hasFloat16 !== false) return;
+    throw new SdxsError(
+      "UNSUPPORTED_OPERATION",
+      `compile: this GPU does not compute in float16 (WebGPU's "shader-f16"). Use precision "float32".`,
+    );
   }
 
   /** Throws what went wrong on the GPU. */
@@ -212,10 +223,12 @@ export class Runtime {
     const session = await this.createSession(graph);
     const { webgpu } = this.options.ort.env ?? {};
     if (!this.deviceTensors || !webgpu || !("device" in webgpu)) {
-      return { session, watch: undefined, maxTensorBytes: Infinity };
+      return { session, watch: undefined, maxTensorBytes: Infinity, hasFloat16: undefined };
     }
     const device = (await webgpu.device) as GpuDevice;
-    return { session, watch: watchDevice(device), maxTensorBytes: device.limits.maxBufferSize };
+    const { limits, features } = device;
+    const hasFloat16 = features.has("shader-f16");
+    return { session, watch: watchDevice(device), maxTensorBytes: limits.maxBufferSize, hasFloat16 };
   }
 
   /** Lets onnxruntime make another device in place of one that is lost, once all of its sessions are released. */
