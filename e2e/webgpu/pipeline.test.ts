@@ -4,7 +4,6 @@ import { join } from "node:path";
 import * as ort from "onnxruntime-node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createPipeline } from "@sdxs/runtime";
-import type { BackendName } from "@sdxs/runtime/backends";
 import { savePipelineFolder } from "@sdxs/runtime/node";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import { components } from "../../packages/runtime/src/pipeline-case.test-support.js";

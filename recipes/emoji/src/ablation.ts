@@ -36,10 +36,12 @@ export interface AblationBudget extends DistillationBudget {
   /** Updates of the student by DMD2, each of which takes five of the online DM: about the time of `scoreSteps`. */
   readonly dmd2Steps: number;
   readonly textureSteps: number;
+  /** Of the student that segmented score distillation is given more time with. */
+  readonly longScoreSteps: number;
 }
 
-/** About an hour on two cores. */
-export const ablationBudget: AblationBudget = { ...studentBudget, dmd2Steps: 80, textureSteps: 150 };
+/** About an hour and a quarter on two cores. */
+export const ablationBudget: AblationBudget = { ...studentBudget, dmd2Steps: 80, textureSteps: 150, longScoreSteps: 800 };
 
 export interface AblationOptions extends WorkFolderOptions {
   readonly budget: AblationBudget;
@@ -161,11 +163,14 @@ async function trainStudents<D>(
   const blurred = { name: "mean squared error", weights: { features: 0, mse: 1 } };
   const unsegmented = { name: "Diff-Instruct", alpha: constantSchedule(1), lambdaFM: constantSchedule(0) };
   const scored = await distilScores(options, pairs, warm);
+  const longer = `${budget.longScoreSteps} updates`;
+  const patient = { ...options, budget: { ...budget, scoreSteps: budget.longScoreSteps } };
   return {
     "mean squared error": await warmUp(long, pairs, tiny, blurred),
     "SSIM feature matching": await warmUp(long, pairs, tiny, { name: "feature matching" }),
     "Diff-Instruct, without segments": await distilScores(options, pairs, warm, unsegmented),
     SSD: scored,
+    [`SSD, ${longer}`]: await distilScores(patient, pairs, warm, { name: `score distillation, ${longer}` }),
     "SSD, texture finetuned": (await finetuneTexture(options, pairs, scored, budget.textureSteps)).params,
     DMD2: await distilDmd2(options, warm, budget.dmd2Steps),
   };

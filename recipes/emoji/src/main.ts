@@ -45,10 +45,11 @@ student   make a one-step student of the shipped tiny U-Net: warm-up and segment
   --output FOLDER         default student
   --restart               forget an earlier run in that folder
 
-ablation  train the student in several ways and judge its pictures beside the teacher's (about an hour)
+ablation  train the student in several ways and judge its pictures beside the teacher's (75 minutes)
   --pairs N               noise-image pairs, default ${ablationBudget.pairs}
   --warmup-steps N        default ${ablationBudget.warmupSteps}
   --score-steps N         default ${ablationBudget.scoreSteps}
+  --long-score-steps N    of one more student by scores, default ${ablationBudget.longScoreSteps}
   --dmd2-steps N          default ${ablationBudget.dmd2Steps}
   --texture-steps N       default ${ablationBudget.textureSteps}
   --pictures N            of each model, default 400
@@ -63,10 +64,10 @@ extractors  warm students up by features of three kinds and by mean squared erro
   --output FOLDER         default extractors
   --restart               forget an earlier run in that folder
 
-tiny-unet distil the teacher into the tiny U-Net by Equation 8, whole and with each part left out (about 40 minutes)
-  --steps N               updates of the tiny U-Net, default 4000
+tiny-unet distil the teacher into the tiny U-Net by Equation 8, whole and with each part left out (about 75 minutes)
+  --steps N               updates of the tiny U-Net, default 10000
   --ablation-steps N      updates in each distillation that is compared, default 300
-  --pairs N               samples of the teacher, default 2048
+  --pairs N               samples of the teacher, default 4096
   --pictures N            pictures of each model that are judged, default 256
   --output FOLDER         default tiny-unet
   --restart               forget an earlier run in that folder
@@ -192,6 +193,7 @@ async function ablation(args: string[], signal: AbortSignal): Promise<void> {
     pairs: ablationBudget.pairs,
     "warmup-steps": ablationBudget.warmupSteps,
     "score-steps": ablationBudget.scoreSteps,
+    "long-score-steps": ablationBudget.longScoreSteps,
     "dmd2-steps": ablationBudget.dmd2Steps,
     "texture-steps": ablationBudget.textureSteps,
     pictures: 400,
@@ -203,6 +205,7 @@ async function ablation(args: string[], signal: AbortSignal): Promise<void> {
       pairs: numbers.pairs,
       warmupSteps: numbers["warmup-steps"],
       scoreSteps: numbers["score-steps"],
+      longScoreSteps: numbers["long-score-steps"],
       dmd2Steps: numbers["dmd2-steps"],
       textureSteps: numbers["texture-steps"],
     },
@@ -224,9 +227,9 @@ async function extractors(args: string[], signal: AbortSignal): Promise<void> {
 
 async function tinyUNet(args: string[], signal: AbortSignal): Promise<void> {
   const { numbers, run } = readRunOptions(args, "tiny-unet", {
-    steps: 4000,
+    steps: 10000,
     "ablation-steps": 300,
-    pairs: 2048,
+    pairs: 4096,
     pictures: 256,
   });
   const { steps, "ablation-steps": ablationSteps, pairs, pictures } = numbers;
