@@ -41,7 +41,12 @@ export interface AblationBudget extends DistillationBudget {
 }
 
 /** About an hour and a quarter on two cores. */
-export const ablationBudget: AblationBudget = { ...studentBudget, dmd2Steps: 80, textureSteps: 150, longScoreSteps: 800 };
+export const ablationBudget: AblationBudget = {
+  ...studentBudget,
+  dmd2Steps: 80,
+  textureSteps: 150,
+  longScoreSteps: 800,
+};
 
 export interface AblationOptions extends WorkFolderOptions {
   readonly budget: AblationBudget;

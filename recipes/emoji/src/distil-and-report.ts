@@ -15,8 +15,8 @@ import { openWorkFolder, type WorkFolderOptions } from "./work-folder.js";
 
 export interface RunOptions extends WorkFolderOptions {
   readonly budget: DistillationBudget;
-  /** As `DistillationOptions` has it. */
-  readonly tiny?: HostParams;
+  /** What the student begins as. */
+  readonly tiny: HostParams;
   /** Prompts to draw besides those of the quickstart. */
   readonly prompts: readonly string[];
   readonly signal: AbortSignal;
@@ -39,7 +39,7 @@ export async function distilAndReport(options: RunOptions): Promise<void> {
     dataset,
     seed,
     budget,
-    ...(tiny && { tiny }),
+    tiny,
     workFolder,
     signal,
     onProgress: bars.update,

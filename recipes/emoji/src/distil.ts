@@ -18,31 +18,19 @@ import {
   random,
   scope,
   select,
-  specsOf,
   type Backend,
-  type HostData,
   type HostParams,
   type Program,
   type Random,
   type Schedule,
 } from "@sdxs/tensor";
-import {
-  blockRemovalPresets,
-  copyParameters,
-  planBlockRemoval,
-  unet,
-  unetDistillation,
-  unetEncoder,
-  unetParameters,
-  type UNetConfig,
-  type UNetDistillationOptions,
-} from "@sdxs/tiny-unet";
+import { blockRemovalPresets, planBlockRemoval, unet, unetEncoder, type UNetConfig } from "@sdxs/tiny-unet";
 import { tinyDecoderDistillation, tinyDecoderParameters } from "@sdxs/tiny-vae";
 import { gradientTask, takeRows, type GradientTaskOptions } from "@sdxs/training";
 import { cachedRows } from "@sdxs/training/node";
 import type { EmojiDataset } from "./dataset.js";
 import { latentSize, predictionType, promptTokens, schedule, tinyDecoderConfig } from "./models.js";
-import { imageDecoder, imageSpec, latentSpec, noisePredictor, unetDenoisingLoss, promptEncoder } from "./networks.js";
+import { imageDecoder, imageSpec, latentSpec, noisePredictor, promptEncoder } from "./networks.js";
 import { firstRows, mapBatches, rowCount } from "../../rows.js";
 import { annealed, runTask, type RunTaskOptions } from "./run-task.js";
 import type { Teacher } from "./teacher.js";
@@ -52,7 +40,6 @@ export interface DistillationBudget {
   /** Noise-image pairs that the teacher samples. */
   readonly pairs: number;
   readonly decoderSteps: number;
-  readonly unetSteps: number;
   readonly warmupSteps: number;
   /** Updates of the student by segmented score distillation; 0 for none, as in the quickstart, which has no time for it. */
   readonly scoreSteps: number;
@@ -62,7 +49,6 @@ export interface DistillationBudget {
 export const quickstartBudget: DistillationBudget = {
   pairs: 832,
   decoderSteps: 2800,
-  unetSteps: 0,
   warmupSteps: 450,
   scoreSteps: 0,
 };
@@ -71,7 +57,6 @@ export const quickstartBudget: DistillationBudget = {
 export const studentBudget: DistillationBudget = {
   pairs: 2048,
   decoderSteps: 8000,
-  unetSteps: 0,
   warmupSteps: 1500,
   scoreSteps: 400,
 };
@@ -86,8 +71,6 @@ export interface StageOptions<D> extends RunTaskOptions {
 export interface DistillationOptions<D> extends StageOptions<D> {
   readonly dataset: EmojiDataset;
   readonly budget: DistillationBudget;
-  /** Weights of a tiny U-Net that was distilled before. Default: `distil` trains one for the budget's `unetSteps`. */
-  readonly tiny?: HostParams;
 }
 
 /** A one-step model: prompts to latents by `unet`, latents to images by `decoder`. */
@@ -102,7 +85,7 @@ export interface DistilledStudent extends Student {
 }
 
 /** The stages of `distil` that train something, in their order. */
-export const trainingStages = ["tiny decoder", "tiny U-Net", "one-step student", "score distillation"] as const;
+export const trainingStages = ["tiny decoder", "one-step student", "score distillation"] as const;
 
 /** Steps and guidance of the teacher wherever pictures of it are shown: SDXS's comparison uses 32 (paper, Table 1). */
 export const teacherSteps = 32;
@@ -116,7 +99,6 @@ const pairBatch = 32;
 const decoderBatch = 2;
 /** Latents that the large decoder decodes at once. */
 const decodedBatch = 8;
-const unetBatch = 16;
 const warmupBatch = 16;
 const scoreBatch = 16;
 
@@ -134,12 +116,13 @@ export function studentPlan(teacher: Teacher) {
   });
 }
 
-/** The whole method: tiny decoder, tiny U-Net, one-step student by the warm-up and, where the budget has it, by scores. */
-export async function distil<D>(options: DistillationOptions<D>): Promise<DistilledStudent> {
-  const { dataset, seed, budget } = options;
+/** The rest of the method, from a tiny U-Net on: tiny decoder, one-step student by the warm-up and, where the budget has it, by scores. */
+export async function distil<D>(
+  options: DistillationOptions<D> & { readonly tiny: HostParams },
+): Promise<DistilledStudent> {
+  const { dataset, seed, budget, tiny } = options;
   const pairs = await samplePairs(options, { captions: dataset.batch(seed, 0, budget.pairs).captions });
   const decoder = await distilDecoder(options, pairs);
-  const tiny = options.tiny ?? (await distilUNet(options, pairs, { steps: budget.unetSteps, finalRate: 2e-4 }));
   const { config } = studentPlan(options.teacher);
   const warm = await warmUp(options, pairs, tiny);
   const warmedUp: Student = { unet: { config, params: warm }, decoder };
@@ -278,97 +261,6 @@ export const decoderWeights = { downsampled: 0.5, l1: 1, ssim: 0.25 };
 
 /** Pictures that the tiny decoder learns from: more take longer to decode than they help. */
 const decoderPictures = 1024;
-
-/** How the tiny U-Net learns. */
-export interface UNetTraining extends Pick<UNetDistillationOptions, "outputWeight" | "featureWeight"> {
-  /** Names its checkpoints and log. Default "tiny U-Net". */
-  readonly name?: string;
-  readonly steps: number;
-  /** Learning rate of the last step. */
-  readonly finalRate: number;
-  /** Its parameters as it begins. Default: the teacher's, of the blocks that stay. */
-  readonly begin?: HostParams;
-  /** Share of the samples that are denoised for the empty prompt, which guidance needs. Default 0: one step takes no guidance. */
-  readonly emptyPrompts?: number;
-  /** Learns by Equation 1 from the samples instead, without what the teacher makes of them. Default false. */
-  readonly denoising?: boolean;
-}
-
-/** The tiny U-Net from the teacher's features and outputs on its own samples, Equation 8. */
-export async function distilUNet<D>(
-  options: StageOptions<D>,
-  pairs: Pairs,
-  training: UNetTraining,
-): Promise<HostParams> {
-  const { teacher, seed } = options;
-  const plan = studentPlan(teacher);
-  const { name = "tiny U-Net", steps, finalRate, outputWeight = 1, emptyPrompts = 0 } = training;
-  // Chosen: the feature terms sum to some fifty times the output's, so that both weigh alike.
-  const { featureWeight = 0.02 } = training;
-  const { begin = copyParameters(plan, teacher.unet.params) } = training;
-  const params = { ...initialize(unetParameters(plan.config), seed), ...begin };
-  const empty = { share: emptyPrompts, context: await encodePrompts(options.backend, teacher, [""]) };
-  const learning = {
-    batchSize: unetBatch,
-    optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.99 },
-    learningRate: annealed(5e-4, steps, finalRate),
-    steps,
-  };
-  if (training.denoising) {
-    const batch = (step: number) => noisedPairs(pairs, random(seed, "tiny U-Net", step), empty);
-    const program: Program<"latents" | "noise" | "timestep" | "context", "loss"> = (ops, all, inputs) => ({
-      loss: unetDenoisingLoss(ops, scope(ops, all), plan.config, inputs),
-    });
-    return runStage(options, name, {
-      program,
-      params,
-      inputs: specsOf(batch(0)),
-      batch,
-      ...learning,
-    });
-  }
-  const batch = (step: number) => noisyPairs(pairs, random(seed, "tiny U-Net", step), empty);
-  const trained = await runStage(options, name, {
-    program: unetDistillation({ teacher: teacher.unet.config, plan, outputWeight, featureWeight }),
-    params: prefixed(params, "student."),
-    frozen: prefixed(teacher.unet.params, "teacher."),
-    inputs: specsOf(batch(0)),
-    batch,
-    ...learning,
-  });
-  return select(trained, "student.");
-}
-
-/** The empty prompt's text embedding [1, tokens, features], and the share of samples that take it in place of their own. */
-interface EmptyPrompts {
-  readonly share: number;
-  readonly context: HostTensor;
-}
-
-/** The teacher's samples under noise, at a random timestep each: what U-Nets are compared on. */
-export function noisyPairs({ target, context }: Pairs, stream: Random, empty: EmptyPrompts) {
-  const rows = stream.at("rows").integers([unetBatch], 0, rowCount(target)).data;
-  const encoderHiddenStates = contextsOrEmpty(context, rows, stream, empty);
-  return { ...noisySamples(takeRows(target, rows), stream), encoderHiddenStates };
-}
-
-/** The same, with samples and noise apart: what Equation 1 takes. */
-function noisedPairs({ target, context }: Pairs, stream: Random, empty: EmptyPrompts) {
-  const { rows, ...noised } = noisedBatch(target, unetBatch, stream);
-  return { ...noised, context: contextsOrEmpty(context, rows, stream, empty) };
-}
-
-function contextsOrEmpty(context: HostTensor, rows: HostData, stream: Random, empty: EmptyPrompts): HostTensor {
-  const contexts = takeRows(context, rows);
-  const width = empty.context.data.length;
-  stream
-    .at("empty prompts")
-    .uniform([rows.length])
-    .data.forEach((value, row) => {
-      if (value < empty.share) contexts.data.set(empty.context.data, row * width);
-    });
-  return contexts;
-}
 
 const randomTimesteps = (batch: number, stream: Random): HostTensor =>
   HostTensor.from([batch], Array.from(stream.at("timesteps").integers([batch], 0, schedule.trainSteps).data));

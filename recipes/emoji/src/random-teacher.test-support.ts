@@ -1,7 +1,8 @@
 import { parseTextEncoderConfig, textEncoderParameters } from "@sdxs/runtime";
-import { initialize } from "@sdxs/tensor";
-import { parseUNetConfig, unetParameters } from "@sdxs/tiny-unet";
+import { initialize, type HostParams } from "@sdxs/tensor";
+import { copyParameters, parseUNetConfig, unetParameters } from "@sdxs/tiny-unet";
 import { autoencoderKlParameters, parseAutoencoderKlConfig } from "@sdxs/tiny-vae";
+import { studentPlan } from "./distil.js";
 import { promptTokens } from "./models.js";
 import type { Teacher } from "./teacher.js";
 import { readTokenizer } from "./tokenizer.js";
@@ -40,4 +41,10 @@ export async function randomTeacher(): Promise<Teacher> {
     unet: { config: unet, params: initialize(unetParameters(unet), 2) },
     autoencoder: { config: autoencoder, params: initialize(autoencoderKlParameters(autoencoder), 3) },
   };
+}
+
+/** The tiny U-Net that a teacher leaves, before it learns. */
+export function tinyUNet(teacher: Teacher): HostParams {
+  const plan = studentPlan(teacher);
+  return { ...initialize(unetParameters(plan.config), 1), ...copyParameters(plan, teacher.unet.params) };
 }

@@ -1,10 +1,54 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import * as ort from "onnxruntime-node";
 import { HostTensor, random } from "@sdxs/tensor";
+import { onnxBackend } from "@sdxs/tensor/onnx";
 import { noiseLevelAt } from "@sdxs/diffusion";
-import { describe, expect, it } from "vitest";
-import { noisyPairs } from "../distil.js";
+import { afterAll, describe, expect, it } from "vitest";
+import { distilTinyUNet, distillations, noisyPairs, type Distillation } from "./distillations.js";
+import { encodePrompts } from "../distil.js";
 import { schedule } from "../models.js";
+import { randomTeacher } from "../random-teacher.test-support.js";
 import { quickstartPrompts } from "../quickstart-subset.js";
 import { pickPrompts } from "../evaluation/pick-prompts.js";
+
+describe("distilTinyUNet", () => {
+  const backend = onnxBackend({ ort, threads: 1 });
+  const folders: string[] = [];
+  afterAll(() => Promise.all(folders.map((folder) => rm(folder, { recursive: true }))));
+
+  /** Two steps of the training, with the values of what they learned. */
+  async function train(distillation: Distillation, options: { folder?: string; abortAt?: number } = {}) {
+    const workFolder = options.folder ?? (await mkdtemp(join(tmpdir(), "sdxs-tiny-unet-")));
+    if (!folders.includes(workFolder)) folders.push(workFolder);
+    const abort = new AbortController();
+    const onProgress = (_stage: string, { step }: { step: number }): void => {
+      if (step === options.abortAt) abort.abort();
+    };
+    const stage = { backend, teacher: await randomTeacher(), seed: 1, workFolder, signal: abort.signal, onProgress };
+    const pairs = {
+      noise: random("noise").normal([4, 4, 16, 16]),
+      target: random("target").normal([4, 4, 16, 16]),
+      context: await encodePrompts(backend, stage.teacher, ["a banana", "a car", "a rose", "a star"]),
+    };
+    const { unet } = await distilTinyUNet(stage, pairs, distillation, 2);
+    return { workFolder, values: Object.entries(unet.params).map(([name, { data }]) => [name, data]) };
+  }
+
+  it("goes on where it was interrupted, to the same weights", async () => {
+    const whole = await train("Equation 8");
+    const folder = await mkdtemp(join(tmpdir(), "sdxs-tiny-unet-"));
+    await expect(train("Equation 8", { folder, abortAt: 1 })).rejects.toThrow();
+    expect((await train("Equation 8", { folder })).values).toEqual(whole.values);
+  });
+
+  it("learns something else in each way", async () => {
+    const learned: unknown[] = [];
+    for (const name of Object.keys(distillations) as Distillation[]) learned.push((await train(name)).values);
+    for (const [index, values] of learned.entries()) expect(learned.slice(index + 1)).not.toContainEqual(values);
+  });
+});
 
 describe("noisyPairs", () => {
   // Each clean sample is one number throughout, and so is its context.
