@@ -8,7 +8,8 @@ import type { Terminal } from "./terminal.js";
 
 export const exportUsage = `sdxs export MODEL --out FOLDER [options]
 
-Writes stages of a one-step pipeline as ONNX files, FOLDER/STAGE.onnx, and prints their paths. Weights of 1 GiB and more go to STAGE.onnx.data beside it.
+Writes stages of a one-step pipeline as ONNX files, FOLDER/STAGE.onnx, and prints their paths. Weights of 1 GiB and
+more go to STAGE.onnx.data beside it.
 ${modelUsage}
 
   --out FOLDER          made if it is not there

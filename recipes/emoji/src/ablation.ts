@@ -77,8 +77,8 @@ interface DrawnPrompts extends Pairs {
 
 /**
  * What each part of the method is worth: students trained in several ways from the same noise-image pairs, the shipped tiny
- * U-Net and one warm-up, each judged by its pictures of the same prompts from the same noise. Judged
- * again by prompts that leave the style to the noise, where one noise has several images. Leaves tables and grids of pictures.
+ * U-Net and one warm-up, each judged by its pictures of the same prompts from the same noise, and again by those of prompts
+ * that leave the style to the noise. Leaves tables and grids of pictures.
  */
 export async function reportAblation({ output, restart, pictures, ...given }: AblationOptions): Promise<void> {
   const { seed, budget } = given;
