@@ -7,7 +7,6 @@ import { distilDmd2, finetuneTexture } from "./adversarial-stages.js";
 import { loadEmojiDataset } from "./dataset.js";
 import { decodeLarge, decodeTiny } from "./decode.js";
 import {
-  distilDecoder,
   distilScores,
   samplePairs,
   studentBudget,
@@ -28,6 +27,7 @@ import { measureModels, pictureGrid, type ModelFigures } from "./report.js";
 import { firstRows, mapBatches } from "../../rows.js";
 import { readTinyUNet } from "./shipped.js";
 import { readTeacher } from "./teacher.js";
+import { distilDecoder } from "./tiny-decoder.js";
 import { pickPrompts } from "./evaluation/pick-prompts.js";
 import { openWorkFolder, type WorkFolderOptions } from "./work-folder.js";
 
@@ -36,17 +36,10 @@ export interface AblationBudget extends DistillationBudget {
   /** Updates of the student by DMD2, each of which takes five of the online DM: about the time of `scoreSteps`. */
   readonly dmd2Steps: number;
   readonly textureSteps: number;
-  /** Of the student that segmented score distillation is given more time with. */
-  readonly longScoreSteps: number;
 }
 
-/** About an hour and a quarter on two cores. */
-export const ablationBudget: AblationBudget = {
-  ...studentBudget,
-  dmd2Steps: 80,
-  textureSteps: 150,
-  longScoreSteps: 800,
-};
+/** About an hour and a half on two cores. */
+export const ablationBudget: AblationBudget = { ...studentBudget, dmd2Steps: 160, textureSteps: 150 };
 
 export interface AblationOptions extends WorkFolderOptions {
   readonly budget: AblationBudget;
@@ -89,7 +82,7 @@ export async function reportAblation({ output, restart, pictures, ...given }: Ab
   const options = { ...given, backend, dataset, teacher, workFolder, onProgress: bars.update };
 
   const pairs = await samplePairs(options, { captions: dataset.batch(seed, 0, budget.pairs).captions });
-  const decoder = await distilDecoder(options, pairs);
+  const decoder = await distilDecoder(options, pairs.target);
   const tiny = await readTinyUNet();
   const students = await trainStudents(options, budget, pairs, tiny);
 
@@ -168,14 +161,11 @@ async function trainStudents<D>(
   const blurred = { name: "mean squared error", weights: { features: 0, mse: 1 } };
   const unsegmented = { name: "Diff-Instruct", alpha: constantSchedule(1), lambdaFM: constantSchedule(0) };
   const scored = await distilScores(options, pairs, warm);
-  const longer = `${budget.longScoreSteps} updates`;
-  const patient = { ...options, budget: { ...budget, scoreSteps: budget.longScoreSteps } };
   return {
     "mean squared error": await warmUp(long, pairs, tiny, blurred),
     "SSIM feature matching": await warmUp(long, pairs, tiny, { name: "feature matching" }),
     "Diff-Instruct, without segments": await distilScores(options, pairs, warm, unsegmented),
     SSD: scored,
-    [`SSD, ${longer}`]: await distilScores(patient, pairs, warm, { name: `score distillation, ${longer}` }),
     "SSD, texture finetuned": (await finetuneTexture(options, pairs, scored, budget.textureSteps)).params,
     DMD2: await distilDmd2(options, warm, budget.dmd2Steps),
   };

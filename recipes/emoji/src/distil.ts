@@ -13,7 +13,6 @@ import {
 import {
   HostTensor,
   cosineSchedule,
-  initialize,
   prefixed,
   random,
   scope,
@@ -25,21 +24,21 @@ import {
   type Schedule,
 } from "@sdxs/tensor";
 import { blockRemovalPresets, planBlockRemoval, unet, unetEncoder, type UNetConfig } from "@sdxs/tiny-unet";
-import { tinyDecoderDistillation, tinyDecoderParameters } from "@sdxs/tiny-vae";
-import { gradientTask, takeRows, type GradientTaskOptions } from "@sdxs/training";
+import { takeRows } from "@sdxs/training";
 import { cachedRows } from "@sdxs/training/node";
 import type { EmojiDataset } from "./dataset.js";
-import { latentSize, predictionType, promptTokens, schedule, tinyDecoderConfig } from "./models.js";
-import { imageDecoder, imageSpec, latentSpec, noisePredictor, promptEncoder } from "./networks.js";
+import { latentSize, predictionType, promptTokens, schedule } from "./models.js";
+import { latentSpec, noisePredictor, promptEncoder } from "./networks.js";
 import { firstRows, mapBatches, rowCount } from "../../rows.js";
-import { annealed, runTask, type RunTaskOptions } from "./run-task.js";
+import { annealed, runTask } from "./run-task.js";
+import { runStage, type StageOptions } from "./stage.js";
 import type { Teacher } from "./teacher.js";
+import { distilDecoder, type DecoderBudget } from "./tiny-decoder.js";
 
 /** How much of everything a distillation does. */
-export interface DistillationBudget {
+export interface DistillationBudget extends DecoderBudget {
   /** Noise-image pairs that the teacher samples. */
   readonly pairs: number;
-  readonly decoderSteps: number;
   readonly warmupSteps: number;
   /** Updates of the student by segmented score distillation; 0 for none, as in the quickstart, which has no time for it. */
   readonly scoreSteps: number;
@@ -49,24 +48,19 @@ export interface DistillationBudget {
 export const quickstartBudget: DistillationBudget = {
   pairs: 832,
   decoderSteps: 2800,
+  ganSteps: 0,
   warmupSteps: 450,
   scoreSteps: 0,
 };
 
 /** What `npm run recipe:emoji -- student` does, which begins with the shipped tiny U-Net. */
 export const studentBudget: DistillationBudget = {
-  pairs: 2048,
+  pairs: 4096,
   decoderSteps: 8000,
+  ganSteps: 3000,
   warmupSteps: 1500,
-  scoreSteps: 400,
+  scoreSteps: 800,
 };
-
-/** What every stage is given. */
-export interface StageOptions<D> extends RunTaskOptions {
-  readonly backend: Backend<D>;
-  readonly teacher: Teacher;
-  readonly seed: number;
-}
 
 export interface DistillationOptions<D> extends StageOptions<D> {
   readonly dataset: EmojiDataset;
@@ -85,7 +79,7 @@ export interface DistilledStudent extends Student {
 }
 
 /** The stages of `distil` that train something, in their order. */
-export const trainingStages = ["tiny decoder", "one-step student", "score distillation"] as const;
+export const trainingStages = ["tiny decoder", "tiny decoder, GAN", "one-step student", "score distillation"] as const;
 
 /** Steps and guidance of the teacher wherever pictures of it are shown: SDXS's comparison uses 32 (paper, Table 1). */
 export const teacherSteps = 32;
@@ -95,10 +89,6 @@ export const guidanceScale: number = 2;
 export const pairSteps = 6;
 /** Pairs sampled at once; with guidance the network sees twice as many. */
 const pairBatch = 32;
-/** Chosen: for the same time, four times as many steps of two pictures are worth more than steps of eight. */
-const decoderBatch = 2;
-/** Latents that the large decoder decodes at once. */
-const decodedBatch = 8;
 const warmupBatch = 16;
 const scoreBatch = 16;
 
@@ -122,7 +112,7 @@ export async function distil<D>(
 ): Promise<DistilledStudent> {
   const { dataset, seed, budget, tiny } = options;
   const pairs = await samplePairs(options, { captions: dataset.batch(seed, 0, budget.pairs).captions });
-  const decoder = await distilDecoder(options, pairs);
+  const decoder = await distilDecoder(options, pairs.target);
   const { config } = studentPlan(options.teacher);
   const warm = await warmUp(options, pairs, tiny);
   const warmedUp: Student = { unet: { config, params: warm }, decoder };
@@ -221,46 +211,6 @@ export async function samplePairs<D>(
 
 /** Elements of one latent. */
 const sampleSize = 4 * latentSize * latentSize;
-
-/** The tiny decoder from the large one's pictures of the teacher's latents, Equation 5. */
-export async function distilDecoder<D>(options: DistillationOptions<D>, pairs: Pairs): Promise<HostParams> {
-  const { backend, teacher, seed, budget } = options;
-  const latents = takeRows(
-    pairs.target,
-    Array.from({ length: Math.min(rowCount(pairs.target), decoderPictures) }, (_, i) => i),
-  );
-  const decoded = await mapBatches(
-    backend,
-    imageDecoder(teacher.autoencoder.config),
-    teacher.autoencoder.params,
-    { latents },
-    decodedBatch,
-    {
-      ...(options.signal && { signal: options.signal }),
-      onBatch: (done) =>
-        options.onProgress?.("decoder's pictures", { step: done, steps: rowCount(latents), metrics: {} }),
-    },
-  );
-  return runStage(options, "tiny decoder", {
-    program: tinyDecoderDistillation(tinyDecoderConfig, { weights: decoderWeights }),
-    params: initialize(tinyDecoderParameters(tinyDecoderConfig), seed),
-    inputs: { latents: latentSpec(decoderBatch), image: imageSpec(decoderBatch) },
-    batch(step) {
-      const rows = random(seed, "tiny decoder", step).integers([decoderBatch], 0, rowCount(latents)).data;
-      return { latents: takeRows(latents, rows), image: takeRows(decoded.images, rows) };
-    },
-    batchSize: decoderBatch,
-    optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.99 },
-    learningRate: annealed(4e-3, budget.decoderSteps, 1e-4),
-    steps: budget.decoderSteps,
-  });
-}
-
-/** Chosen: Equation 5's L1 on small images keeps the colours, the terms at full size the edges that a GAN would sharpen. */
-export const decoderWeights = { downsampled: 0.5, l1: 1, ssim: 0.25 };
-
-/** Pictures that the tiny decoder learns from: more take longer to decode than they help. */
-const decoderPictures = 1024;
 
 const randomTimesteps = (batch: number, stream: Random): HostTensor =>
   HostTensor.from([batch], Array.from(stream.at("timesteps").integers([batch], 0, schedule.trainSteps).data));
@@ -412,16 +362,6 @@ export async function scoreDistillationSetting<D>(
 export function takePairs({ noise, target, context }: Pairs, stream: Random, count: number): Pairs {
   const rows = stream.integers([count], 0, rowCount(target)).data;
   return { noise: takeRows(noise, rows), target: takeRows(target, rows), context: takeRows(context, rows) };
-}
-
-/** Runs one training with checkpoints and a log in the work folder; gives its averaged weights. */
-export async function runStage<D, In extends string>(
-  options: StageOptions<D>,
-  name: string,
-  task: Omit<GradientTaskOptions<D, In>, "backend" | "name">,
-): Promise<HostParams> {
-  const gradients = await gradientTask({ ...task, backend: options.backend, name });
-  return runTask(options, gradients, () => gradients.weights({ averaged: true }));
 }
 
 /** The maps that feature matching compares: those of the U-Net's encoder half. */

@@ -38,18 +38,18 @@ teacher   train the autoencoder and the multi-step teacher, which the others dis
 
 student   make a one-step student of the shipped tiny U-Net: warm-up and segmented score distillation
   --pairs N               noise-image pairs, default ${studentBudget.pairs}
-  --decoder-steps N       default ${studentBudget.decoderSteps}
+  --decoder-steps N       of the tiny decoder by distances, default ${studentBudget.decoderSteps}
+  --gan-steps N           of the tiny decoder with the GAN, default ${studentBudget.ganSteps}
   --warmup-steps N        default ${studentBudget.warmupSteps}
   --score-steps N         default ${studentBudget.scoreSteps}
   --prompt TEXT           draw this prompt as well; may be repeated
   --output FOLDER         default student
   --restart               forget an earlier run in that folder
 
-ablation  train the student in several ways and judge its pictures beside the teacher's (75 minutes)
+ablation  train the student in several ways and judge its pictures beside the teacher's (90 minutes)
   --pairs N               noise-image pairs, default ${ablationBudget.pairs}
   --warmup-steps N        default ${ablationBudget.warmupSteps}
   --score-steps N         default ${ablationBudget.scoreSteps}
-  --long-score-steps N    of one more student by scores, default ${ablationBudget.longScoreSteps}
   --dmd2-steps N          default ${ablationBudget.dmd2Steps}
   --texture-steps N       default ${ablationBudget.textureSteps}
   --pictures N            of each model, default 400
@@ -168,6 +168,7 @@ async function student(args: string[], signal: AbortSignal): Promise<void> {
     {
       pairs: studentBudget.pairs,
       "decoder-steps": studentBudget.decoderSteps,
+      "gan-steps": studentBudget.ganSteps,
       "warmup-steps": studentBudget.warmupSteps,
       "score-steps": studentBudget.scoreSteps,
     },
@@ -180,6 +181,7 @@ async function student(args: string[], signal: AbortSignal): Promise<void> {
       ...studentBudget,
       pairs: numbers.pairs,
       decoderSteps: numbers["decoder-steps"],
+      ganSteps: numbers["gan-steps"],
       warmupSteps: numbers["warmup-steps"],
       scoreSteps: numbers["score-steps"],
     },
@@ -193,7 +195,6 @@ async function ablation(args: string[], signal: AbortSignal): Promise<void> {
     pairs: ablationBudget.pairs,
     "warmup-steps": ablationBudget.warmupSteps,
     "score-steps": ablationBudget.scoreSteps,
-    "long-score-steps": ablationBudget.longScoreSteps,
     "dmd2-steps": ablationBudget.dmd2Steps,
     "texture-steps": ablationBudget.textureSteps,
     pictures: 400,
@@ -205,7 +206,6 @@ async function ablation(args: string[], signal: AbortSignal): Promise<void> {
       pairs: numbers.pairs,
       warmupSteps: numbers["warmup-steps"],
       scoreSteps: numbers["score-steps"],
-      longScoreSteps: numbers["long-score-steps"],
       dmd2Steps: numbers["dmd2-steps"],
       textureSteps: numbers["texture-steps"],
     },

@@ -7,19 +7,12 @@ import { unet, type UNetConfig } from "@sdxs/tiny-unet";
 import { takeRows } from "@sdxs/training";
 import { cachedRows } from "@sdxs/training/node";
 import { concatRows, firstRows, mapBatches, rowCount } from "../../../rows.js";
-import {
-  encodePrompts,
-  guidanceScale,
-  studentPlan,
-  teacherSteps,
-  type Pairs,
-  type StageOptions,
-  type Student,
-} from "../distil.js";
+import { encodePrompts, guidanceScale, studentPlan, teacherSteps, type Pairs, type Student } from "../distil.js";
 import { imageSize, predictionType, schedule, tinyDecoderConfig } from "../models.js";
 import { latentSpec, tinyImageDecoder } from "../networks.js";
 import { medianMs } from "../report.js";
 import { controlled, controlNetPlans, type TrainedControlNet } from "./stages.js";
+import type { StageOptions } from "../stage.js";
 
 /** What pictures are drawn for, a row for each. */
 export interface Drawing {

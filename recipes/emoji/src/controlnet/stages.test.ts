@@ -7,7 +7,7 @@ import { copyParameters, unetParameters } from "@sdxs/tiny-unet";
 import * as ort from "onnxruntime-node";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadEmojiDataset } from "../dataset.js";
-import { encodePrompts, studentPlan, type StageOptions } from "../distil.js";
+import { encodePrompts, studentPlan } from "../distil.js";
 import { latentSpec } from "../networks.js";
 import { randomTeacher } from "../random-teacher.test-support.js";
 import { drawStudent, drawTeacher, drawWithTeachersControlNet } from "./draw.js";
@@ -19,6 +19,7 @@ import {
   type TrainedControlNet,
   type Triplets,
 } from "./stages.js";
+import type { StageOptions } from "../stage.js";
 
 const backend = onnxBackend({ ort, threads: 1 });
 const budget = { pictures: 16, steps: 2, warmupSteps: 2, scoreSteps: 1 };

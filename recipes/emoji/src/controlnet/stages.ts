@@ -35,16 +35,15 @@ import {
   guidanceScale,
   noisedBatch,
   noisySamples,
-  runStage,
   studentPlan,
   type Pairs,
-  type StageOptions,
 } from "../distil.js";
 import { decodeLarge } from "../decode.js";
 import { imageSize, predictionType, schedule } from "../models.js";
 import { imageEncoder, latentDenoisingLoss, latentSpec } from "../networks.js";
 import { annealed, runTask } from "../run-task.js";
 import { conditions, type ConditionKind } from "./conditions.js";
+import { runStage, type StageOptions } from "../stage.js";
 
 /** How much of everything the training of one ControlNet does. */
 export interface ControlNetBudget {

@@ -17,10 +17,10 @@ import {
   sequentialFeatures,
   type CnnLayer,
 } from "@sdxs/losses/extractors";
-import { runStage, type StageOptions } from "../distil.js";
 import type { EmojiDataset, EmojiSample } from "../dataset.js";
 import { crossEntropy, imageSpec } from "../networks.js";
 import { annealed } from "../run-task.js";
+import { runStage, type StageOptions } from "../stage.js";
 
 /** Maps of pictures [batch, 3, 64, 64] in [-1, 1]. */
 type PictureFeatures = <T>(ops: Ops<T>, p: Scope<T>, images: T) => T[];

@@ -19,14 +19,13 @@ import {
   encodePrompts,
   encoderFeatures,
   noisedBatch,
-  runStage,
   scoreDistillationSetting,
   takePairs,
   type Pairs,
-  type StageOptions,
 } from "../distil.js";
 import { imageEncoder, unetDenoisingLoss } from "../networks.js";
 import { annealed, runTask } from "../run-task.js";
+import { runStage, type StageOptions } from "../stage.js";
 import type { Teacher } from "../teacher.js";
 
 /** Chosen: a style is in textures as much as in what attends to words; 8 is enough for one of them. */

@@ -18,16 +18,15 @@ import {
   encodePrompts,
   noisedBatch,
   noisySamples,
-  runStage,
   samplePairs,
   studentPlan,
   teacherSteps,
   type Pairs,
-  type StageOptions,
 } from "../distil.js";
 import { decodeLarge } from "../decode.js";
 import { unetDenoisingLoss } from "../networks.js";
 import { annealed } from "../run-task.js";
+import { runStage, type StageOptions } from "../stage.js";
 import type { Teacher } from "../teacher.js";
 
 /** Equation 8, what is left of it with one part switched off, and the denoising of Equation 1 in its place. */

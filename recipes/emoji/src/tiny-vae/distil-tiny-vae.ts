@@ -1,24 +1,22 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { constantSchedule, initialize, random, type HostParams } from "@sdxs/tensor";
+import { initialize, random, type HostParams } from "@sdxs/tensor";
 import {
   adversarialDecoderDistillation,
   discriminatorParameters,
-  patchDiscriminator,
   tinyDecoderDistillation,
   tinyDecoderParameters,
   tinyEncoderDistillation,
   tinyEncoderParameters,
-  type Discriminator,
   type TinyDecoderDistillationOptions,
 } from "@sdxs/tiny-vae";
 import { alternatingTask, gradientTask, takeRows, type TrainOptions } from "@sdxs/training";
 import { firstRows, mapBatches, rowCount } from "../../../rows.js";
 import { contactSheet } from "../contact-sheet.js";
-import { decoderWeights } from "../distil.js";
 import { tinyAutoencoderConfig as config } from "../models.js";
 import { imageSpec, latentSpec, tinyImageDecoder } from "../networks.js";
 import { annealed, runTask, type RunTaskOptions } from "../run-task.js";
+import { decoderWeights, discriminatorRate, imageDiscriminator } from "../tiny-decoder.js";
 import { pixelQuality } from "./image-quality.js";
 import type { ReconstructedPictures, ReconstructionOptions } from "./pictures.js";
 
@@ -61,10 +59,6 @@ const learningRate = 5e-3;
 const finalRate = 1e-4;
 const optimizer = { weightDecay: 0, clipNorm: 1, emaDecay: 0.99 };
 
-/** Judges patches of 38 x 38 pixels. Chosen: a quarter of the default's channels, as the decoder is small. */
-const discriminator: Discriminator = (ops, p, [images]) =>
-  patchDiscriminator(ops, p, images!, { channels: [16, 32, 64] });
-
 /** The tiny decoder by one of the objectives, its averaged weights. */
 export async function distilTinyDecoder<D>(
   options: TinyVaeDistillationOptions<D>,
@@ -89,6 +83,7 @@ export async function distilTinyDecoder<D>(
     const averaged = () => task.weights({ averaged: true });
     return runTask(options, task, averaged, decoderValidation(options, name, averaged));
   }
+  const discriminator = imageDiscriminator;
   const players = adversarialDecoderDistillation(config, { weights, lambdaGan, discriminator });
   const task = await alternatingTask({
     name,
@@ -99,8 +94,7 @@ export async function distilTinyDecoder<D>(
         ...common,
         program: players.discriminator,
         params: initialize(discriminatorParameters(imageSpec(1).shape, { discriminator }), seed),
-        // Chosen: slow, as it outruns a decoder whose images are still coarse.
-        learningRate: constantSchedule(1e-4),
+        learningRate: discriminatorRate,
       },
       decoder: { ...common, program: players.decoder, params, learningRate: rate },
     },
