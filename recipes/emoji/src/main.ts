@@ -11,7 +11,7 @@ import { loadEmojiDataset } from "./dataset.js";
 import { distilAndReport } from "./distil-and-report.js";
 import { studentBudget } from "./distil.js";
 import { captionModelFile } from "./evaluation/caption-model.js";
-import { evaluationTable } from "./evaluation/evaluate.js";
+import { evaluationTable, loadEvaluationSet, referenceFeatures } from "./evaluation/evaluate.js";
 import { evaluationLimits } from "./evaluation/limits.js";
 import { loadJudge } from "./evaluation/judge.js";
 import { trainCaptionModel } from "./evaluation/train-caption-model.js";
@@ -330,6 +330,8 @@ async function tinyVae(args: string[], signal: AbortSignal): Promise<void> {
     autoencoder,
     dataset: await loadEmojiDataset(),
     judge: await loadJudge(backend),
+    evaluation: (await loadEvaluationSet()).pictures(seed),
+    reference: await referenceFeatures(backend, join(workFolder, "reference.safetensors")),
     seed,
     ...numbers,
     workFolder,

@@ -2,7 +2,7 @@ import { mkdtemp, readFile, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as ort from "onnxruntime-node";
-import { HostTensor, initialize } from "@sdxs/tensor";
+import { HostTensor, initialize, random } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import { loadModel } from "@sdxs/runtime/node";
 import { autoencoderKlParameters, autoencoderTinyParameters, parseAutoencoderKlConfig } from "@sdxs/tiny-vae";
@@ -23,6 +23,7 @@ const config = parseAutoencoderKlConfig({
 });
 const autoencoder = { config, params: initialize(autoencoderKlParameters(config), 1) };
 const judge = {
+  features: ({ shape: [pictures = 0] }: HostTensor) => Promise.resolve(random(1, "features").normal([pictures, 2])),
   perceptualDistances: ({ shape: [pictures = 0] }: HostTensor) => Promise.resolve(HostTensor.filled([pictures], 0)),
 };
 
@@ -45,8 +46,10 @@ describe("compareTinyAutoencoders", () => {
         judge,
         dataset,
         seed: 1,
+        evaluation: dataset.batch(2, 0, 8).images,
+        reference: random(2, "features").normal([8, 2]),
         pictures: 16,
-        steps: 2,
+        steps: 6, // two of them with the GAN
         workFolder: join(folder, "work"),
         outputFolder: folder,
         signal: abort.signal,
@@ -57,10 +60,10 @@ describe("compareTinyAutoencoders", () => {
       });
       return { trained, tables };
     }
-    await expect(run("Equation 5 with GAN")).rejects.toThrow();
+    await expect(run("Equation 5 with GAN, GAN")).rejects.toThrow();
     const { trained, tables } = await run();
 
-    expect([...trained]).toEqual(["Equation 5 with GAN", "tiny encoder"]);
+    expect([...trained]).toEqual(["Equation 5 with GAN, GAN", "tiny encoder"]);
     const decoders = ["AutoencoderKL", ...Object.keys(decoderObjectives).map((name) => `tiny, ${name}`)];
     expect(tables.split("\n").map((line) => line.split("|")[1]?.trim())).toEqual([
       ...["decoder", "---", ...decoders, undefined],
@@ -70,8 +73,8 @@ describe("compareTinyAutoencoders", () => {
     const { width } = await sharp(join(folder, "reconstructions.png")).metadata();
     // A column for each decoder, one for the originals and one for the tiny encoder.
     expect(width).toBe((decoders.length + 2) * (3 * 64 + 8) + 8);
-    expect(await readdir(join(folder, "work", "Equation 5 with GAN"))).toEqual(
-      expect.arrayContaining(["checkpoints", "events", "metrics.csv", "validation-2.png"]),
+    expect(await readdir(join(folder, "work", "Equation 5 with GAN, GAN"))).toEqual(
+      expect.arrayContaining(["checkpoints", "events", "metrics.csv", "validation-1.png"]),
     );
     const { config: saved, params } = await loadModel(join(folder, "tiny-vae"), { className: "AutoencoderTiny" });
     expect(Object.keys(params).sort()).toEqual(Object.keys(autoencoderTinyParameters(saved)).sort());

@@ -16,6 +16,7 @@ import { takeRows } from "@sdxs/training";
 import { concatRows, mapBatches, rowCount } from "../../../rows.js";
 import { contactSheet } from "../contact-sheet.js";
 import type { EmojiDataset } from "../dataset.js";
+import { frechetDistance } from "../evaluation/frechet-distance.js";
 import type { Judge } from "../evaluation/judge.js";
 import { tinyAutoencoderConfig as config } from "../models.js";
 import { imageDecoder, imageEncoder, imageSpec, latentSpec, tinyImageDecoder, tinyImageEncoder } from "../networks.js";
@@ -27,12 +28,16 @@ import {
   type TinyVaeDistillationOptions,
 } from "./distil-tiny-vae.js";
 import { imageQuality, pixelQuality, relativeError } from "./image-quality.js";
-import { reconstruct } from "./pictures.js";
+import { reconstruct, type ReconstructedPictures } from "./pictures.js";
 import { decoderTable, encoderTable, type DecoderFigures, type EncoderFigures, type NetworkCost } from "./tables.js";
 
 export interface TinyVaeComparisonOptions<D> extends Omit<TinyVaeDistillationOptions<D>, "training" | "heldOut"> {
-  readonly judge: Pick<Judge, "perceptualDistances">;
+  readonly judge: Pick<Judge, "features" | "perceptualDistances">;
   readonly dataset: EmojiDataset;
+  /** Pictures whose reconstructions are compared as a whole, [pictures, 3, 64, 64]. */
+  readonly evaluation: HostTensor;
+  /** With these, the judge's features of them. */
+  readonly reference: HostTensor;
   /** Pictures of the training set that the tiny networks learn from. */
   readonly pictures: number;
   /** Where tables, picture and weights go. */
@@ -52,6 +57,7 @@ export async function compareTinyAutoencoders<D>(options: TinyVaeComparisonOptio
     ...options,
     training: await reconstruct(options, "training", dataset.batch(seed, 0, options.pictures).images),
     heldOut: await reconstruct(options, "held out", heldOutPictures(dataset)),
+    evaluated: await reconstruct(options, "evaluation set", options.evaluation),
   };
   const decoders = await compareDecoders(comparison);
   const encoders = await compareEncoders(comparison);
@@ -71,12 +77,17 @@ interface Comparison {
   readonly params: HostParams;
 }
 
-type ComparedOptions<D> = TinyVaeDistillationOptions<D> & Pick<TinyVaeComparisonOptions<D>, "judge">;
+interface ComparedOptions<D>
+  extends TinyVaeDistillationOptions<D>, Pick<TinyVaeComparisonOptions<D>, "judge" | "reference"> {
+  readonly evaluated: ReconstructedPictures;
+}
 
 async function compareDecoders<D>(options: ComparedOptions<D>): Promise<Comparison> {
-  const { backend, autoencoder, judge, heldOut } = options;
+  const { backend, autoencoder, judge, heldOut, evaluated, reference } = options;
   const { originals, latents, decoded } = heldOut;
   const inputs = { latents: latentSpec(1) };
+  const frechet = async (images: HostTensor): Promise<number> =>
+    frechetDistance(reference, await judge.features(images));
   const figures: DecoderFigures[] = [
     {
       name: "AutoencoderKL",
@@ -87,6 +98,7 @@ async function compareDecoders<D>(options: ComparedOptions<D>): Promise<Comparis
         inputs,
       })),
       toOriginals: await imageQuality(backend, judge, decoded, originals),
+      frechet: await frechet(evaluated.decoded),
     },
   ];
   const shown: Pictures[] = [
@@ -98,11 +110,13 @@ async function compareDecoders<D>(options: ComparedOptions<D>): Promise<Comparis
   for (const [name, objective] of Object.entries(decoderObjectives)) {
     params = await distilTinyDecoder(options, name, objective);
     const { images } = await mapBatches(backend, program, params, { latents }, 16);
+    const all = await mapBatches(backend, program, params, { latents: evaluated.latents }, 16);
     figures.push({
       name: `tiny, ${name}`,
       ...(await networkCost(backend, { program, specs: tinyDecoderParameters(config), params, inputs })),
       toOriginals: await imageQuality(backend, judge, images, originals),
       toLarge: await pixelQuality(backend, images, decoded),
+      frechet: await frechet(all.images),
     });
     shown.push({ label: `tiny decoder, ${name}`, images });
   }

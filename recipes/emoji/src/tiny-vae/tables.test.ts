@@ -9,13 +9,13 @@ const fair = { psnr: 24.5, ssim: 0.79, perceptualDistance: 0.25 };
 describe("decoderTable", () => {
   it("relates costs to the first decoder's, and has no distance of that one to itself", () => {
     const [, rule, ...rows] = decoderTable([
-      { ...large, toOriginals: good },
-      { ...tiny, toOriginals: fair, toLarge: { psnr: 31.25, ssim: 0.9 } },
+      { ...large, toOriginals: good, frechet: 1.254 },
+      { ...tiny, toOriginals: fair, toLarge: { psnr: 31.25, ssim: 0.9 }, frechet: 12.5 },
     ]).split("\n");
-    expect(rule).toBe("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    expect(rule).toBe("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     expect(rows).toEqual([
-      "| large | 417,879 | 298.7 | 100.0% | 6.79 | 25.22 | 0.807 | 0.123 | - |",
-      "| tiny | 24,027 | 29.9 | 10.0% | 1.23 | 24.50 | 0.790 | 0.250 | 31.25 |",
+      "| large | 417,879 | 298.7 | 100.0% | 6.79 | 25.22 | 0.807 | 0.123 | - | 1.25 |",
+      "| tiny | 24,027 | 29.9 | 10.0% | 1.23 | 24.50 | 0.790 | 0.250 | 31.25 | 12.50 |",
       "",
     ]);
   });

@@ -17,6 +17,8 @@ export interface DecoderFigures extends NetworkCost {
   readonly toOriginals: ImageQuality;
   /** And with the large decoder's; undefined for that one. */
   readonly toLarge?: PixelQuality;
+  /** Fréchet distance of its images of the whole evaluation set to that set's. */
+  readonly frechet: number;
 }
 
 /** One encoder on held-out pictures. */
@@ -38,8 +40,12 @@ export function decoderTable(decoders: readonly DecoderFigures[]): string {
     ...costCells(figures, decoders[0]),
     ...qualityCells(figures.toOriginals),
     figures.toLarge?.psnr.toFixed(2) ?? "-",
+    figures.frechet.toFixed(2),
   ]);
-  return figuresTable(["decoder", ...costHeader, ...qualityHeader, "PSNR to AutoencoderKL's, dB"], rows);
+  return figuresTable(
+    ["decoder", ...costHeader, ...qualityHeader, "PSNR to AutoencoderKL's, dB", "Fréchet distance"],
+    rows,
+  );
 }
 
 /** A Markdown table; the first encoder is the large one, which the others are related to. */
