@@ -33,13 +33,13 @@ import { openWorkFolder, type WorkFolderOptions } from "./work-folder.js";
 
 /** How much of everything the ablation does. */
 export interface AblationBudget extends DistillationBudget {
-  /** Updates of the student by DMD2, each of which takes five of the online DM: about the time of `scoreSteps`. */
+  /** Updates of the student by DMD2, each of which takes five of the online DM: half the time of `scoreSteps`. */
   readonly dmd2Steps: number;
   readonly textureSteps: number;
 }
 
 /** About an hour and a half on two cores. */
-export const ablationBudget: AblationBudget = { ...studentBudget, dmd2Steps: 160, textureSteps: 150 };
+export const ablationBudget: AblationBudget = { ...studentBudget, dmd2Steps: 80, textureSteps: 150 };
 
 export interface AblationOptions extends WorkFolderOptions {
   readonly budget: AblationBudget;
