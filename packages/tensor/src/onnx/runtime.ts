@@ -140,6 +140,8 @@ export class Runtime {
         graphOptimizationLevel: "all",
         // Planning one block for all activations costs 20-30% more memory for at most 3% less time.
         enableMemPattern: false,
+        // Threads wait for the next run by spinning; those of one stage would take the processor from the next stage's.
+        ...(this.isCpu && { extra: { session: { force_spinning_stop: "1" } } }),
         // Warnings would tell of initializers that the optimiser folds away.
         logSeverityLevel: 3,
         ...(threads !== undefined && { intraOpNumThreads: threads }),
