@@ -40,7 +40,11 @@ export interface DecoderTraining {
   /** What the random choice of pictures is seeded with besides the seed. */
   readonly purpose: string;
   /** What is looked at on the way, by the decoder's weights. */
-  readonly validation?: (name: string, steps: number, weights: () => Promise<HostParams>) => TrainOptions["validate"];
+  readonly validation?: (
+    name: string,
+    steps: number,
+    weights: () => Promise<HostParams>,
+  ) => Pick<TrainOptions, "validate">;
 }
 
 /**
@@ -49,7 +53,7 @@ export interface DecoderTraining {
  */
 export const decoderBatch = 2;
 export const decoderOptimizer = { weightDecay: 0, clipNorm: 1, emaDecay: 0.99 };
-const finalRate = 1e-4;
+export const decoderFinalRate = 1e-4;
 
 /** Chosen: Equation 5's L1 on small images keeps the colours, the terms at full size the edges that its GAN sharpens. */
 export const decoderWeights = { downsampled: 0.5, l1: 1, ssim: 0.25 };
@@ -104,7 +108,7 @@ export async function trainTinyDecoder<D>(
   training: DecoderTraining,
 ): Promise<HostParams> {
   const { backend, seed } = options;
-  const { name, config, budget, weights, latents, images, purpose, validation } = training;
+  const { name, config, budget, weights, latents, images, purpose, validation = () => ({}) } = training;
   const learner = (part: string) => ({
     inputs: { latents: latentSpec(decoderBatch), image: imageSpec(decoderBatch) },
     batch(step: number) {
@@ -114,14 +118,6 @@ export async function trainTinyDecoder<D>(
     batchSize: decoderBatch,
     optimizer: decoderOptimizer,
   });
-  const validated = (
-    part: string,
-    steps: number,
-    result: () => Promise<HostParams>,
-  ): Pick<TrainOptions, "validate"> => {
-    const validate = validation?.(part, steps, result);
-    return validate ? { validate } : {};
-  };
 
   const { decoderSteps, ganSteps } = budget;
   const byDistances = await gradientTask({
@@ -131,10 +127,10 @@ export async function trainTinyDecoder<D>(
     steps: decoderSteps,
     program: tinyDecoderDistillation(config, { weights }),
     params: initialize(tinyDecoderParameters(config), seed),
-    learningRate: annealed(training.learningRate, decoderSteps, finalRate),
+    learningRate: annealed(training.learningRate, decoderSteps, decoderFinalRate),
   });
   const coarse = () => byDistances.weights({ averaged: true });
-  const params = await runTask(options, byDistances, coarse, validated(name, decoderSteps, coarse));
+  const params = await runTask(options, byDistances, coarse, validation(name, decoderSteps, coarse));
   if (ganSteps === 0) return params;
 
   const ganName = `${name}, GAN`;
@@ -151,9 +147,14 @@ export async function trainTinyDecoder<D>(
         params: initialize(discriminatorParameters(imageSpec(1).shape, { discriminator }), seed),
         learningRate: discriminatorRate,
       },
-      decoder: { ...shared, program: players.decoder, params, learningRate: annealed(1e-3, ganSteps, finalRate) },
+      decoder: {
+        ...shared,
+        program: players.decoder,
+        params,
+        learningRate: annealed(1e-3, ganSteps, decoderFinalRate),
+      },
     },
   });
   const sharp = () => adversarial.weights("decoder", { averaged: true });
-  return runTask(options, adversarial, sharp, validated(ganName, ganSteps, sharp));
+  return runTask(options, adversarial, sharp, validation(ganName, ganSteps, sharp));
 }

@@ -10,6 +10,7 @@ import { imageSpec, latentSpec, tinyImageDecoder } from "../networks.js";
 import { annealed, runTask, type RunTaskOptions } from "../run-task.js";
 import {
   decoderBatch,
+  decoderFinalRate,
   decoderOptimizer,
   decoderWeights,
   trainTinyDecoder,
@@ -85,7 +86,7 @@ export async function distilTinyEncoder<D>(options: TinyVaeDistillationOptions<D
       return { image: takeRows(training.originals, rows), latents: takeRows(training.latents, rows) };
     },
     optimizer: decoderOptimizer,
-    learningRate: annealed(learningRate, steps, 1e-4),
+    learningRate: annealed(learningRate, steps, decoderFinalRate),
   });
   return runTask(options, task, () => task.weights({ averaged: true }));
 }
@@ -96,21 +97,23 @@ function decoderValidation<D>(
   name: string,
   steps: number,
   weights: () => Promise<HostParams>,
-): NonNullable<TrainOptions["validate"]> {
+): Pick<TrainOptions, "validate"> {
   const shown = 10;
   const latents = firstRows(heldOut.latents, Math.min(32, rowCount(heldOut.latents)));
   const decoded = firstRows(heldOut.decoded, rowCount(latents));
   return {
-    everySteps: Math.ceil(steps / 4),
-    async run(step) {
-      const { images } = await mapBatches(backend, tinyImageDecoder(config), await weights(), { latents }, 16);
-      const pictures = firstRows(images, Math.min(shown, rowCount(images)));
-      const sheet = await contactSheet(
-        pictures,
-        Array.from({ length: rowCount(pictures) }, () => ""),
-      );
-      await writeFile(join(workFolder, name, `validation-${step}.png`), sheet);
-      return { ...(await pixelQuality(backend, images, decoded)) };
+    validate: {
+      everySteps: Math.ceil(steps / 4),
+      async run(step) {
+        const { images } = await mapBatches(backend, tinyImageDecoder(config), await weights(), { latents }, 16);
+        const pictures = firstRows(images, Math.min(shown, rowCount(images)));
+        const sheet = await contactSheet(
+          pictures,
+          Array.from({ length: rowCount(pictures) }, () => ""),
+        );
+        await writeFile(join(workFolder, name, `validation-${step}.png`), sheet);
+        return { ...(await pixelQuality(backend, images, decoded)) };
+      },
     },
   };
 }
