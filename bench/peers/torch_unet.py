@@ -62,6 +62,9 @@ class Attention(nn.Module):
         query = self.split_heads(self.to_q(x))
         key = self.split_heads(self.to_k(context))
         value = self.split_heads(self.to_v(context))
+        if query.is_cuda:  # the fused kernel of PyTorch 2, as diffusers has it there
+            attended = functional.scaled_dot_product_attention(query, key, value, scale=self.scale)
+            return self.to_out[0](self.join_heads(attended))
         unused = torch.empty(query.shape[0], query.shape[1], key.shape[1], dtype=query.dtype)
         scores = torch.baddbmm(unused, query, key.transpose(-1, -2), beta=0, alpha=self.scale)
         return self.to_out[0](self.join_heads(torch.bmm(scores.softmax(dim=-1), value)))
@@ -225,7 +228,7 @@ class TimestepEmbedding(nn.Module):
 def sinusoids(values, channels, flip_sin_to_cos, freq_shift):
     """Sines and cosines of values [n] at `channels` / 2 frequencies from 1 down to 1 / 10000: [n, channels]."""
     half = channels // 2
-    exponents = -math.log(10000) * torch.arange(half, dtype=torch.float32) / (half - freq_shift)
+    exponents = -math.log(10000) * torch.arange(half, dtype=torch.float32, device=values.device) / (half - freq_shift)
     angles = values.float()[:, None] * torch.exp(exponents)[None, :]
     parts = [angles.cos(), angles.sin()] if flip_sin_to_cos else [angles.sin(), angles.cos()]
     return torch.cat(parts, dim=-1)

@@ -12,7 +12,13 @@ export const ONNX_INT8 = "onnx-int8";
 /** PyTorch itself, with the operations that diffusers runs. */
 export const TORCH = "torch";
 
-const OTHERS = [TORCH_EXPORT, TORCH, ONNX_INT8] as const;
+/** PyTorch in float16 on an NVIDIA GPU, its kernels in a CUDA graph. */
+export const TORCH_CUDA = "torch-cuda";
+
+/** onnxruntime's WebGPU provider in float16. */
+export const ONNX_WEBGPU_FP16 = "onnx-webgpu-fp16";
+
+const OTHERS = [TORCH_EXPORT, TORCH, TORCH_CUDA, ONNX_INT8, ONNX_WEBGPU_FP16] as const;
 export type InferBackend = BackendName | (typeof OTHERS)[number];
 
 /** sdxs-512: SDXS-512 at full size. emoji: the student that the emoji recipe ships. */

@@ -25,12 +25,14 @@ import {
   type AutoencoderTinyConfig,
 } from "@sdxs/tiny-vae";
 import * as ort from "onnxruntime-node";
-import { withBackend } from "./backends.js";
+import { withBackend, type BackendName } from "./backends.js";
 import { runCommand } from "./command.js";
 import {
   INFER_USAGE,
   ONNX_INT8,
+  ONNX_WEBGPU_FP16,
   TORCH,
+  TORCH_CUDA,
   TORCH_EXPORT,
   parseInferArguments,
   type InferArguments,
@@ -158,14 +160,14 @@ async function timeStage<D>(
   folder: string,
   stage: Stage,
   runs: number,
-  int8?: Calibration,
+  { int8, precision = "float32" }: { readonly int8?: Calibration | undefined; readonly precision?: "float32" | "float16" },
 ): Promise<TimedStage> {
   const begin = performance.now();
   const { program, inputs: specs, className } = stage;
   const load = loadModel(folder, { className });
-  const isFrozen = stage.weights === "frozen" || int8 !== undefined;
+  const isFrozen = stage.weights === "frozen" || int8 !== undefined || precision === "float16";
   const compiled = await (isFrozen
-    ? backend.compile(program, { inputs: specs, frozen: (await load).params, ...(int8 && { int8 }) })
+    ? backend.compile(program, { inputs: specs, frozen: (await load).params, precision, ...(int8 && { int8 }) })
     : // While the weights are being read.
       backend.compile(program, { inputs: specs, params: stage.specs, arrangeParams: true }));
   const device = isFrozen ? {} : compiled.upload((await load).params, { consume: true });
@@ -204,17 +206,26 @@ async function calibrated<D>(backend: Backend<D>, folder: string, stage: Stage):
   return calibrate(backend, stage.program, { frozen, inputs: stage.inputs }, [randomInputs(stage.inputs)]);
 }
 
-async function inferOurs<D>(backend: Backend<D>, folder: string, configs: Configs, runs: number, isInt8: boolean) {
-  const ranges = async (name: string, stage: Stage) =>
-    isInt8 ? calibrated(backend, join(folder, name), stage) : undefined;
+async function inferOurs<D>(
+  backend: Backend<D>,
+  folder: string,
+  configs: Configs,
+  runs: number,
+  kind: "float32" | "float16" | "int8",
+) {
+  const precision = kind === "int8" ? "float32" : kind;
+  const how = async (name: string, stage: Stage) => ({
+    precision,
+    int8: kind === "int8" ? await calibrated(backend, join(folder, name), stage) : undefined,
+  });
   const stages = stagesOf(configs);
   for (const [name, stage] of Object.entries(stages)) await writeModel(join(folder, name), stage);
   const [unet, decoder] = [
-    await timeStage(backend, join(folder, "unet"), stages.unet, runs, await ranges("unet", stages.unet)),
-    await timeStage(backend, join(folder, "decoder"), stages.decoder, runs, await ranges("decoder", stages.decoder)),
+    await timeStage(backend, join(folder, "unet"), stages.unet, runs, await how("unet", stages.unet)),
+    await timeStage(backend, join(folder, "decoder"), stages.decoder, runs, await how("decoder", stages.decoder)),
   ];
   const unetAndDecoderPeakRssMb = peakRssMb();
-  const text = await timeStage(backend, join(folder, "textEncoder"), stages.textEncoder, runs);
+  const text = await timeStage(backend, join(folder, "textEncoder"), stages.textEncoder, runs, { precision });
   const report = {
     loadMs: unet.times.loadMs! + decoder.times.loadMs! + text.times.loadMs!,
     textEncoder: text.times,
@@ -257,6 +268,12 @@ async function inferExported(folder: string, configs: Configs, { python, runs }:
   return { unet: unetTimes, decoder, unetAndDecoderPeakRssMb: peakRssMb() };
 }
 
+/** Those that are a backend of ours with another arithmetic than float32. */
+const OURS: Partial<Record<InferBackend, readonly [BackendName, "float16" | "int8"]>> = {
+  [ONNX_INT8]: ["onnx", "int8"],
+  [ONNX_WEBGPU_FP16]: ["onnx-webgpu", "float16"],
+};
+
 /** Measures one backend in this process. */
 async function infer(backend: InferBackend, args: InferArguments): Promise<InferReport> {
   const folder = await mkdtemp(join(tmpdir(), "sdxs-infer-"));
@@ -264,10 +281,12 @@ async function infer(backend: InferBackend, args: InferArguments): Promise<Infer
     const configs = await configsOf(args.model);
     const measure = async () => {
       if (backend === TORCH_EXPORT) return inferExported(folder, configs, args);
-      if (backend === TORCH) return inferByTorch(args.python, await writeTorchModel(folder, configs), args.runs);
-      return withBackend(backend === ONNX_INT8 ? "onnx" : backend, (device) =>
-        inferOurs(device, folder, configs, args.runs, backend === ONNX_INT8),
-      );
+      if (backend === TORCH || backend === TORCH_CUDA) {
+        const device = backend === TORCH ? "cpu" : "cuda";
+        return inferByTorch(args.python, await writeTorchModel(folder, configs), args.runs, device);
+      }
+      const [name, kind] = OURS[backend] ?? ([backend as BackendName, "float32"] as const);
+      return withBackend(name, (device) => inferOurs(device, folder, configs, args.runs, kind));
     };
     return { model: args.model, backend, ...(await measure()) };
   } finally {

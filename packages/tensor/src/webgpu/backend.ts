@@ -1,0 +1,229 @@
+import type { AdamWOptions } from "../adamw.js";
+import { InvalidArgumentError, SdxsError } from "../errors.js";
+import { watchDevice } from "../gpu-device.js";
+import { GraphBuilder } from "../graph/builder.js";
+import { HostTensor } from "../host-tensor.js";
+import type { TensorMap } from "../ops.js";
+import type { Backend, CompiledProgram, CompileSpec, Program, Trainable } from "../program.js";
+import { programTrainable } from "../program-trainable.js";
+import { checkAgainstSpec } from "../run-checks.js";
+import { mapTensors } from "../scope.js";
+import { traitsOf } from "./device.js";
+import { GpuMemory, type GpuTensor } from "./memory.js";
+import { planOf, type Plan, type Slot, type Step } from "./plan.js";
+
+export interface WebgpuBackendOptions {
+  /** As `requestGpuDevice` gives it, or any other: kernels use what the device was asked for. */
+  readonly device: GPUDevice;
+}
+
+/**
+ * A backend whose kernels are written for the program, in WGSL, on any WebGPU device: browsers', or in Node that of the package
+ * webgpu. A program is traced once; operations are joined into kernels, weights are brought into the order in which they are
+ * read, memory is planned, and each run is one submission to the GPU. Results and parameters in training stay on the GPU.
+ *
+ * With `precision: "float16"`, products run on the GPU's matrix units where the device offers them.
+ *
+ * @throws SdxsError with code DEVICE_LOST from `compile`, `run` and `download` once the device is lost: make another.
+ *
+ * @example
+ * const backend = webgpuBackend({ device: await requestGpuDevice(navigator.gpu) });
+ */
+export function webgpuBackend({ device }: WebgpuBackendOptions): Backend<GpuTensor> {
+  const memory = new GpuMemory(device);
+  const pipelines = new Pipelines(device);
+  watchDevice(device);
+  const upload = (tensor: HostTensor): GpuTensor => {
+    memory.check();
+    return memory.upload(tensor);
+  };
+  const compile = <In extends string, Out extends string>(program: Program<In, Out>, spec: CompileSpec<In>) =>
+    compileProgram(memory, pipelines, program, spec);
+  const download = (tensor: GpuTensor): Promise<HostTensor> => memory.download(tensor);
+  const dispose = (tensor: GpuTensor): void => memory.dispose(tensor);
+  return {
+    name: "webgpu",
+    upload,
+    download,
+    dispose,
+    memory: () => memory.counts(),
+    compile,
+    trainable(initial: TensorMap<HostTensor>, optimizer: AdamWOptions): Trainable<GpuTensor> {
+      return programTrainable({ upload, download, dispose, compile, shapeOf: ({ shape }) => shape }, initial, optimizer);
+    },
+  };
+}
+
+/** Compiled shaders by their code: equal layers share one. */
+class Pipelines {
+  private readonly known = new Map<string, Promise<GPUComputePipeline>>();
+
+  constructor(private readonly device: GPUDevice) {}
+
+  get(code: string): Promise<GPUComputePipeline> {
+    const pipeline = this.known.get(code) ?? this.compile(code);
+    this.known.set(code, pipeline);
+    return pipeline;
+  }
+
+  private async compile(code: string): Promise<GPUComputePipeline> {
+    const { device } = this;
+    const module = device.createShaderModule({ code });
+    try {
+      return await device.createComputePipelineAsync({ layout: "auto", compute: { module, entryPoint: "main" } });
+    } catch (cause) {
+      this.known.delete(code);
+      watchDevice(device).check();
+      throw new SdxsError("BACKEND_FAILURE", `WebGPU refused a kernel: ${String(cause)}\n${code}`, { cause });
+    }
+  }
+}
+
+async function compileProgram<In extends string, Out extends string>(
+  memory: GpuMemory,
+  pipelines: Pipelines,
+  program: Program<In, Out>,
+  spec: CompileSpec<In>,
+): Promise<CompiledProgram<GpuTensor, In, Out>> {
+  const begin = performance.now();
+  memory.check();
+  const traits = traitsOf(memory.device);
+  const { params: given = {}, frozen = {}, inputs, precision = "float32" } = spec;
+  if (precision === "float16" && !traits.hasFloat16) {
+    throw new SdxsError(
+      "UNSUPPORTED_OPERATION",
+      `compile: this GPU does not compute in float16 (WebGPU's "shader-f16"). Use precision "float32".`,
+    );
+  }
+  const clash = Object.keys(inputs).find((name) => name in given || name in frozen);
+  if (clash !== undefined) {
+    throw new InvalidArgumentError(`compile: "${clash}" is the name of an input and of a parameter. Rename one of them.`);
+  }
+  const builder = new GraphBuilder(traits.maxTensorBytes);
+  const constants = mapTensors(frozen, ({ data, shape }) => builder.constant(data, shape));
+  const outputs = program(builder.ops, { ...builder.inputs(given), ...constants }, builder.inputs(inputs));
+  const plan = planOf(outputs, precision, traits);
+  const compiled = new GpuProgram<In, Out>(memory, plan, spec);
+  await compiled.prepare(pipelines);
+  compiled.compileMs = performance.now() - begin;
+  return compiled;
+}
+
+/** Not instanceof: a HostTensor may come from the other of the package's ESM and CJS copies. */
+const isOnDevice = (tensor: GpuTensor | HostTensor): tensor is GpuTensor => "buffer" in tensor;
+
+/** A step with its pipeline, and the group of buffers that it ran with last. */
+interface Dispatch {
+  readonly step: Step;
+  readonly pipeline: GPUComputePipeline;
+  buffers: readonly GPUBuffer[];
+  group: GPUBindGroup | undefined;
+}
+
+class GpuProgram<In extends string, Out extends string> implements CompiledProgram<GpuTensor, In, Out> {
+  compileMs = 0;
+  private readonly buffers = new Map<Slot, GPUBuffer>();
+  private dispatches: readonly Dispatch[] = [];
+  private disposed = false;
+
+  constructor(
+    private readonly memory: GpuMemory,
+    private readonly plan: Plan,
+    private readonly spec: CompileSpec<In>,
+  ) {}
+
+  /** Compiles the kernels, and computes what depends on constants alone. */
+  async prepare(pipelines: Pipelines): Promise<void> {
+    const { memory, plan, buffers } = this;
+    const dispatch = async (step: Step): Promise<Dispatch> => ({
+      step,
+      pipeline: await pipelines.get(step.code),
+      buffers: [],
+      group: undefined,
+    });
+    const [preparation, dispatches] = await Promise.all([
+      Promise.all(plan.preparation.map(dispatch)),
+      Promise.all(plan.steps.map(dispatch)),
+    ]);
+    this.dispatches = dispatches;
+    for (const [slot, bytes] of plan.slotBytes) buffers.set(slot, memory.take(bytes));
+    for (const { slot, node, storage } of plan.constants) memory.write(buffers.get(slot)!, node.data!, storage);
+    this.submit(preparation, (slot) => buffers.get(slot)!, []);
+    for (const slot of plan.temporary) {
+      memory.give(buffers.get(slot)!);
+      buffers.delete(slot);
+    }
+    memory.check();
+  }
+
+  upload(params: TensorMap<HostTensor>): TensorMap<GpuTensor> {
+    return mapTensors(params, (tensor) => this.memory.upload(tensor));
+  }
+
+  async run(
+    params: TensorMap<GpuTensor | HostTensor>,
+    given: Readonly<Record<In, GpuTensor | HostTensor>>,
+  ): Promise<Readonly<Record<Out, GpuTensor>>> {
+    if (this.disposed) throw new SdxsError("DISPOSED", "run: this compiled program was disposed. Compile it again.");
+    const { memory, plan, spec } = this;
+    memory.check();
+    checkAgainstSpec("parameter", spec.params ?? {}, params);
+    checkAgainstSpec("input", spec.inputs, given);
+    const uploaded: GpuTensor[] = [];
+    const outside = new Map<Slot, GPUBuffer>();
+    for (const [name, slot] of plan.given) {
+      const tensor = (name in spec.inputs ? given[name as In] : params[name])!;
+      const onDevice = isOnDevice(tensor) ? tensor : memory.upload(tensor);
+      if (onDevice !== tensor) uploaded.push(onDevice);
+      outside.set(slot, onDevice.buffer);
+    }
+    const results: Record<string, GpuTensor> = {};
+    const copies: [from: Slot, to: GPUBuffer][] = [];
+    for (const [name, { slot, copied, node }] of plan.results) {
+      const tensor = memory.tensor(node.shape, node.dtype);
+      results[name] = tensor;
+      if (copied) copies.push([slot, tensor.buffer]);
+      else outside.set(slot, tensor.buffer);
+    }
+    this.submit(this.dispatches, (slot) => (outside.get(slot) ?? this.buffers.get(slot))!, copies);
+    for (const tensor of uploaded) memory.dispose(tensor);
+    return results as Record<Out, GpuTensor>;
+  }
+
+  async dispose(): Promise<void> {
+    if (this.disposed) return;
+    this.disposed = true;
+    for (const buffer of this.buffers.values()) this.memory.give(buffer);
+    this.buffers.clear();
+    this.dispatches = [];
+  }
+
+  private submit(
+    dispatches: readonly Dispatch[],
+    bufferOf: (slot: Slot) => GPUBuffer,
+    copies: readonly (readonly [from: Slot, to: GPUBuffer])[],
+  ): void {
+    const { device } = this.memory;
+    const encoder = device.createCommandEncoder();
+    if (dispatches.length > 0) {
+      const pass = encoder.beginComputePass();
+      for (const dispatch of dispatches) {
+        const { step, pipeline } = dispatch;
+        const [x, y, z] = step.groups;
+        if (x * y * z === 0) continue;
+        const buffers = step.slots.map(bufferOf);
+        if (!dispatch.group || buffers.some((buffer, i) => buffer !== dispatch.buffers[i])) {
+          dispatch.buffers = buffers;
+          const entries = buffers.map((buffer, binding) => ({ binding, resource: { buffer } }));
+          dispatch.group = device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
+        }
+        pass.setPipeline(pipeline);
+        pass.setBindGroup(0, dispatch.group);
+        pass.dispatchWorkgroups(x, y, z);
+      }
+      pass.end();
+    }
+    for (const [from, to] of copies) encoder.copyBufferToBuffer(bufferOf(from), 0, to, 0, to.size);
+    device.queue.submit([encoder.finish()]);
+  }
+}

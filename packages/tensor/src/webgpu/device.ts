@@ -1,0 +1,84 @@
+import { SdxsError } from "../errors.js";
+import type { DeviceTraits } from "./plan.js";
+
+/** Multiplication of small matrices by a GPU's own units, which WebGPU offers as an experiment. */
+const MATRIX_UNITS = "chromium-experimental-subgroup-matrix";
+
+const FEATURES = ["shader-f16", "subgroups", MATRIX_UNITS];
+
+const LIMITS = [
+  ...(["maxBufferSize", "maxStorageBufferBindingSize", "maxStorageBuffersPerShaderStage"] as const),
+  ...(["maxComputeWorkgroupStorageSize", "maxComputeInvocationsPerWorkgroup", "maxComputeWorkgroupSizeX"] as const),
+];
+
+/** Shared memory that the products' largest tiles take. */
+const TILE_BYTES = 36 * 1024;
+
+/** A combination of types and sizes that matrix units multiply. */
+interface MatrixConfig {
+  readonly componentType: string;
+  readonly resultComponentType: string;
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+/** What is used of an adapter's information beyond what TypeScript knows. */
+interface AdapterInfo {
+  readonly subgroupMinSize?: number;
+  readonly subgroupMaxSize?: number;
+  readonly subgroupMatrixConfigs?: readonly MatrixConfig[];
+}
+
+/**
+ * A device with all that the kernels can use of the adapter: its largest buffers, float16 and, where there are any, matrix units.
+ *
+ * In Node, `gpu` comes from the package webgpu. Dawn offers matrix units to those who ask for experiments, and float16 on
+ * NVIDIA's GPUs likewise.
+ *
+ * @throws SdxsError with code BACKEND_FAILURE where there is no adapter.
+ *
+ * @example
+ * import { create } from "webgpu";
+ * const gpu = create(["enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia"]);
+ * const backend = webgpuBackend({ device: await requestGpuDevice(gpu) });
+ */
+export async function requestGpuDevice(gpu: Pick<GPU, "requestAdapter">): Promise<GPUDevice> {
+  const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+  if (!adapter) {
+    throw new SdxsError(
+      "BACKEND_FAILURE",
+      "WebGPU found no adapter. Install the GPU's driver (and libvulkan1 on Linux), or choose another backend.",
+    );
+  }
+  const limits = adapter.limits as unknown as Readonly<Record<string, number>>;
+  return adapter.requestDevice({
+    requiredFeatures: FEATURES.filter((feature) => adapter.features.has(feature)) as GPUFeatureName[],
+    requiredLimits: Object.fromEntries(LIMITS.map((name) => [name, limits[name] ?? 0])),
+  });
+}
+
+/** What kernels may use of a device. */
+export function traitsOf(device: GPUDevice): DeviceTraits {
+  const { limits, features } = device;
+  const names = features as unknown as ReadonlySet<string>;
+  const hasFloat16 = names.has("shader-f16");
+  const info = (device as unknown as { readonly adapterInfo?: AdapterInfo }).adapterInfo ?? {};
+  const isKnownSize = info.subgroupMinSize === 32 && info.subgroupMaxSize === 32;
+  const hasMatrixUnits =
+    hasFloat16 &&
+    names.has(MATRIX_UNITS) &&
+    isKnownSize &&
+    limits.maxComputeWorkgroupStorageSize >= TILE_BYTES &&
+    (info.subgroupMatrixConfigs ?? []).some(
+      ({ componentType, resultComponentType, M, N, K }) =>
+        componentType === "f16" && resultComponentType === "f32" && M === 16 && N === 16 && K === 16,
+    );
+  return {
+    hasFloat16,
+    hasMatrixUnits,
+    maxThreads: limits.maxComputeInvocationsPerWorkgroup,
+    maxBuffersPerKernel: limits.maxStorageBuffersPerShaderStage,
+    maxTensorBytes: Math.min(limits.maxBufferSize, limits.maxStorageBufferBindingSize),
+  };
+}

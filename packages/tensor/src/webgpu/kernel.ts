@@ -1,0 +1,48 @@
+import type { Node } from "../graph/node.js";
+import { sizeOf } from "../host-tensor.js";
+import { Shader, type Surroundings } from "./shader.js";
+
+/** Workgroups along one axis of a dispatch, at most: WebGPU's default limit. */
+const MOST_GROUPS = 65535;
+
+/** One dispatch. */
+export interface Kernel {
+  /** WGSL; sizes are part of it. */
+  readonly code: string;
+  readonly groups: readonly [x: number, y: number, z: number];
+  /** What the shader's buffers hold, from binding 1 on. */
+  readonly reads: readonly (Node | Scratch)[];
+  /** What binding 0 becomes. */
+  readonly result: Node | Scratch;
+}
+
+/** Memory between two kernels that is no node's. */
+export interface Scratch {
+  readonly scratchBytes: number;
+}
+
+export const isScratch = (value: Node | Scratch): value is Scratch => "scratchBytes" in value;
+
+export const gridOf = (groups: number): readonly [number, number, number] =>
+  groups <= MOST_GROUPS ? [groups, 1, 1] : [MOST_GROUPS, Math.ceil(groups / MOST_GROUPS), 1];
+
+/** The number of a workgroup in such a grid, in WGSL. */
+export const workgroupNumber = `(group.y * ${MOST_GROUPS}u + group.x)`;
+
+const THREADS = 256;
+
+/** A kernel that joins elements. */
+export function elementsKernel(root: Node, around: Surroundings): Kernel {
+  const shader = new Shader(around);
+  const size = sizeOf(root.shape);
+  const index = shader.let(`${workgroupNumber} * ${THREADS}u + thread`);
+  shader.line(`if (${index} >= ${size}u) { return; }`);
+  shader.store(root, index);
+  const builtins = "@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32";
+  return {
+    code: shader.code(around.storage(root), THREADS, builtins),
+    groups: gridOf(Math.ceil(size / THREADS)),
+    reads: shader.reads,
+    result: root,
+  };
+}

@@ -1,0 +1,64 @@
+import { GraphBuilder } from "../graph/builder.js";
+import { reachable, type Node } from "../graph/node.js";
+import { sizeOf } from "../host-tensor.js";
+
+/** Products of fewer rows are sums of one row each: chosen. */
+const FEW_ROWS = 4;
+
+/**
+ * The same graph as the kernels want it: what only guides differentiation is gone, weights of convolutions lie in the order in
+ * which they are read, convolutions of single pixels are matrix products, and products of few rows are sums.
+ */
+export function rewrite(outputs: Readonly<Record<string, Node>>): Record<string, Node> {
+  const builder = new GraphBuilder();
+  const known = new Map<Node, Node>();
+  for (const node of reachable(Object.values(outputs))) {
+    const operands = node.inputs.map((input) => known.get(input)!);
+    known.set(node, rewritten(builder, node, operands));
+  }
+  return Object.fromEntries(Object.entries(outputs).map(([name, node]) => [name, known.get(node)!]));
+}
+
+function rewritten(builder: GraphBuilder, node: Node, operands: readonly Node[]): Node {
+  const { ops } = builder;
+  const { op, attributes, shape, dtype, data } = node;
+  const [a, b, bias] = operands as [Node, Node, Node | undefined];
+  const add = (inputs: readonly Node[]): Node => builder.add(op, inputs, attributes, shape, dtype, data);
+  switch (op) {
+    case "stopGradient":
+    case "variable":
+      return a;
+    case "inverseStd":
+      // Of what was normalized.
+      return builder.add(op, [a.inputs[0]!], { epsilon: a.attributes.epsilon ?? 0 }, shape, dtype);
+    case "conv2d": {
+      const product = isPointwise(node) ? pointwise(builder, node, a, b) : add([a, ops.transpose(b, [0, 2, 3, 1])]);
+      return bias ? ops.add(product, ops.reshape(bias, [1, -1, 1, 1])) : product;
+    }
+    case "conv2dInputGrad":
+      return add([a, ops.transpose(b, [1, 2, 3, 0])]);
+    case "matmul": {
+      const { transposeA = false, transposeB = false } = attributes;
+      const [rows = 1, columns = 1] = shape.slice(-2);
+      const inner = a.shape.at(transposeA ? -2 : -1) ?? 1;
+      if (shape.length !== 2 || rows > FEW_ROWS || !transposeB || transposeA) return add(operands);
+      return ops.sum(ops.mul(ops.reshape(a, [rows, 1, inner]), ops.reshape(b, [1, columns, inner])), { axes: [2] });
+    }
+    default:
+      return add(operands);
+  }
+}
+
+/** Whether a convolution's windows are single pixels, each once. */
+function isPointwise({ inputs: [, weight], attributes }: Node): boolean {
+  const [, , height, width] = weight?.shape ?? [];
+  const { stride = 1, padding = [] } = attributes;
+  return height === 1 && width === 1 && stride === 1 && padding.every((side) => side === 0);
+}
+
+function pointwise({ ops }: GraphBuilder, { shape }: Node, x: Node, weight: Node): Node {
+  const [batch = 1, channels = 1] = x.shape;
+  const pixels = sizeOf(x.shape) / (batch * channels);
+  const product = ops.matmul(ops.reshape(weight, [-1, channels]), ops.reshape(x, [batch, channels, pixels]));
+  return ops.reshape(product, shape);
+}

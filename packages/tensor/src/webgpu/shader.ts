@@ -1,0 +1,370 @@
+import { SdxsError } from "../errors.js";
+import type { Node } from "../graph/node.js";
+import { sizeOf, type DType } from "../host-tensor.js";
+import { cosine, sine, type SineOps } from "../sine.js";
+import { isScratch, type Scratch } from "./kernel.js";
+import { literal } from "./literal.js";
+import { broadcastLayout, contiguous, placeOf, type Layout } from "./view.js";
+
+/** How elements lie in a buffer. Booleans take four bytes. */
+export type Storage = "f32" | "f16" | "i32" | "u32";
+
+/** The type of an element in registers. */
+const TYPES: Readonly<Record<DType, string>> = { float32: "f32", int32: "i32", bool: "bool" };
+
+/** What kernels know of the graph around them. */
+export interface Surroundings {
+  readonly isStored: (node: Node) => boolean;
+  readonly storage: (node: Node) => Storage;
+}
+
+/** A buffer that a kernel reads, as elements or as vectors of four. */
+interface Binding {
+  readonly source: Node | Scratch;
+  readonly vector: boolean;
+}
+
+/** Statements in one block, and what they have computed so far. */
+class Block {
+  readonly lines: string[] = [];
+  private readonly values = new Map<string, string>();
+
+  constructor(private readonly outer?: Block) {}
+
+  find(key: string): string | undefined {
+    return this.values.get(key) ?? this.outer?.find(key);
+  }
+
+  remember(key: string, name: string): string {
+    this.values.set(key, name);
+    return name;
+  }
+}
+
+/**
+ * A compute shader that is being written: statements of the innermost open block, and the buffers they read. A node's value
+ * at a place is written as the expression that gives it, down to what is stored.
+ */
+export class Shader {
+  private readonly bindings: Binding[] = [];
+  private readonly blocks: Block[] = [new Block()];
+  private readonly declarations: string[] = [];
+  private names = 0;
+  private anchor: { readonly node: Node; readonly index: string; readonly value: string } | undefined;
+
+  constructor(private readonly around: Surroundings) {}
+
+  get reads(): readonly (Node | Scratch)[] {
+    return this.bindings.map(({ source }) => source);
+  }
+
+  /** Outside of functions. */
+  declare(text: string): void {
+    this.declarations.push(text);
+  }
+
+  line(text: string): void {
+    this.blocks.at(-1)!.lines.push(text);
+  }
+
+  /** A new name for the value of an expression. */
+  let(expression: string): string {
+    const name = this.name();
+    this.line(`let ${name} = ${expression};`);
+    return name;
+  }
+
+  name(): string {
+    return `v${this.names++}`;
+  }
+
+  /** `head { ... }` */
+  block(head: string, body: () => void): void {
+    this.line(`${head} {`);
+    const lines = this.capture(body);
+    this.blocks.at(-1)!.lines.push(...lines, "}");
+  }
+
+  /** The statements that `body` writes, kept apart. */
+  capture(body: () => void): readonly string[] {
+    const block = new Block(this.blocks.at(-1));
+    this.blocks.push(block);
+    body();
+    this.blocks.pop();
+    return block.lines;
+  }
+
+  /** What `body` reads of an anchor at `index` is `value`. */
+  withAnchor(node: Node, index: string, value: string, body: () => void): void {
+    this.anchor = { node, index, value };
+    body();
+    this.anchor = undefined;
+  }
+
+  /** The name of a buffer. */
+  buffer(source: Node | Scratch, vector = false): string {
+    let index = this.bindings.findIndex((known) => known.source === source && known.vector === vector);
+    if (index < 0) index = this.bindings.push({ source, vector }) - 1;
+    return `b${index}`;
+  }
+
+  storage(source: Node | Scratch): Storage {
+    return isScratch(source) ? "f32" : this.around.storage(source);
+  }
+
+  /** An element of a stored node, as it is computed with. */
+  load(node: Node, index: string): string {
+    const element = `${this.buffer(node)}[${index}]`;
+    const storage = this.around.storage(node);
+    return storage === "u32" ? `(${element} != 0u)` : storage === "f16" ? `f32(${element})` : element;
+  }
+
+  /** Writes the value of the kernel's result. */
+  store(root: Node, index: string): void {
+    const value = this.value(root, index, true);
+    const storage = this.around.storage(root);
+    const converted = storage === "u32" ? `select(0u, 1u, ${value})` : storage === "f16" ? `f16(${value})` : value;
+    this.line(`result[${index}] = ${converted};`);
+  }
+
+  /**
+   * The value of a node at element number `index`, a name.
+   *
+   * @param asRoot compute it, although it is stored: the kernel is what stores it
+   */
+  value(node: Node, index: string, asRoot = false): string {
+    const fixed = literal(node);
+    if (fixed !== undefined) return fixed.startsWith("-") ? `(${fixed})` : fixed;
+    if (this.anchor?.node === node) {
+      if (this.anchor.index !== index) throw new Error(`${node.op} is read at ${index}, computed at ${this.anchor.index}`);
+      return this.anchor.value;
+    }
+    const key = `${node.id}@${index}`;
+    const block = this.blocks.at(-1)!;
+    const known = block.find(key);
+    if (known !== undefined) return known;
+    const expression = !asRoot && this.around.isStored(node) ? this.load(node, index) : this.expression(node, index);
+    return block.remember(key, this.let(expression));
+  }
+
+  /** The whole shader. `main` is the body that was written, `builtins` its parameters. */
+  code(result: Storage, threads: number, builtins: string, enables: readonly string[] = []): string {
+    const kinds = this.bindings.map(({ source }) => this.storage(source));
+    const half = [result, ...kinds].includes("f16") || enables.length > 0;
+    const buffers = this.bindings.map(({ vector }, i) => {
+      const type = vector ? `vec4<${kinds[i]}>` : kinds[i];
+      return `@group(0) @binding(${i + 1}) var<storage, read> b${i}: array<${type}>;`;
+    });
+    return [
+      ...(half ? ["enable f16;"] : []),
+      ...enables,
+      `@group(0) @binding(0) var<storage, read_write> result: array<${result}>;`,
+      ...buffers,
+      ...this.declarations,
+      `@compute @workgroup_size(${threads})`,
+      `fn main(${builtins}) {`,
+      ...this.blocks[0]!.lines,
+      "}",
+    ].join("\n");
+  }
+
+  private expression(node: Node, index: string): string {
+    const { op, inputs, attributes, shape } = node;
+    const [first] = inputs;
+    const isSame = (input: Node): boolean => sizeOf(input.shape) === sizeOf(shape);
+    const same = (input: Node): string =>
+      this.value(input, isSame(input) ? index : this.place(broadcastLayout(contiguous(input.shape), shape), index));
+    switch (op) {
+      case "neg":
+        return `-${same(first!)}`;
+      case "abs":
+      case "sign":
+      case "exp":
+      case "log":
+      case "sqrt":
+      case "floor":
+        return `${op}(${same(first!)})`;
+      case "tanh":
+        // WGSL leaves open what becomes of large operands.
+        return `tanh(clamp(${same(first!)}, -20f, 20f))`;
+      case "sin":
+        return sine(this.arithmetic, same(first!));
+      case "cos":
+        return cosine(this.arithmetic, same(first!));
+      case "sigmoid":
+        return `1f / (1f + exp(-${same(first!)}))`;
+      case "relu":
+        return `max(${same(first!)}, 0f)`;
+      case "erf":
+        return this.erf(same(first!));
+      case "add":
+      case "sub":
+      case "mul":
+      case "div": {
+        const sign = { add: "+", sub: "-", mul: "*", div: "/" }[op];
+        return `${same(first!)} ${sign} ${same(inputs[1]!)}`;
+      }
+      case "maximum":
+      case "minimum":
+        return `${op === "maximum" ? "max" : "min"}(${same(first!)}, ${same(inputs[1]!)})`;
+      case "equal":
+      case "greater":
+      case "less": {
+        const sign = { equal: "==", greater: ">", less: "<" }[op];
+        return `${same(first!)} ${sign} ${same(inputs[1]!)}`;
+      }
+      case "where":
+        return `select(${same(inputs[2]!)}, ${same(inputs[1]!)}, ${same(first!)})`;
+      case "pow":
+        return this.power(same(first!), attributes.exponent ?? 1);
+      case "cast":
+        return `${TYPES[node.dtype]}(${same(first!)})`;
+      case "reshape":
+        return this.value(first!, index);
+      case "broadcastTo":
+        return same(first!);
+      case "transpose": {
+        const { strides } = contiguous(first!.shape);
+        const layout = { sizes: shape, strides: (attributes.permutation ?? []).map((axis) => strides[axis]!), offset: 0 };
+        return this.value(first!, this.place(layout, index));
+      }
+      case "slice": {
+        const { strides } = contiguous(first!.shape);
+        const offset = (attributes.begin ?? 0) * strides[attributes.axis ?? 0]!;
+        return this.value(first!, this.place({ sizes: shape, strides, offset }, index));
+      }
+      case "pad":
+        return this.padded(node, index);
+      case "concat":
+        return this.joined(node, index);
+      case "gather":
+        return this.gathered(node, index);
+      case "resizeNearest":
+        return this.resized(node, index);
+      case "avgPool2d":
+      case "maxPool2d":
+        return this.pooled(node, index);
+      default:
+        throw new SdxsError("UNSUPPORTED_OPERATION", `webgpu: "${op}" cannot be computed element by element.`);
+    }
+  }
+
+  private place(layout: Layout, index: string): string {
+    const place = placeOf(layout, index);
+    if (place === index) return index;
+    const block = this.blocks.at(-1)!;
+    return block.find(place) ?? block.remember(place, this.let(place));
+  }
+
+  /** The index along one axis of element number `index` of a shape. */
+  private coordinate(shape: readonly number[], axis: number, index: string): string {
+    const strides = shape.map((_, other) => (other === axis ? 1 : 0));
+    return this.place({ sizes: shape, strides, offset: 0 }, index);
+  }
+
+  /** What `branch` gives where `condition` holds, else zero. */
+  private where(type: string, branches: readonly (readonly [condition: string, branch: () => string])[]): string {
+    const name = this.name();
+    this.line(`var ${name}: ${type};`);
+    branches.forEach(([condition, branch], i) => {
+      const head = condition === "" ? "else" : `${i > 0 ? "else " : ""}if (${condition})`;
+      this.block(head, () => this.line(`${name} = ${branch()};`));
+    });
+    return name;
+  }
+
+  private padded({ inputs: [input], attributes, shape, dtype }: Node, index: string): string {
+    const conditions: string[] = [];
+    const { strides } = contiguous(input!.shape);
+    const terms = shape.map((size, axis) => {
+      const [before = 0, after = 0] = attributes.widths?.[axis] ?? [];
+      const coordinate = this.coordinate(shape, axis, index);
+      if (before > 0) conditions.push(`${coordinate} >= ${before}u`);
+      if (after > 0) conditions.push(`${coordinate} < ${size - after}u`);
+      return `(${coordinate} - ${before}u) * ${strides[axis]}u`;
+    });
+    const inner = (): string => this.value(input!, this.let(terms.join(" + ") || "0u"));
+    return this.where(TYPES[dtype], [[conditions.join(" && ") || "true", inner]]);
+  }
+
+  private joined({ inputs, attributes: { axis = 0 }, shape, dtype }: Node, index: string): string {
+    const coordinate = this.coordinate(shape, axis, index);
+    const inner = sizeOf(shape.slice(axis + 1));
+    const outer = this.place({ sizes: shape, strides: shape.map((_, i) => (i < axis ? contiguous(shape.slice(0, axis)).strides[i]! : 0)), offset: 0 }, index);
+    const rest = inner === 1 ? "0u" : this.let(`${index} % ${inner}u`);
+    let end = 0;
+    return this.where(
+      TYPES[dtype],
+      inputs.map((input, i) => {
+        const begin = end;
+        const size = input.shape[axis] ?? 0;
+        end += size;
+        const part = (): string =>
+          this.value(input, this.let(`(${outer} * ${size}u + ${coordinate} - ${begin}u) * ${inner}u + ${rest}`));
+        return [i === inputs.length - 1 && i > 0 ? "" : `${coordinate} < ${end}u`, part] as const;
+      }),
+    );
+  }
+
+  private gathered({ inputs: [table, indices], attributes: { axis = 0 }, shape }: Node, index: string): string {
+    const rank = indices!.shape.length;
+    const rows = table!.shape[axis] ?? 0;
+    const inner = sizeOf(table!.shape.slice(axis + 1));
+    const count = sizeOf(indices!.shape);
+    const layoutOf = (of: (i: number) => number): Layout => ({ sizes: shape, strides: shape.map((_, i) => of(i)), offset: 0 });
+    const at = contiguous(indices!.shape).strides;
+    const position = this.place(layoutOf((i) => (i >= axis && i < axis + rank ? at[i - axis]! : 0)), index);
+    const row = this.let(`u32(clamp(${this.value(indices!, position)}, 0i, ${rows - 1}i))`);
+    const outer = this.let(`${index} / ${count * inner}u`);
+    return this.value(table!, this.let(`(${outer} * ${rows}u + ${row}) * ${inner}u + ${index} % ${inner}u`));
+  }
+
+  private resized({ inputs: [input], shape }: Node, index: string): string {
+    const [, , height = 1, width = 1] = shape;
+    const [, , fromHeight = 1, fromWidth = 1] = input!.shape;
+    const [x, y] = [this.let(`${index} % ${width}u`), this.let(`${index} / ${width}u % ${height}u`)];
+    const plane = `${index} / ${width * height}u * ${fromWidth * fromHeight}u`;
+    const place = `${plane} + ${y} * ${fromHeight}u / ${height}u * ${fromWidth}u + ${x} * ${fromWidth}u / ${width}u`;
+    return this.value(input!, this.let(place));
+  }
+
+  private pooled({ op, inputs: [input], attributes: { k = 1 }, shape }: Node, index: string): string {
+    const [, , height = 1, width = 1] = shape;
+    const corner = this.let(
+      `(${index} / ${width}u % ${height}u) * ${k * width * k}u + ${index} / ${width * height}u * ${width * height * k * k}u + ${index} % ${width}u * ${k}u`,
+    );
+    const pixels = Array.from({ length: k * k }, (_, i) =>
+      this.value(input!, this.let(`${corner} + ${Math.floor(i / k) * width * k + (i % k)}u`)),
+    );
+    if (op === "maxPool2d") return pixels.reduce((largest, pixel) => `max(${largest}, ${pixel})`);
+    return `(${pixels.join(" + ")}) * ${1 / (k * k)}f`;
+  }
+
+  private power(x: string, exponent: number): string {
+    if (exponent === 0.5) return `sqrt(${x})`;
+    if (exponent === -0.5) return `1f / sqrt(${x})`;
+    if (!Number.isInteger(exponent) || Math.abs(exponent) > 16) return `pow(${x}, ${exponent}f)`;
+    if (exponent === 0) return "1f";
+    const product = Array.from({ length: Math.abs(exponent) }, () => x).join(" * ");
+    return exponent > 0 ? product : `1f / (${product})`;
+  }
+
+  /** To 1.2e-7 by Abramowitz and Stegun's 7.1.26, and by erf's series where that cancels. */
+  private erf(x: string): string {
+    const size = this.let(`abs(${x})`);
+    const t = this.let(`1f / (1f + 0.3275911f * ${size})`);
+    const series = `((((1.061405429f * ${t} - 1.453152027f) * ${t} + 1.421413741f) * ${t} - 0.284496736f) * ${t} + 0.254829592f) * ${t}`;
+    const far = `sign(${x}) * (1f - ${series} * exp(-${size} * ${size}))`;
+    const square = this.let(`${x} * ${x}`);
+    const near = `${x} * (1.1283791671f + ${square} * (-0.3761263890f + ${square} * (0.1128379167f - ${square} * (0.0268661706f - ${square} * 0.0052239776f))))`;
+    return `select(${far}, ${near}, ${size} < 0.3f)`;
+  }
+
+  private readonly arithmetic: SineOps<string> = (() => {
+    const operand = (x: string | number): string => (typeof x === "number" ? `(${Math.fround(x)}f)` : x);
+    const binary = (sign: string) => (a: string | number, b: string | number) =>
+      this.let(`${operand(a)} ${sign} ${operand(b)}`);
+    return { add: binary("+"), sub: binary("-"), mul: binary("*"), floor: (x: string) => this.let(`floor(${x})`) };
+  })();
+}
+
