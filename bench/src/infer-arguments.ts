@@ -18,7 +18,10 @@ export const TORCH_CUDA = "torch-cuda";
 /** onnxruntime's WebGPU provider in float16. */
 export const ONNX_WEBGPU_FP16 = "onnx-webgpu-fp16";
 
-const OTHERS = [TORCH_EXPORT, TORCH, TORCH_CUDA, ONNX_INT8, ONNX_WEBGPU_FP16] as const;
+/** Our own kernels on WebGPU in float16. */
+export const WEBGPU_FP16 = "webgpu-fp16";
+
+const OTHERS = [TORCH_EXPORT, TORCH, TORCH_CUDA, ONNX_INT8, ONNX_WEBGPU_FP16, WEBGPU_FP16] as const;
 export type InferBackend = BackendName | (typeof OTHERS)[number];
 
 /** sdxs-512: SDXS-512 at full size. emoji: the student that the emoji recipe ships. */

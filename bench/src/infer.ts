@@ -34,6 +34,7 @@ import {
   TORCH,
   TORCH_CUDA,
   TORCH_EXPORT,
+  WEBGPU_FP16,
   parseInferArguments,
   type InferArguments,
   type InferBackend,
@@ -160,7 +161,10 @@ async function timeStage<D>(
   folder: string,
   stage: Stage,
   runs: number,
-  { int8, precision = "float32" }: { readonly int8?: Calibration | undefined; readonly precision?: "float32" | "float16" },
+  {
+    int8,
+    precision = "float32",
+  }: { readonly int8?: Calibration | undefined; readonly precision?: "float32" | "float16" },
 ): Promise<TimedStage> {
   const begin = performance.now();
   const { program, inputs: specs, className } = stage;
@@ -272,6 +276,7 @@ async function inferExported(folder: string, configs: Configs, { python, runs }:
 const OURS: Partial<Record<InferBackend, readonly [BackendName, "float16" | "int8"]>> = {
   [ONNX_INT8]: ["onnx", "int8"],
   [ONNX_WEBGPU_FP16]: ["onnx-webgpu", "float16"],
+  [WEBGPU_FP16]: ["webgpu", "float16"],
 };
 
 /** Measures one backend in this process. */

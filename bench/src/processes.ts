@@ -94,7 +94,11 @@ export async function inferByTorch(
 ): Promise<Pick<InferReport, "unet" | "decoder" | "unetAndDecoderPeakRssMb">> {
   // Of the kernels that were tried (bench/peers/tuning.json), those that made training fastest.
   const environment = { OPENBLAS_CORETYPE: "SKYLAKEX", OMP_NUM_THREADS: "2" };
-  return lastLine(python, [exportScript, ...torchOptions(model), "--time", `${runs}`, ...(device === "cuda" ? ["--cuda"] : [])], environment);
+  return lastLine(
+    python,
+    [exportScript, ...torchOptions(model), "--time", `${runs}`, ...(device === "cuda" ? ["--cuda"] : [])],
+    environment,
+  );
 }
 
 async function lastLine<R>(...call: Parameters<typeof standardOutput>): Promise<R> {

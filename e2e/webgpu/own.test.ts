@@ -12,7 +12,8 @@ if (existsSync(softwareRenderer)) process.env["VK_DRIVER_FILES"] ??= softwareRen
 Object.assign(globalThis, globals);
 const gpu = create([]);
 let device: GPUDevice;
-const readFixture = async (path: string) => new Uint8Array(await readFile(join(root, "packages/tiny-unet/fixtures", path)));
+const readFixture = async (path: string) =>
+  new Uint8Array(await readFile(join(root, "packages/tiny-unet/fixtures", path)));
 const { names, run } = suite(readFixture, {
   start: async () => webgpuBackend({ device: (device = await requestGpuDevice(gpu)) }),
   device: async () => device,

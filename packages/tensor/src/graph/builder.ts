@@ -1,5 +1,5 @@
 import { InvalidArgumentError, SdxsError, ShapeError } from "../errors.js";
-import { attentionAtOnce } from "../functional.js";
+import { attention } from "../functional.js";
 import { sizeOf, type DType, type HostData, type Shape } from "../host-tensor.js";
 import type { FusedOps, Operand, Ops, TensorMap } from "../ops.js";
 import type { TensorSpec } from "../program.js";
@@ -62,11 +62,12 @@ export class GraphBuilder {
 
   /**
    * @param maxTensorBytes tensors may take at most so many, as on a GPU. Default: no limit
-   * @param hasOpenSizes some sizes are not what they will be, so that nothing may be cut into pieces by them. Default false
+   * @param mostScores see `attention`. Infinity where some sizes are not what they will be, so that nothing may be cut into
+   * pieces by them
    */
   constructor(
     private readonly maxTensorBytes = Infinity,
-    readonly hasOpenSizes = false,
+    readonly mostScores?: number,
   ) {
     this.ops = graphOps(this);
   }
@@ -437,8 +438,9 @@ function graphOps(builder: GraphBuilder): GraphOps {
 /** Composites whose gradients cost fewer passes over memory than the chain rule through their parts. */
 function fusedOps(builder: GraphBuilder, ops: GraphOps): Partial<FusedOps<Node>> {
   return {
-    ...(builder.hasOpenSizes && {
-      attention: (query, key, value, scale, mask) => attentionAtOnce(ops, query, key, value, scale, mask),
+    ...(builder.mostScores !== undefined && {
+      attention: (query, key, value, scale, mask) =>
+        attention({ ...ops, fused: {} }, query, key, value, scale, mask, builder.mostScores),
     }),
 
     silu(x) {

@@ -44,7 +44,7 @@ export function traceProgram<In extends string, Out extends string>(
   spec: CompileSpec<In>,
   options: TraceOptions = {},
 ): LoweredGraph {
-  const builder = new GraphBuilder(options.maxTensorBytes, options.openSizes !== undefined);
+  const builder = new GraphBuilder(options.maxTensorBytes, options.openSizes && Infinity);
   const given = spec.params ?? {};
   const frozen = spec.frozen ?? {};
   const clash = Object.keys(spec.inputs).find((name) => name in given || name in frozen);

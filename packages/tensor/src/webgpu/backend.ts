@@ -2,7 +2,7 @@ import type { AdamWOptions } from "../adamw.js";
 import { InvalidArgumentError, SdxsError } from "../errors.js";
 import { watchDevice } from "../gpu-device.js";
 import { GraphBuilder } from "../graph/builder.js";
-import { HostTensor } from "../host-tensor.js";
+import type { HostTensor } from "../host-tensor.js";
 import type { TensorMap } from "../ops.js";
 import type { Backend, CompiledProgram, CompileSpec, Program, Trainable } from "../program.js";
 import { programTrainable } from "../program-trainable.js";
@@ -49,10 +49,20 @@ export function webgpuBackend({ device }: WebgpuBackendOptions): Backend<GpuTens
     memory: () => memory.counts(),
     compile,
     trainable(initial: TensorMap<HostTensor>, optimizer: AdamWOptions): Trainable<GpuTensor> {
-      return programTrainable({ upload, download, dispose, compile, shapeOf: ({ shape }) => shape }, initial, optimizer);
+      return programTrainable(
+        { upload, download, dispose, compile, shapeOf: ({ shape }) => shape },
+        initial,
+        optimizer,
+      );
     },
   };
 }
+
+/** Dispatches that are handed to the GPU at once, so that it begins while the others are being written: chosen. */
+const SUBMITTED = 64;
+
+/** See `attention`: 256 MiB, which a GPU's many cores need for all to have work. */
+const MOST_SCORES = 2 ** 26;
 
 /** Compiled shaders by their code: equal layers share one. */
 class Pipelines {
@@ -60,21 +70,21 @@ class Pipelines {
 
   constructor(private readonly device: GPUDevice) {}
 
-  get(code: string): Promise<GPUComputePipeline> {
-    const pipeline = this.known.get(code) ?? this.compile(code);
+  get({ code, label }: Step): Promise<GPUComputePipeline> {
+    const pipeline = this.known.get(code) ?? this.compile(code, label);
     this.known.set(code, pipeline);
     return pipeline;
   }
 
-  private async compile(code: string): Promise<GPUComputePipeline> {
+  private async compile(code: string, label: string): Promise<GPUComputePipeline> {
     const { device } = this;
-    const module = device.createShaderModule({ code });
+    const module = device.createShaderModule({ code, label });
     try {
       return await device.createComputePipelineAsync({ layout: "auto", compute: { module, entryPoint: "main" } });
     } catch (cause) {
       this.known.delete(code);
       watchDevice(device).check();
-      throw new SdxsError("BACKEND_FAILURE", `WebGPU refused a kernel: ${String(cause)}\n${code}`, { cause });
+      throw new SdxsError("BACKEND_FAILURE", `WebGPU refused the kernel "${label}": ${String(cause)}`, { cause });
     }
   }
 }
@@ -97,9 +107,11 @@ async function compileProgram<In extends string, Out extends string>(
   }
   const clash = Object.keys(inputs).find((name) => name in given || name in frozen);
   if (clash !== undefined) {
-    throw new InvalidArgumentError(`compile: "${clash}" is the name of an input and of a parameter. Rename one of them.`);
+    throw new InvalidArgumentError(
+      `compile: "${clash}" is the name of an input and of a parameter. Rename one of them.`,
+    );
   }
-  const builder = new GraphBuilder(traits.maxTensorBytes);
+  const builder = new GraphBuilder(traits.maxTensorBytes, MOST_SCORES);
   const constants = mapTensors(frozen, ({ data, shape }) => builder.constant(data, shape));
   const outputs = program(builder.ops, { ...builder.inputs(given), ...constants }, builder.inputs(inputs));
   const plan = planOf(outputs, precision, traits);
@@ -137,7 +149,7 @@ class GpuProgram<In extends string, Out extends string> implements CompiledProgr
     const { memory, plan, buffers } = this;
     const dispatch = async (step: Step): Promise<Dispatch> => ({
       step,
-      pipeline: await pipelines.get(step.code),
+      pipeline: await pipelines.get(step),
       buffers: [],
       group: undefined,
     });
@@ -204,10 +216,10 @@ class GpuProgram<In extends string, Out extends string> implements CompiledProgr
     copies: readonly (readonly [from: Slot, to: GPUBuffer])[],
   ): void {
     const { device } = this.memory;
-    const encoder = device.createCommandEncoder();
-    if (dispatches.length > 0) {
+    for (let begin = 0; begin < dispatches.length; begin += SUBMITTED) {
+      const encoder = device.createCommandEncoder();
       const pass = encoder.beginComputePass();
-      for (const dispatch of dispatches) {
+      for (const dispatch of dispatches.slice(begin, begin + SUBMITTED)) {
         const { step, pipeline } = dispatch;
         const [x, y, z] = step.groups;
         if (x * y * z === 0) continue;
@@ -222,7 +234,10 @@ class GpuProgram<In extends string, Out extends string> implements CompiledProgr
         pass.dispatchWorkgroups(x, y, z);
       }
       pass.end();
+      device.queue.submit([encoder.finish()]);
     }
+    if (copies.length === 0) return;
+    const encoder = device.createCommandEncoder();
     for (const [from, to] of copies) encoder.copyBufferToBuffer(bufferOf(from), 0, to, 0, to.size);
     device.queue.submit([encoder.finish()]);
   }

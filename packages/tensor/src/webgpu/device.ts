@@ -4,7 +4,7 @@ import type { DeviceTraits } from "./plan.js";
 /** Multiplication of small matrices by a GPU's own units, which WebGPU offers as an experiment. */
 const MATRIX_UNITS = "chromium-experimental-subgroup-matrix";
 
-const FEATURES = ["shader-f16", "subgroups", MATRIX_UNITS];
+const FEATURES = ["shader-f16", "subgroups", MATRIX_UNITS, "timestamp-query"];
 
 const LIMITS = [
   ...(["maxBufferSize", "maxStorageBufferBindingSize", "maxStorageBuffersPerShaderStage"] as const),
@@ -52,18 +52,26 @@ export async function requestGpuDevice(gpu: Pick<GPU, "requestAdapter">): Promis
     );
   }
   const limits = adapter.limits as unknown as Readonly<Record<string, number>>;
-  return adapter.requestDevice({
+  const device = await adapter.requestDevice({
     requiredFeatures: FEATURES.filter((feature) => adapter.features.has(feature)) as GPUFeatureName[],
     requiredLimits: Object.fromEntries(LIMITS.map((name) => [name, limits[name] ?? 0])),
   });
+  origins.set(device, { gpu, info: adapter.info });
+  return device;
 }
+
+/**
+ * Where a device is from. Dawn tells an adapter's matrix units, not a device's, and ends the process where the garbage collector
+ * takes its `gpu` before the device.
+ */
+const origins = new WeakMap<GPUDevice, { readonly gpu: unknown; readonly info: AdapterInfo }>();
 
 /** What kernels may use of a device. */
 export function traitsOf(device: GPUDevice): DeviceTraits {
   const { limits, features } = device;
   const names = features as unknown as ReadonlySet<string>;
   const hasFloat16 = names.has("shader-f16");
-  const info = (device as unknown as { readonly adapterInfo?: AdapterInfo }).adapterInfo ?? {};
+  const info = origins.get(device)?.info ?? {};
   const isKnownSize = info.subgroupMinSize === 32 && info.subgroupMaxSize === 32;
   const hasMatrixUnits =
     hasFloat16 &&

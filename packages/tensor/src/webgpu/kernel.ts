@@ -7,6 +7,8 @@ const MOST_GROUPS = 65535;
 
 /** One dispatch. */
 export interface Kernel {
+  /** For profilers. */
+  readonly label: string;
   /** WGSL; sizes are part of it. */
   readonly code: string;
   readonly groups: readonly [x: number, y: number, z: number];
@@ -21,6 +23,8 @@ export interface Scratch {
   readonly scratchBytes: number;
 }
 
+export const labelOf = ({ op, shape }: Node): string => `${op} ${shape.join("x")}`;
+
 export const isScratch = (value: Node | Scratch): value is Scratch => "scratchBytes" in value;
 
 export const gridOf = (groups: number): readonly [number, number, number] =>
@@ -28,6 +32,8 @@ export const gridOf = (groups: number): readonly [number, number, number] =>
 
 /** The number of a workgroup in such a grid, in WGSL. */
 export const workgroupNumber = `(group.y * ${MOST_GROUPS}u + group.x)`;
+
+export const BUILTINS = "@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32";
 
 const THREADS = 256;
 
@@ -38,11 +44,11 @@ export function elementsKernel(root: Node, around: Surroundings): Kernel {
   const index = shader.let(`${workgroupNumber} * ${THREADS}u + thread`);
   shader.line(`if (${index} >= ${size}u) { return; }`);
   shader.store(root, index);
-  const builtins = "@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32";
   return {
-    code: shader.code(around.storage(root), THREADS, builtins),
+    code: shader.code(around.storage(root), THREADS, BUILTINS),
     groups: gridOf(Math.ceil(size / THREADS)),
     reads: shader.reads,
     result: root,
+    label: labelOf(root),
   };
 }

@@ -25,7 +25,7 @@ export interface Matrix {
   /** What the elements of row `row` of sample `batch` share. */
   row(shader: Shader, batch: string, row: string): Names;
   /** What they share besides while the inner index lies in the tile from `begin` on. */
-  tile?(shader: Shader, row: Names, begin: string): Names;
+  readonly tile?: (shader: Shader, row: Names, begin: string) => Names;
   inner(shader: Shader, inner: string): Names;
   at(row: Names, inner: Names): Element;
 }

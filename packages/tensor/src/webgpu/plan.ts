@@ -6,7 +6,7 @@ import { isGiven, isProduct, isRows } from "./kinds.js";
 import { productKernels } from "./product.js";
 import { regionsOf } from "./regions.js";
 import { rewrite } from "./rewrite.js";
-import { rowsKernel } from "./rows.js";
+import { rowsKernels } from "./rows.js";
 import type { Storage, Surroundings } from "./shader.js";
 import { viewOf } from "./view.js";
 
@@ -60,13 +60,13 @@ export function planOf(
   const kernels = regions.roots.flatMap((root): readonly Kernel[] => {
     const anchor = regions.anchors.get(root);
     if (!anchor) return [elementsKernel(root, around)];
-    if (isRows(anchor)) return [rowsKernel(root, anchor, around, traits.maxThreads)];
-    return productKernels(root, anchor, around, traits);
+    if (isRows(anchor)) return rowsKernels(root, anchor, around, traits.maxThreads);
+    return productKernels(root, anchor, around, traits.hasMatrixUnits && precision === "float16");
   });
   return allocate(kernels, outputs, storage);
 }
 
-/** How each stored node lies in memory: what is computed in float16 is stored so, and so are the products' weights. */
+/** How each stored node lies in memory: what is computed in float16 is stored so, and so is what products read. */
 function storageOf(
   roots: readonly Node[],
   isStored: (node: Node) => boolean,
@@ -81,26 +81,28 @@ function storageOf(
     half.set(node, result);
     return result;
   };
-  const weights = new Set<Node>();
+  if (precision === "float32") return (node) => FULL[node.dtype];
+  const operands = new Set<Node>();
   for (const product of reachable(roots).filter(isProduct)) {
     for (const input of product.inputs) {
       const { source } = viewOf(input, isStored);
-      if (isWeight(source)) weights.add(source);
+      if (source.op !== "input" && fits(source)) operands.add(source);
     }
   }
-  return (node) => {
-    if (node.dtype === "int32") return "i32";
-    if (node.dtype === "bool") return "u32";
-    if (precision === "float32" || outputs.has(node)) return "f32";
-    return isHalf(node) || weights.has(node) ? "f16" : "f32";
-  };
+  return (node) =>
+    node.dtype === "float32" && !outputs.has(node) && (isHalf(node) || operands.has(node)) ? "f16" : FULL[node.dtype];
 }
 
-/** Constants, and what only moves them. Numbers beyond float16 keep a weight out. */
-function isWeight(node: Node): boolean {
+/** Of values that keep their precision. */
+const FULL = { float32: "f32", int32: "i32", bool: "u32" } as const;
+
+/** Not a constant with numbers beyond float16. */
+function fits(node: Node): boolean {
   const [input] = node.inputs;
-  if (node.op === "transpose" || node.op === "reshape") return isWeight(input!);
-  return node.op === "constant" && node.data instanceof Float32Array && node.data.every((x) => Math.abs(x) <= 65504);
+  if (node.op === "transpose" || node.op === "reshape") return fits(input!);
+  const { data = [] } = node;
+  for (const value of data) if (Math.abs(value) > 65504) return false;
+  return true;
 }
 
 function allocate(
@@ -115,7 +117,9 @@ function allocate(
   const results = new Map<string, { slot: Slot; copied: boolean; node: Node }>();
   let count = 0;
   const bytesOf = (value: Node | Scratch): number =>
-    isScratch(value) ? value.scratchBytes : Math.max(4, 4 * Math.ceil((sizeOf(value.shape) * BYTES[storage(value)]) / 4));
+    isScratch(value)
+      ? value.scratchBytes
+      : Math.max(4, 4 * Math.ceil((sizeOf(value.shape) * BYTES[storage(value)]) / 4));
   const newSlot = (value: Node | Scratch, bytes?: number): Slot => {
     const slot = count++;
     slots.set(value, slot);
@@ -137,7 +141,8 @@ function allocate(
 
   // What depends on constants alone is computed once.
   const fixed = new Set<Node | Scratch>();
-  const isFixed = (value: Node | Scratch): boolean => fixed.has(value) || (!isScratch(value) && value.op === "constant");
+  const isFixed = (value: Node | Scratch): boolean =>
+    fixed.has(value) || (!isScratch(value) && value.op === "constant");
   const outputNodes = new Set<Node | Scratch>(Object.values(outputs));
   const prepared = new Set<Kernel>();
   for (const kernel of kernels) {
@@ -167,7 +172,7 @@ function allocate(
   const temporary: Slot[] = [];
   const needed = new Set(kernels.filter((kernel) => !prepared.has(kernel)).flatMap(({ reads }) => reads));
   kernels.forEach((kernel, i) => {
-    const { code, groups, reads, result } = kernel;
+    const { label, code, groups, reads, result } = kernel;
     const isPrepared = prepared.has(kernel);
     const readSlots = reads.map((value) => slots.get(value) ?? slotOfGiven(value as Node));
     let slot = slots.get(result);
@@ -180,7 +185,7 @@ function allocate(
       if (slot === undefined) slot = newSlot(result, bytes);
       else slots.set(result, slot);
     }
-    (isPrepared ? preparation : steps).push({ code, groups, slots: [slot, ...readSlots] });
+    (isPrepared ? preparation : steps).push({ label, code, groups, slots: [slot, ...readSlots] });
     if (isPrepared) return;
     for (const value of new Set([...reads, result])) {
       const isLast = (last.get(value) ?? i) <= i;
@@ -188,7 +193,8 @@ function allocate(
       free.push(slots.get(value)!);
     }
   });
-  for (const { slot, node } of constants) if (!needed.has(node) && ![...results.values()].some((r) => r.slot === slot)) temporary.push(slot);
+  for (const { slot, node } of constants)
+    if (!needed.has(node) && ![...results.values()].some((r) => r.slot === slot)) temporary.push(slot);
   return { preparation, steps, slotBytes, constants, temporary, given, results };
 }
 

@@ -1,6 +1,6 @@
 import type { Node } from "../graph/node.js";
 import { sizeOf, type Shape } from "../host-tensor.js";
-import { gridOf, workgroupNumber, type Kernel, type Scratch } from "./kernel.js";
+import { BUILTINS, gridOf, labelOf, workgroupNumber, type Kernel, type Scratch } from "./kernel.js";
 import {
   gradientMatrix,
   imageOf,
@@ -34,36 +34,27 @@ interface Tile {
 }
 
 const LARGE: Tile = { rows: 128, columns: 128, inner: 32, grid: [2, 4] };
-const TALL: Tile = { rows: 128, columns: 64, inner: 32, grid: [2, 2] };
-const SMALL: Tile = { rows: 64, columns: 64, inner: 32, grid: [2, 2] };
+const SMALL: Tile = { rows: 64, columns: 64, inner: 64, grid: [2, 4] };
 const SCALAR: Tile = { rows: 64, columns: 64, inner: 16, grid: [16, 16] };
 
 /** The side of the squares that a GPU's matrix units multiply. */
 const SQUARE = 16;
 
-/** Workgroups that keep a large GPU busy: chosen. */
-const BUSY = 128;
+/** Workgroups that keep a large GPU busy, several to each of its cores so that one computes while others wait: chosen. */
+const BUSY = 512;
 
-/** Tiles of the inner axis that make a workgroup of its own worth while: chosen. */
-const LEAST_STEPS = 8;
+/** Elements of the inner axis that make a workgroup of its own worth while: chosen. */
+const LEAST_INNER = 1024;
 
-export interface ProductOptions {
-  /** The device multiplies 16 by 16 squares of float16 into float32. */
-  readonly hasMatrixUnits: boolean;
-}
-
-/** The kernels around a matrix product or a convolution: where the inner axis is shared out, a second one adds up. */
-export function productKernels(
-  root: Node,
-  anchor: Node,
-  around: Surroundings,
-  { hasMatrixUnits }: ProductOptions,
-): readonly Kernel[] {
-  const isHalf = anchor.inputs.slice(0, 2).every((input) => around.storage(viewOf(input, around.isStored).source) === "f16");
-  const useUnits = hasMatrixUnits && isHalf;
-  const inner = useUnits ? SMALL.inner : SCALAR.inner;
-  const product = productOf(anchor, around, inner);
-  const tile = useUnits ? tileFor(product) : SCALAR;
+/**
+ * The kernels around a matrix product or a convolution: where the inner axis is shared out, a second one adds up.
+ *
+ * @param useUnits multiply in float16, by the GPU's matrix units, into sums of float32
+ */
+export function productKernels(root: Node, anchor: Node, around: Surroundings, useUnits: boolean): readonly Kernel[] {
+  // Channels that fill tiles of one length may not fill those of another.
+  const tile = useUnits ? tileFor(productOf(anchor, around, SMALL.inner)) : SCALAR;
+  const product = productOf(anchor, around, tile.inner);
   const splits = splitsFor(product, tile);
   const total = product.batch * product.rows * product.columns;
   const scratch: Scratch | undefined = splits > 1 ? { scratchBytes: 4 * splits * total } : undefined;
@@ -74,8 +65,9 @@ export function productKernels(
       : shader.withAnchor(anchor, index, sum, () => shader.store(root, index));
   const threads = tileProgram(shader, product, tile, splits, useUnits, write);
   const result = scratch ? "f32" : around.storage(root);
-  const enables = useUnits ? ["enable subgroups;", "enable chromium_experimental_subgroup_matrix;"] : [];
+  const enables = useUnits ? MATRIX_UNITS : [];
   const main: Kernel = {
+    label: `${labelOf(anchor)} over ${product.inner}`,
     code: shader.code(result, threads, BUILTINS, enables),
     groups: [Math.ceil(product.columns / tile.columns), Math.ceil(product.rows / tile.rows), product.batch * splits],
     reads: shader.reads,
@@ -84,17 +76,21 @@ export function productKernels(
   return scratch ? [main, sumKernel(root, anchor, around, scratch, splits, total)] : [main];
 }
 
-const BUILTINS = "@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32";
+const MATRIX_UNITS = [
+  "enable subgroups;",
+  "enable chromium_experimental_subgroup_matrix;",
+  // Equal in 32 threads that follow each other, which the compiler cannot know of their number divided by 32.
+  "diagnostic(off, chromium.subgroup_matrix_uniformity);",
+];
 
 function tileFor({ batch, rows, columns }: Product): Tile {
   const groups = (tile: Tile): number => batch * Math.ceil(rows / tile.rows) * Math.ceil(columns / tile.columns);
-  return [LARGE, TALL].find((tile) => rows > tile.rows / 2 && columns > tile.columns / 2 && groups(tile) >= BUSY) ?? SMALL;
+  return rows > LARGE.rows / 2 && columns > LARGE.columns / 2 && groups(LARGE) >= BUSY / 2 ? LARGE : SMALL;
 }
 
 function splitsFor({ batch, rows, columns, inner }: Product, tile: Tile): number {
   const groups = batch * Math.ceil(rows / tile.rows) * Math.ceil(columns / tile.columns);
-  const most = Math.floor(inner / (tile.inner * LEAST_STEPS));
-  return Math.max(1, Math.min(most, Math.floor((1.5 * BUSY) / groups)));
+  return Math.max(1, Math.min(Math.floor(inner / LEAST_INNER), Math.floor(BUSY / groups)));
 }
 
 /** Adds up what the workgroups of one tile have, and joins what follows the product. */
@@ -117,6 +113,7 @@ function sumKernel(
     groups: gridOf(Math.ceil(total / 256)),
     reads: shader.reads,
     result: root,
+    label: `${splits} parts of ${labelOf(root)}`,
   };
 }
 
@@ -222,7 +219,9 @@ function productOf(anchor: Node, around: Surroundings, tileSize: number): Produc
 /** How the threads of a workgroup bring one operand's part of a tile into shared memory. */
 class Loader {
   /** Elements between rows, or between places of the inner axis, whichever are not neighbours. */
-  readonly pitch: number;
+  private readonly pitch: number;
+  /** Whether shared memory holds vectors of four, as matrix units take them. */
+  private readonly isVector: boolean;
   private readonly count: number;
   private readonly rows: readonly Names[];
   private readonly near: number;
@@ -232,7 +231,12 @@ class Loader {
     private readonly shader: Shader,
     private readonly name: string,
     private readonly matrix: Matrix,
-    private readonly size: { readonly rows: number; readonly inner: number; readonly allRows: number; readonly all: number },
+    private readonly size: {
+      readonly rows: number;
+      readonly inner: number;
+      readonly allRows: number;
+      readonly all: number;
+    },
     private readonly threads: number,
     private readonly element: "f16" | "f32",
     first: string,
@@ -242,7 +246,9 @@ class Loader {
     this.count = (size.rows * size.inner) / (threads * matrix.width);
     this.vector = matrix.width === 4 ? `vec4<${element}>` : element;
     const far = matrix.alongInner ? size.rows : size.inner;
-    shader.declare(`var<workgroup> ${name}: array<${element}, ${far * this.pitch}>;`);
+    this.isVector = matrix.width === 4 && element === "f16";
+    const [type, length] = this.isVector ? [this.vector, (far * this.pitch) / 4] : [element, far * this.pitch];
+    shader.declare(`var<workgroup> ${name}: array<${type}, ${length}>;`);
     const rowsHere = matrix.alongInner ? this.count : 1;
     this.rows = Array.from({ length: rowsHere }, (_, i) => {
       const row = shader.let(`${first} + ${matrix.alongInner ? this.farIndex(i) : this.nearIndex}`);
@@ -284,7 +290,8 @@ class Loader {
     const { shader, name, matrix, pitch } = this;
     for (let i = 0; i < this.count; i++) {
       const place = shader.let(`(${this.farIndex(i)}) * ${pitch}u + ${this.nearIndex}`);
-      if (matrix.width === 1) shader.line(`${name}[${place}] = ${name}${i};`);
+      if (this.isVector) shader.line(`${name}[${place} / 4u] = ${name}${i};`);
+      else if (matrix.width === 1) shader.line(`${name}[${place}] = ${name}${i};`);
       else for (let e = 0; e < 4; e++) shader.line(`${name}[${place} + ${e}u] = ${name}${i}[${e}];`);
     }
   }
@@ -292,6 +299,12 @@ class Loader {
   /** Where an element of the tile lies in shared memory. */
   at(row: string, inner: string): string {
     return this.matrix.alongInner ? `(${row}) * ${this.pitch}u + ${inner}` : `(${inner}) * ${this.pitch}u + ${row}`;
+  }
+
+  /** The arguments of a load by matrix units of the square that begins there. */
+  square(row: string, inner: string): string {
+    const place = this.at(row, inner);
+    return this.isVector ? `(${place}) / 4u, ${this.pitch / 4}u` : `${place}, ${this.pitch}u`;
   }
 
   private get nearIndex(): string {
@@ -330,15 +343,19 @@ function tileProgram(
   const element = useUnits ? "f16" : "f32";
   const side = (count: number, all: number) => ({ rows: count, inner: tile.inner, allRows: all, all: inner });
   const left = new Loader(shader, "left", product.left, side(tile.rows, rows), threads, element, "first_row");
-  const right = new Loader(shader, "right", product.right, side(tile.columns, columns), threads, element, "first_column");
+  const right = new Loader(
+    shader,
+    "right",
+    product.right,
+    side(tile.columns, columns),
+    threads,
+    element,
+    "first_column",
+  );
 
   /** One element of the result, behind whatever follows the product. */
   shader.declare(
-    [
-      "fn finish(index: u32, sum: f32, split: u32) {",
-      ...shader.capture(() => write("index", "sum")),
-      "}",
-    ].join("\n"),
+    ["fn finish(index: u32, sum: f32, split: u32) {", ...shader.capture(() => write("index", "sum")), "}"].join("\n"),
   );
   const finish = (row: string, column: string, sum: string): void => {
     const conditions = [
@@ -348,22 +365,21 @@ function tileProgram(
     const call = `finish((sample * ${rows}u + ${row}) * ${columns}u + ${column}, ${sum}, split);`;
     shader.line(conditions.length > 0 ? `if (${conditions.join(" && ")}) { ${call} }` : call);
   };
-  const loop = (compute: () => void): void => {
-    const fetchBoth = (begin: string): void => {
-      left.fetch(begin);
-      right.fetch(begin);
-    };
-    shader.block("", () => fetchBoth("begin"));
-    shader.block(`for (var step = begin; step < end; step += ${tile.inner}u)`, () => {
+  // Each turn reads a tile while the one before it is multiplied.
+  const loop = (compute: () => void): void =>
+    shader.block(`for (var step = begin; step < end + ${tile.inner}u; step += ${tile.inner}u)`, () => {
+      shader.block("if (step < end)", () => {
+        left.fetch("step");
+        right.fetch("step");
+      });
+      shader.block("if (step > begin)", compute);
       shader.line("workgroupBarrier();");
-      left.put();
-      right.put();
+      shader.block("if (step < end)", () => {
+        left.put();
+        right.put();
+      });
       shader.line("workgroupBarrier();");
-      shader.line(`let next = step + ${tile.inner}u;`);
-      shader.block("if (next < end)", () => fetchBoth("next"));
-      compute();
     });
-  };
   if (useUnits) unitProgram(shader, tile, left, right, product, loop, finish);
   else scalarProgram(shader, tile, left, right, loop, finish);
   return threads;
@@ -385,9 +401,7 @@ function scalarProgram(shader: Shader, tile: Tile, left: Loader, right: Loader, 
     shader.block(`for (var k = 0u; k < ${tile.inner}u; k++)`, () => {
       const a = times(high, (i) => shader.let(`left[${left.at(`own_row + ${i}u`, "k")}]`));
       const b = times(wide, (j) => shader.let(`right[${right.at(`own_column + ${j * gridColumns}u`, "k")}]`));
-      times(high * wide, (x) =>
-        shader.line(`sum${x} = fma(${a[Math.floor(x / wide)]}, ${b[x % wide]}, sum${x});`),
-      );
+      times(high * wide, (x) => shader.line(`sum${x} = fma(${a[Math.floor(x / wide)]}, ${b[x % wide]}, sum${x});`));
     }),
   );
   times(high * wide, (x) => {
@@ -421,18 +435,16 @@ function unitProgram(
     const { alongInner } = side === "left" ? leftMatrix : rightMatrix;
     const order = alongInner === (side === "left") ? "row_major" : "col_major";
     const type = `subgroup_matrix_${side}<f16, ${SQUARE}, ${SQUARE}>`;
-    return shader.let(`subgroupMatrixLoad<${type}, ${order}>(&${side}, ${loader.at(row, inner)}, ${loader.pitch}u)`);
+    return shader.let(`subgroupMatrixLoad<${type}, ${order}>(&${side}, ${loader.square(row, inner)})`);
   };
   loop(() => {
-    for (let k = 0; k < tile.inner; k += SQUARE) {
-      const a = times(high, (i) => load("left", left, `own_row + ${i * SQUARE}u`, `${k}u`));
-      const b = times(wide, (j) => load("right", right, `own_column + ${j * SQUARE}u`, `${k}u`));
+    shader.block(`for (var k = 0u; k < ${tile.inner}u; k += ${SQUARE}u)`, () => {
+      const a = times(high, (i) => load("left", left, `own_row + ${i * SQUARE}u`, "k"));
+      const b = times(wide, (j) => load("right", right, `own_column + ${j * SQUARE}u`, "k"));
       times(high * wide, (x) =>
-        shader.line(
-          `sum${x} = subgroupMatrixMultiplyAccumulate(${a[Math.floor(x / wide)]}, ${b[x % wide]}, sum${x});`,
-        ),
+        shader.line(`sum${x} = subgroupMatrixMultiplyAccumulate(${a[Math.floor(x / wide)]}, ${b[x % wide]}, sum${x});`),
       );
-    }
+    });
   });
   shader.line(`let own_squares = warp * ${SQUARE * strip}u;`);
   times(high, (i) => {

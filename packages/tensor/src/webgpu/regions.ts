@@ -11,7 +11,7 @@ export interface Regions {
   /** By root, the product, sum or norm that the kernel is built around; none where it only joins elements. */
   readonly anchors: ReadonlyMap<Node, Node>;
   /** Whether a node's elements lie in memory when later kernels run. */
-  isStored(node: Node): boolean;
+  readonly isStored: (node: Node) => boolean;
 }
 
 /** Elements computed again by a kernel that broadcasts them, at most so often: chosen. */
@@ -31,7 +31,9 @@ export function regionsOf(outputs: readonly Node[], maxBuffers: number): Regions
   const consumers = new Map<Node, Set<Node>>(nodes.map((node) => [node, new Set()]));
   for (const node of nodes) for (const input of node.inputs) consumers.get(input)!.add(node);
   const isOutput = new Set(outputs);
-  const stored = new Set<Node>(nodes.filter((node) => (isGiven(node) && literal(node) === undefined) || isOutput.has(node)));
+  const stored = new Set<Node>(
+    nodes.filter((node) => (isGiven(node) && literal(node) === undefined) || isOutput.has(node)),
+  );
   const rootOf = new Map<Node, Node>();
   const anchors = new Map<Node, Node>();
 
@@ -60,7 +62,8 @@ export function regionsOf(outputs: readonly Node[], maxBuffers: number): Regions
       (consumer) => consumer.op === "broadcastTo" || sizeOf(consumer.shape) >= REPEATS * sizeOf(node.shape),
     );
     const isReadByProduct = [...consumers.get(node)!].some(isProduct);
-    if (isReadByProduct ? viewSource(node) === node : !isMove(node) && (kernels.size > 1 || isRepeated)) stored.add(node);
+    if (isReadByProduct ? viewSource(node) === node : !isMove(node) && (kernels.size > 1 || isRepeated))
+      stored.add(node);
   }
   // A product's operand may be a view of something that is not stored.
   for (const node of nodes.filter(isProduct)) for (const input of node.inputs) storeSource(input);
@@ -85,10 +88,14 @@ export function regionsOf(outputs: readonly Node[], maxBuffers: number): Regions
         continue;
       }
       const read = (): Set<Node> =>
-        new Set(node.inputs.flatMap((input) => (isStored(input) && !isGiven(input) ? [input] : [...buffers.get(input)!])));
+        new Set(
+          node.inputs.flatMap((input) => (isStored(input) && !isGiven(input) ? [input] : [...buffers.get(input)!])),
+        );
       let own = read();
       while (own.size > maxBuffers) {
-        const inline = node.inputs.filter((input) => !isStored(input) && !rootOf.has(input) && buffers.get(input)!.size > 1);
+        const inline = node.inputs.filter(
+          (input) => !isStored(input) && !rootOf.has(input) && buffers.get(input)!.size > 1,
+        );
         const largest = inline.sort((a, b) => buffers.get(b)!.size - buffers.get(a)!.size)[0];
         if (!largest) break;
         stored.add(largest);
@@ -120,7 +127,9 @@ function grow(
     if (!joins) break;
     region.push(next);
     inside.add(next);
-    const isClosed = region.every((node) => node === next || [...consumers.get(node)!].every((user) => inside.has(user)));
+    const isClosed = region.every(
+      (node) => node === next || [...consumers.get(node)!].every((user) => inside.has(user)),
+    );
     if (isClosed && !region.some((node) => node !== next && isOutput.has(node))) closed = region.length;
   }
   return region.slice(0, closed);

@@ -1,6 +1,8 @@
 import { GraphBuilder } from "../graph/builder.js";
 import { reachable, type Node } from "../graph/node.js";
+import { sameShape } from "../graph/shapes.js";
 import { sizeOf } from "../host-tensor.js";
+import { literal } from "./literal.js";
 
 /** Products of fewer rows are sums of one row each: chosen. */
 const FEW_ROWS = 4;
@@ -41,6 +43,12 @@ function rewritten(builder: GraphBuilder, node: Node, operands: readonly Node[])
       const { transposeA = false, transposeB = false } = attributes;
       const [rows = 1, columns = 1] = shape.slice(-2);
       const inner = a.shape.at(transposeA ? -2 : -1) ?? 1;
+      const factor = a.op === "mul" ? a.inputs.find((input) => literal(input) !== undefined) : undefined;
+      const plain = a.inputs.find((input) => input !== factor);
+      if (factor && plain && sameShape(plain.shape, a.shape)) {
+        // Attention's scale: the result takes it without a kernel of its own.
+        return ops.mul(add([plain, b]), factor);
+      }
       if (shape.length !== 2 || rows > FEW_ROWS || !transposeB || transposeA) return add(operands);
       return ops.sum(ops.mul(ops.reshape(a, [rows, 1, inner]), ops.reshape(b, [1, columns, inner])), { axes: [2] });
     }

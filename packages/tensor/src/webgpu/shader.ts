@@ -136,7 +136,8 @@ export class Shader {
     const fixed = literal(node);
     if (fixed !== undefined) return fixed.startsWith("-") ? `(${fixed})` : fixed;
     if (this.anchor?.node === node) {
-      if (this.anchor.index !== index) throw new Error(`${node.op} is read at ${index}, computed at ${this.anchor.index}`);
+      if (this.anchor.index !== index)
+        throw new Error(`${node.op} is read at ${index}, computed at ${this.anchor.index}`);
       return this.anchor.value;
     }
     const key = `${node.id}@${index}`;
@@ -225,7 +226,11 @@ export class Shader {
         return same(first!);
       case "transpose": {
         const { strides } = contiguous(first!.shape);
-        const layout = { sizes: shape, strides: (attributes.permutation ?? []).map((axis) => strides[axis]!), offset: 0 };
+        const layout = {
+          sizes: shape,
+          strides: (attributes.permutation ?? []).map((axis) => strides[axis]!),
+          offset: 0,
+        };
         return this.value(first!, this.place(layout, index));
       }
       case "slice": {
@@ -290,7 +295,14 @@ export class Shader {
   private joined({ inputs, attributes: { axis = 0 }, shape, dtype }: Node, index: string): string {
     const coordinate = this.coordinate(shape, axis, index);
     const inner = sizeOf(shape.slice(axis + 1));
-    const outer = this.place({ sizes: shape, strides: shape.map((_, i) => (i < axis ? contiguous(shape.slice(0, axis)).strides[i]! : 0)), offset: 0 }, index);
+    const outer = this.place(
+      {
+        sizes: shape,
+        strides: shape.map((_, i) => (i < axis ? contiguous(shape.slice(0, axis)).strides[i]! : 0)),
+        offset: 0,
+      },
+      index,
+    );
     const rest = inner === 1 ? "0u" : this.let(`${index} % ${inner}u`);
     let end = 0;
     return this.where(
@@ -311,9 +323,16 @@ export class Shader {
     const rows = table!.shape[axis] ?? 0;
     const inner = sizeOf(table!.shape.slice(axis + 1));
     const count = sizeOf(indices!.shape);
-    const layoutOf = (of: (i: number) => number): Layout => ({ sizes: shape, strides: shape.map((_, i) => of(i)), offset: 0 });
+    const layoutOf = (of: (i: number) => number): Layout => ({
+      sizes: shape,
+      strides: shape.map((_, i) => of(i)),
+      offset: 0,
+    });
     const at = contiguous(indices!.shape).strides;
-    const position = this.place(layoutOf((i) => (i >= axis && i < axis + rank ? at[i - axis]! : 0)), index);
+    const position = this.place(
+      layoutOf((i) => (i >= axis && i < axis + rank ? at[i - axis]! : 0)),
+      index,
+    );
     const row = this.let(`u32(clamp(${this.value(indices!, position)}, 0i, ${rows - 1}i))`);
     const outer = this.let(`${index} / ${count * inner}u`);
     return this.value(table!, this.let(`(${outer} * ${rows}u + ${row}) * ${inner}u + ${index} % ${inner}u`));
@@ -367,4 +386,3 @@ export class Shader {
     return { add: binary("+"), sub: binary("-"), mul: binary("*"), floor: (x: string) => this.let(`floor(${x})`) };
   })();
 }
-

@@ -32,7 +32,9 @@ export function broadcastLayout({ sizes, strides, offset }: Layout, shape: Shape
   const missing = shape.length - sizes.length;
   return {
     sizes: shape,
-    strides: shape.map((_, axis) => (axis < missing || sizes[axis - missing] === 1 ? 0 : (strides[axis - missing] ?? 0))),
+    strides: shape.map((_, axis) =>
+      axis < missing || sizes[axis - missing] === 1 ? 0 : (strides[axis - missing] ?? 0),
+    ),
     offset,
   };
 }
@@ -123,5 +125,9 @@ export function placeOf(layout: Layout, index: string): string {
     inner *= size;
   }
   if (offset > 0) terms.push(`${offset}u`);
-  return terms.length === 0 ? "0u" : terms.length === 1 && !terms[0]!.includes(" * ") ? terms[0]! : `(${terms.join(" + ")})`;
+  return terms.length === 0
+    ? "0u"
+    : terms.length === 1 && !terms[0]!.includes(" * ")
+      ? terms[0]!
+      : `(${terms.join(" + ")})`;
 }
