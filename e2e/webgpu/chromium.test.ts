@@ -13,7 +13,7 @@ if (path === undefined) {
   const browser = await openBrowser(path);
   afterAll(() => browser.close());
 
-  for (const backend of ["onnx-wasm", "tfjs-webgpu", "onnx-webgpu"]) {
+  for (const backend of ["onnx-wasm", "tfjs-webgpu", "webgpu", "onnx-webgpu"]) {
     const names = await browser.names(backend);
     describe(`${backend} in Chromium`, () => {
       test.each(inject("complete") ? names : essential(names))("%s", async (name) => {

@@ -6,6 +6,7 @@ import * as ortWebgpu from "onnxruntime-web/webgpu";
 import type { ConformanceResult } from "@sdxs/tensor/conformance";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import { tfjsBackend } from "@sdxs/tensor/tfjs";
+import { requestGpuDevice, webgpuBackend } from "@sdxs/tensor/webgpu";
 import { suite, type Suite } from "./suite.js";
 
 // The server gives onnxruntime-web's own folder under this name.
@@ -15,10 +16,16 @@ async function readFixture(path: string): Promise<Uint8Array<ArrayBuffer>> {
   return new Uint8Array(await (await fetch(`/fixtures/${path}`)).arrayBuffer());
 }
 
+let device: GPUDevice;
+
 const suites: Readonly<Record<string, Suite>> = {
   "tfjs-webgpu": suite(readFixture, {
     start: () => tfjsBackend({ tf, backend: "webgpu" }),
     device: async () => (tf.backend() as unknown as { readonly device: GPUDevice }).device,
+  }),
+  webgpu: suite(readFixture, {
+    start: async () => webgpuBackend({ device: (device = await requestGpuDevice(navigator.gpu)) }),
+    device: async () => device,
   }),
   "onnx-webgpu": suite(readFixture, {
     start: async () => onnxBackend({ ort: ortWebgpu, executionProviders: ["webgpu"] }),

@@ -2,6 +2,7 @@ import type { TensorConstructor } from "onnxruntime-common";
 import type { Backend } from "@sdxs/tensor";
 import { conformanceCases, fromBackend, runCase, type ConformanceResult } from "@sdxs/tensor/conformance";
 import { gpuCases } from "./gpu-cases.js";
+import { largeCases } from "./large-cases.js";
 import { onnxGpuCases } from "./onnx-gpu-cases.js";
 import { unetCases, type ReadFixture } from "./unet-cases.js";
 
@@ -24,6 +25,7 @@ export function suite(read: ReadFixture, { start, device, tensors }: BackendUnde
   const cases = [
     ...conformanceCases(),
     ...unetCases(read),
+    ...largeCases(),
     ...(device && tensors ? onnxGpuCases({ start, device }, tensors) : []),
     ...(device ? gpuCases({ start, device }) : []),
   ];

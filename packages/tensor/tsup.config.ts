@@ -6,6 +6,7 @@ export default defineConfig(
     "src/index.ts",
     "src/tfjs.ts",
     "src/onnx.ts",
+    "src/webgpu.ts",
     "src/reference.ts",
     "src/conformance.ts",
     "src/node.ts",

@@ -55,6 +55,21 @@ describe("chooseBackend", () => {
     expect((await chooseBackend({ ort })).reason).toContain("this browser has none");
   });
 
+  it("writes kernels of its own for WebGPU that it is given, behind onnxruntime's CUDA", async () => {
+    const reason = "No WebGPU: no graphics processor was found.";
+    const gpu = { requestAdapter: () => Promise.resolve(null) };
+    await expect(chooseBackend({ gpu })).rejects.toMatchObject({ message: expect.stringContaining(reason) });
+    expect(await chooseBackend({ gpu, ort: runtimeWith(["cpu", "webgpu"]) })).toMatchObject({
+      name: "node-gpu",
+      reason: `WebGPU by onnxruntime. ${reason}`,
+    });
+    expect(await chooseBackend({ gpu, ort: runtimeWith(["cpu", "cuda"]) })).toMatchObject({
+      reason: "CUDA by onnxruntime.",
+    });
+    const emulated = { requestAdapter: () => Promise.resolve({ info: { isFallbackAdapter: true } } as GPUAdapter) };
+    await expect(chooseBackend({ gpu: emulated })).rejects.toMatchObject({ code: "BACKEND_FAILURE" });
+  });
+
   it("takes tfjs where onnxruntime cannot be imported, or is not asked for", async () => {
     const missing = () => Promise.reject(new Error("Cannot find package"));
     const chosen = await chooseBackend({ ort: missing, tf: () => Promise.resolve(tf) });

@@ -1,11 +1,13 @@
 import { HostTensor, InvalidArgumentError, SdxsError, type Backend, type Program } from "@sdxs/tensor";
 import { onnxBackend, type OnnxRuntime } from "@sdxs/tensor/onnx";
 import { tfjsBackend, type TensorFlow, type TfjsBackendName } from "@sdxs/tensor/tfjs";
+import { requestGpuDevice, webgpuBackend } from "@sdxs/tensor/webgpu";
 
 /**
  * Where programs can run, the first that works being chosen:
- * - "webgpu": the browser's GPU, by onnxruntime-web or else by tfjs
- * - "node-gpu": a GPU in Node, by onnxruntime-node (CUDA, DirectML, CoreML, WebGPU) or else by tfjs on the package webgpu
+ * - "webgpu": the browser's GPU, by kernels written for the program, by onnxruntime-web or else by tfjs
+ * - "node-gpu": a GPU in Node, by onnxruntime-node (CUDA, DirectML, CoreML), by kernels written for the program, by
+ *   onnxruntime-node's WebGPU or else by tfjs on the package webgpu
  * - "onnx": processors, by onnxruntime: native in Node, WebAssembly in browsers
  * - "tfjs": the first of tfjs's other backends that is registered: tfjs-node, wasm, webgl, cpu
  */
@@ -19,6 +21,11 @@ export interface ChooseBackendOptions {
   readonly ort?: Importable<OnnxRuntime>;
   /** `@tensorflow/tfjs`, with the packages of its backends imported, or what imports it. */
   readonly tf?: Importable<TensorFlow>;
+  /**
+   * WebGPU, for kernels written for the program: `navigator.gpu` in browsers; in Node, what the package webgpu's `create` gives
+   * (see `requestGpuDevice`), or what makes it.
+   */
+  readonly gpu?: Importable<Pick<GPU, "requestAdapter">>;
   /** Only this one. Default: the first that works. */
   readonly name?: BackendName;
 }
@@ -45,16 +52,18 @@ interface Candidate {
  * Opens the first backend that computes: each is given a small sum before it is chosen. A WebGPU that is emulated on the
  * processor is taken only where `name` asks for it.
  *
- * @throws SdxsError: BACKEND_FAILURE, which lists why each one was passed over; INVALID_ARGUMENT where neither onnxruntime nor
- * tfjs is given.
+ * @throws SdxsError: BACKEND_FAILURE, which lists why each one was passed over; INVALID_ARGUMENT where none of onnxruntime,
+ * tfjs and WebGPU is given.
  *
  * @example
  * const { backend, reason } = await chooseBackend({ ort: () => import("onnxruntime-web/webgpu") });
  * console.log(reason); // "WebGPU by onnxruntime."
  */
 export async function chooseBackend(options: ChooseBackendOptions): Promise<ChosenBackend> {
-  if (options.ort === undefined && options.tf === undefined) {
-    throw new InvalidArgumentError("chooseBackend: give onnxruntime as ort, or tfjs as tf, or both.");
+  if (options.ort === undefined && options.tf === undefined && options.gpu === undefined) {
+    throw new InvalidArgumentError(
+      "chooseBackend: give onnxruntime as ort, tfjs as tf, WebGPU as gpu, or several of them.",
+    );
   }
   const refusals: string[] = [];
   const refusing = async <R>(what: string, attempt: () => Promise<R>): Promise<R | undefined> => {
@@ -68,7 +77,8 @@ export async function chooseBackend(options: ChooseBackendOptions): Promise<Chos
   };
   const ort = await refusing("onnxruntime", () => imported(options.ort));
   const tf = await refusing("tfjs", () => imported(options.tf));
-  for (const { name, what, open } of candidates(options.name, ort, tf)) {
+  const gpu = await refusing("WebGPU", () => imported(options.gpu));
+  for (const { name, what, open } of candidates(options.name, ort, tf, gpu)) {
     const backend = await refusing(what, async () => {
       const opened = await open();
       await checkSum(opened);
@@ -92,13 +102,28 @@ function candidates(
   wanted: BackendName | undefined,
   ort: OnnxRuntime | undefined,
   tf: TensorFlow | undefined,
+  gpu: Pick<GPU, "requestAdapter"> | undefined,
 ): Candidate[] {
   const all: Candidate[] = [];
+  const own: Candidate[] =
+    gpu === undefined
+      ? []
+      : [
+          {
+            name: isNode() ? "node-gpu" : "webgpu",
+            what: "WebGPU",
+            async open() {
+              await checkAdapter(gpu, wanted === undefined);
+              return webgpuBackend({ device: await requestGpuDevice(gpu) });
+            },
+          },
+        ];
   const webgpuOf = async (open: () => Promise<Backend<unknown>>): Promise<Backend<unknown>> => {
-    await checkAdapter(wanted === undefined);
+    await checkAdapter((globalThis.navigator as { readonly gpu?: Gpu }).gpu, wanted === undefined);
     return open();
   };
-  if (ort !== undefined) {
+  if (ort === undefined) all.push(...own);
+  else {
     const provided = (name: BackendName, provider: string, what: string): Candidate => {
       const open = async () => onnxBackend({ ort, executionProviders: [provider] });
       const isPageGpu = name === "webgpu";
@@ -106,9 +131,10 @@ function candidates(
     };
     const supported = supportedProviders(ort);
     if (supported === undefined) {
-      all.push(provided("webgpu", "webgpu", "WebGPU"), provided("onnx", "wasm", "WebAssembly"));
+      all.push(...own, provided("webgpu", "webgpu", "WebGPU"), provided("onnx", "wasm", "WebAssembly"));
     } else {
       for (const [provider, what] of Object.entries(GPU_PROVIDERS)) {
+        if (provider === "webgpu") all.push(...own);
         if (supported.includes(provider)) all.push(provided("node-gpu", provider, what));
       }
       all.push(provided("onnx", "cpu", "the processor"));
@@ -142,8 +168,7 @@ async function imported<M extends object>(module: Importable<M> | undefined): Pr
 }
 
 /** Throws where the page has no WebGPU, or only one that is emulated. */
-async function checkAdapter(refuseEmulated: boolean): Promise<void> {
-  const { gpu } = globalThis.navigator as { readonly gpu?: Gpu };
+async function checkAdapter(gpu: Gpu | undefined, refuseEmulated: boolean): Promise<void> {
   if (gpu === undefined) throw new Error("this browser has none, or the page does not come by https.");
   const adapter = await gpu.requestAdapter();
   if (adapter === null) throw new Error("no graphics processor was found.");

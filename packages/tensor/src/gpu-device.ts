@@ -21,6 +21,15 @@ export interface GpuWatch {
   check(): void;
 }
 
+/** What `compile` throws where float16 is asked of a GPU without it. */
+export function noFloat16(cause?: unknown): SdxsError {
+  return new SdxsError(
+    "UNSUPPORTED_OPERATION",
+    `compile: this GPU does not compute in float16 (WebGPU's "shader-f16"). Use precision "float32".`,
+    { cause },
+  );
+}
+
 const watches = new WeakMap<GpuDevice, GpuWatch>();
 
 /** The one watch of a device. */

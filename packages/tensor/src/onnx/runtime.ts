@@ -1,6 +1,6 @@
 import type { InferenceSession, Tensor, TypedTensor } from "onnxruntime-common";
 import { SdxsError } from "../errors.js";
-import { watchDevice, type GpuDevice, type GpuWatch } from "../gpu-device.js";
+import { noFloat16, watchDevice, type GpuDevice, type GpuWatch } from "../gpu-device.js";
 import type { HostData, Shape } from "../host-tensor.js";
 import { sameShape } from "../graph/shapes.js";
 import { DeviceTensors, type FromGpuBuffer } from "./device-tensors.js";
@@ -116,11 +116,7 @@ export class Runtime {
 
   /** Throws where the device is known not to compute in float16. Call it after `start`. */
   requireFloat16(): void {
-    if (this.device?.hasFloat16 !== false) return;
-    throw new SdxsError(
-      "UNSUPPORTED_OPERATION",
-      `compile: this GPU does not compute in float16 (WebGPU's "shader-f16"). Use precision "float32".`,
-    );
+    if (this.device?.hasFloat16 === false) throw noFloat16();
   }
 
   /** Throws what went wrong on the GPU. */
@@ -254,6 +250,8 @@ export class Runtime {
       return await result;
     } catch (cause) {
       this.check();
+      // onnxruntime-node does not tell before.
+      if (String(cause).includes("requires f16 but the device does not support it")) throw noFloat16(cause);
       throw new SdxsError("BACKEND_FAILURE", `${failure}: ${String(cause)}`, { cause });
     }
   }

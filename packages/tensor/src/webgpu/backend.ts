@@ -1,6 +1,6 @@
 import type { AdamWOptions } from "../adamw.js";
 import { InvalidArgumentError, SdxsError } from "../errors.js";
-import { watchDevice } from "../gpu-device.js";
+import { noFloat16, watchDevice } from "../gpu-device.js";
 import { GraphBuilder } from "../graph/builder.js";
 import type { HostTensor } from "../host-tensor.js";
 import type { TensorMap } from "../ops.js";
@@ -99,12 +99,7 @@ async function compileProgram<In extends string, Out extends string>(
   memory.check();
   const traits = traitsOf(memory.device);
   const { params: given = {}, frozen = {}, inputs, precision = "float32" } = spec;
-  if (precision === "float16" && !traits.hasFloat16) {
-    throw new SdxsError(
-      "UNSUPPORTED_OPERATION",
-      `compile: this GPU does not compute in float16 (WebGPU's "shader-f16"). Use precision "float32".`,
-    );
-  }
+  if (precision === "float16" && !traits.hasFloat16) throw noFloat16();
   const clash = Object.keys(inputs).find((name) => name in given || name in frozen);
   if (clash !== undefined) {
     throw new InvalidArgumentError(

@@ -20,6 +20,9 @@ const REPEATS = 4;
 /** Nodes joined behind an anchor: chosen. */
 const LONGEST = 32;
 
+/** Buffers that an anchor reads of itself, at most. */
+const OPERANDS = 2;
+
 /**
  * Joins operations into kernels. Behind a product, a sum or a norm go the operations on its elements that no one else needs half
  * done; what else only one kernel needs is computed there, element by element. The rest is stored.
@@ -34,11 +37,16 @@ export function regionsOf(outputs: readonly Node[], maxBuffers: number): Regions
   const stored = new Set<Node>(
     nodes.filter((node) => (isGiven(node) && literal(node) === undefined) || isOutput.has(node)),
   );
+  // What depends on constants alone is computed before anything else, and never together with what does not.
+  const fixed = new Set<Node>();
+  for (const node of nodes) if (node.op !== "input" && node.inputs.every((input) => fixed.has(input))) fixed.add(node);
   const rootOf = new Map<Node, Node>();
   const anchors = new Map<Node, Node>();
 
   for (const anchor of [...nodes].reverse().filter(isAnchor)) {
-    const region = grow(anchor, consumers, isOutput, (node) => rootOf.has(node) || isAnchor(node));
+    const isTaken = (node: Node): boolean =>
+      rootOf.has(node) || isAnchor(node) || fixed.has(node) !== fixed.has(anchor);
+    const region = grow(anchor, consumers, isOutput, isTaken, maxBuffers - OPERANDS);
     const root = region.at(-1)!;
     for (const node of region) rootOf.set(node, root);
     anchors.set(root, anchor);
@@ -57,12 +65,13 @@ export function regionsOf(outputs: readonly Node[], maxBuffers: number): Regions
       for (const kernel of root ? [root] : users.get(consumer)!) kernels.add(kernel);
     }
     users.set(node, kernels);
-    if (rootOf.has(node) || isStored(node)) continue;
+    const isReadByProduct = [...consumers.get(node)!].some(isProduct);
+    if (rootOf.has(node) || isStored(node) || (isGiven(node) && !isReadByProduct)) continue;
     const isRepeated = [...consumers.get(node)!].some(
       (consumer) => consumer.op === "broadcastTo" || sizeOf(consumer.shape) >= REPEATS * sizeOf(node.shape),
     );
-    const isReadByProduct = [...consumers.get(node)!].some(isProduct);
-    if (isReadByProduct ? viewSource(node) === node : !isMove(node) && (kernels.size > 1 || isRepeated))
+    const isPrepared = fixed.has(node) && [...consumers.get(node)!].some((consumer) => !fixed.has(consumer));
+    if (isReadByProduct ? viewSource(node) === node : !isMove(node) && (kernels.size > 1 || isRepeated || isPrepared))
       stored.add(node);
   }
   // A product's operand may be a view of something that is not stored.
@@ -112,10 +121,12 @@ function grow(
   consumers: ReadonlyMap<Node, ReadonlySet<Node>>,
   isOutput: ReadonlySet<Node>,
   isTaken: (node: Node) => boolean,
+  maxOutside: number,
 ): readonly Node[] {
   const size = sizeOf(anchor.shape);
   const region = [anchor];
   const inside = new Set(region);
+  const outside = new Set<Node>();
   let closed = 1;
   while (region.length < LONGEST) {
     const open = region.filter((node) => [...consumers.get(node)!].some((consumer) => !inside.has(consumer)));
@@ -125,6 +136,8 @@ function grow(
       .sort((a, b) => a.id - b.id)[0]!;
     const joins = isElementwise(next) && sizeOf(next.shape) === size && !isTaken(next) && sameOrder(next, inside);
     if (!joins) break;
+    for (const input of next.inputs) if (!inside.has(input) && literal(input) === undefined) outside.add(input);
+    if (outside.size > maxOutside) break;
     region.push(next);
     inside.add(next);
     const isClosed = region.every(

@@ -1,0 +1,119 @@
+import { describe, expect, it } from "vitest";
+import { attention, groupNorm, linear, silu } from "../functional.js";
+import { GraphBuilder, type GraphOps } from "../graph/builder.js";
+import type { Node } from "../graph/node.js";
+import { planOf, type DeviceTraits, type Plan } from "./plan.js";
+
+const traits: DeviceTraits = {
+  hasFloat16: true,
+  hasMatrixUnits: true,
+  maxThreads: 256,
+  maxBuffersPerKernel: 8,
+  maxTensorBytes: 2 ** 30,
+};
+
+function planned(
+  program: (ops: GraphOps, builder: GraphBuilder) => Record<string, Node>,
+  precision: "float32" | "float16" = "float32",
+): Plan {
+  const builder = new GraphBuilder(undefined, Infinity);
+  return planOf(program(builder.ops, builder), precision, traits);
+}
+const labels = ({ steps }: Plan): string[] => steps.map(({ label }) => label);
+const ones = (builder: GraphBuilder, ...shape: number[]): Node =>
+  builder.constant(new Float32Array(shape.reduce((product, size) => product * size, 1)).fill(1), shape);
+
+describe("planOf", () => {
+  it("joins a norm with its activation, and a convolution with its bias and the skip connection", () => {
+    const plan = planned((ops, builder) => {
+      const x = builder.input("x", [1, 8, 4, 4], "float32");
+      const hidden = silu(ops, groupNorm(ops, x, 2, ones(builder, 8), ones(builder, 8), 1e-5));
+      return { y: ops.add(x, ops.conv2d(hidden, ones(builder, 8, 8, 3, 3), ones(builder, 8), { padding: 1 })) };
+    });
+    expect(labels(plan)).toEqual(["normalize for mul 1x8x4x4", "conv2d 1x8x4x4 over 72"]);
+    // The weights, once, in the order in which they are read.
+    expect(plan.preparation.map(({ label }) => label)).toEqual(["transpose 8x3x3x8"]);
+    expect(plan.temporary).toHaveLength(1);
+  });
+
+  it("scales attention's scores where they are made, and adds a bias to a linear layer's rows", () => {
+    const plan = planned((ops, builder) => {
+      const x = builder.input("x", [1, 12, 16], "float32");
+      const rows = linear(ops, x, ones(builder, 16, 16), ones(builder, 16));
+      const heads = ops.transpose(ops.reshape(rows, [1, 12, 2, 8]), [0, 2, 1, 3]);
+      return { y: attention(ops, heads, heads, heads, 0.5) };
+    });
+    expect(labels(plan)).toEqual([
+      "matmul 12x16 over 16",
+      "matmul 1x2x12x12 over 8",
+      "softmax for softmax 1x2x12x12",
+      "matmul 1x2x12x8 over 12",
+    ]);
+  });
+
+  it("computes once what depends on constants alone", () => {
+    const plan = planned((ops, builder) => {
+      const x = builder.input("x", [4], "float32");
+      return { y: ops.add(x, ops.exp(ops.sum(ones(builder, 64, 4), { axes: [0] }))) };
+    });
+    expect(labels(plan)).toEqual(["add 4"]);
+    expect(plan.preparation).toHaveLength(1);
+  });
+
+  it("stores what products read in float16, on matrix units, and results in float32", () => {
+    const plan = planned((ops, builder) => {
+      const x = builder.input("x", [64, 64], "float32");
+      return { y: ops.matmul(ops.exp(ops.matmul(x, ones(builder, 64, 64))), ones(builder, 64, 64)) };
+    }, "float16");
+    const [first, second] = plan.steps;
+    expect(first!.code).toContain("var<storage, read_write> result: array<f16>");
+    expect(first!.code).toContain("subgroupMatrixMultiplyAccumulate");
+    expect(second!.code).toContain("var<storage, read_write> result: array<f32>");
+    expect(plan.constants.map(({ storage }) => storage)).toEqual(["f16", "f16"]);
+  });
+
+  it("shares out long sums and long norms", () => {
+    const plan = planned((ops, builder) => {
+      const x = builder.input("x", [8, 4096], "float32");
+      return {
+        product: ops.matmul(x, ones(builder, 16, 4096), { transposeB: true }),
+        norm: ops.normalize(builder.input("long", [2, 6144], "float32"), 1e-5),
+      };
+    });
+    expect(labels(plan)).toEqual([
+      "matmul 8x16 over 4096",
+      "4 parts of matmul 8x16",
+      "parts of normalize for normalize 2x6144",
+      "normalize for normalize 2x6144",
+    ]);
+  });
+
+  it("reads no more buffers in a kernel than the device allows", () => {
+    const plan = planned((ops, builder) => {
+      const inputs = Array.from({ length: 40 }, (_, i) => builder.input(`x${i}`, [4], "float32"));
+      return { y: inputs.reduce((sum, x) => ops.add(sum, ops.exp(x))) };
+    });
+    const behindSum = planned((ops, builder) => {
+      const inputs = Array.from({ length: 12 }, (_, i) => builder.input(`x${i}`, [4], "float32"));
+      return {
+        y: inputs.reduce((sum, x) => ops.add(sum, x), ops.sum(builder.input("x", [4, 9], "float32"), { axes: [1] })),
+      };
+    });
+    for (const { slots } of [...plan.steps, ...behindSum.steps]) {
+      expect(slots.length).toBeLessThanOrEqual(traits.maxBuffersPerKernel);
+    }
+    expect(plan.steps.length).toBeGreaterThan(1);
+  });
+
+  it("lets intermediate results share memory", () => {
+    const deep = (layers: number): Plan =>
+      planned((ops, builder) => {
+        let x = builder.input("x", [64, 64], "float32");
+        for (let i = 0; i < layers; i++) x = ops.relu(ops.matmul(x, ones(builder, 64, 64)));
+        return { x };
+      });
+    const bytes = ({ slotBytes, constants }: Plan): number =>
+      [...slotBytes.values()].reduce((sum, size) => sum + size, 0) - constants.length * 64 * 64 * 4;
+    expect(bytes(deep(8))).toBe(bytes(deep(3)));
+  });
+});
