@@ -10,9 +10,9 @@ const only = ["unet", "vae", "text_encoder", "tokenizer", "scheduler"] as const;
 
 /** What tests call, as `globalThis.page`. */
 const page = {
-  async draw(name?: BackendName, precision: "float32" | "float16" = "float32") {
+  async draw(name?: BackendName, precision: "float32" | "float16" = "float32", own = false) {
     const { components } = await fetchPipeline("./pipeline", { only });
-    const { backend, reason } = await chooseBackend({ ort, ...(name && { name }) });
+    const { backend, reason } = await chooseBackend({ ort, ...(name && { name }), ...(own && { gpu: navigator.gpu }) });
     const pipeline = createPipeline({ components, backend, precision });
     const { images } = await pipeline.generate("red", { seed: 1 });
     await pipeline.dispose();

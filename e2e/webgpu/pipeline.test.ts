@@ -59,6 +59,12 @@ describe.skipIf(path === undefined)("a pipeline in Chromium", () => {
     expectClose(pixels);
   });
 
+  test("draws on WebGPU by kernels written for it", async () => {
+    const { reason, pixels } = await draw("webgpu", "float32", true);
+    expect(reason).toBe("WebGPU.");
+    expectClose(pixels);
+  });
+
   test("draws on WebGPU in float16, or says that this GPU does not compute in it", async () => {
     const drawn = await draw("webgpu", "float16").catch(String);
     if (typeof drawn === "string") expect(drawn).toContain(`does not compute in float16 (WebGPU's "shader-f16")`);

@@ -45,7 +45,7 @@ export interface CompileSpec<In extends string = string> {
   /**
    * With "float16", convolutions, products and what joins their results are computed in it: half the memory and, on GPUs that
    * have it, less time. Norms' statistics, softmax, sums, inputs and results stay float32, as do parameters, which are converted
-   * in each run: give weights as `frozen`. The onnx adapter does so; others compute in float32. Default "float32".
+   * in each run: give weights as `frozen`. The onnx and webgpu adapters do so; others compute in float32. Default "float32".
    */
   readonly precision?: "float32" | "float16";
   readonly inputs: Readonly<Record<In, TensorSpec>>;
