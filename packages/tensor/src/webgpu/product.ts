@@ -401,7 +401,7 @@ function scalarProgram(shader: Shader, tile: Tile, left: Loader, right: Loader, 
     shader.block(`for (var k = 0u; k < ${tile.inner}u; k++)`, () => {
       const a = times(high, (i) => shader.let(`left[${left.at(`own_row + ${i}u`, "k")}]`));
       const b = times(wide, (j) => shader.let(`right[${right.at(`own_column + ${j * gridColumns}u`, "k")}]`));
-      times(high * wide, (x) => shader.line(`sum${x} = fma(${a[Math.floor(x / wide)]}, ${b[x % wide]}, sum${x});`));
+      times(high * wide, (x) => shader.line(`sum${x} += ${a[Math.floor(x / wide)]} * ${b[x % wide]};`));
     }),
   );
   times(high * wide, (x) => {
