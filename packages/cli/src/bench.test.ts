@@ -18,3 +18,11 @@ it("prints one line of JSON with the times of each stage", async () => {
   // The first picture compiles each stage, which takes longer than a network of this size.
   expect(report.firstMs["whole"]).toBeGreaterThan(report.medianMs["whole"]!);
 });
+
+it("draws on the GPU in a precision that there is, without 8 bits", async () => {
+  const refused = await sdxs(["bench", model, "--gpu", "int4"]);
+  expect(refused.exitCode).toBe(2);
+  expect(refused.notes.join("\n")).toContain(`--gpu must be float32 or float16, got "int4".`);
+  const both = await sdxs(["bench", model, "--gpu", "float32", "--int8", "int8.json"]);
+  expect(both.notes.join("\n")).toContain("--int8 is for processors: give it, or --gpu.");
+});

@@ -3,7 +3,16 @@ import type { StageTimes } from "@sdxs/runtime";
 import { pictureSize, readCommandLine, wholeNumber } from "./command-line.js";
 import { sizeName } from "./image-request.js";
 import { int8Usage } from "./int8.js";
-import { modelUsage, openPipeline, samplingOf, samplingOptions, samplingUsage } from "./open-pipeline.js";
+import {
+  gpuOf,
+  gpuOptions,
+  gpuUsage,
+  modelUsage,
+  openPipeline,
+  samplingOf,
+  samplingOptions,
+  samplingUsage,
+} from "./open-pipeline.js";
 import type { Terminal } from "./terminal.js";
 
 export const benchUsage = `sdxs bench MODEL [options]
@@ -15,6 +24,7 @@ ${modelUsage}
   --runs N              pictures after the first; default 10
 ${samplingUsage}
 ${int8Usage}
+${gpuUsage}
   --size WxH            pixels; default: what the model was trained on`;
 
 export async function bench(args: readonly string[], terminal: Terminal): Promise<void> {
@@ -22,6 +32,7 @@ export async function bench(args: readonly string[], terminal: Terminal): Promis
     runs: { type: "string", default: "10" },
     ...samplingOptions,
     int8: { type: "string" },
+    ...gpuOptions,
     size: { type: "string" },
   });
   const runs = wholeNumber("--runs", values.runs, 1);
@@ -29,7 +40,7 @@ export async function bench(args: readonly string[], terminal: Terminal): Promis
   const size = values.size !== undefined && pictureSize("--size", values.size);
 
   const begin = performance.now();
-  const { pipeline } = await openPipeline(operands[0]!, terminal, sampling, values.int8);
+  const { pipeline } = await openPipeline(operands[0]!, terminal, { ...sampling, ...gpuOf(values) }, values.int8);
   const loadMs = performance.now() - begin;
   try {
     const times: StageTimes[] = [];

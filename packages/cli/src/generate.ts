@@ -7,7 +7,16 @@ import { given, pictureSize, readCommandLine, wholeNumber } from "./command-line
 import { guideOptions, guideUsage, readGuides } from "./guides.js";
 import { loraUsage, readLoras } from "./loras.js";
 import { int8Usage } from "./int8.js";
-import { modelUsage, openPipeline, samplingOf, samplingOptions, samplingUsage } from "./open-pipeline.js";
+import {
+  gpuOf,
+  gpuOptions,
+  gpuUsage,
+  modelUsage,
+  openPipeline,
+  samplingOf,
+  samplingOptions,
+  samplingUsage,
+} from "./open-pipeline.js";
 import type { Terminal } from "./terminal.js";
 
 export const generateUsage = `sdxs generate MODEL --prompt TEXT [options]
@@ -21,6 +30,7 @@ ${modelUsage}
   --seed N              default 0
 ${samplingUsage}
 ${int8Usage}
+${gpuUsage}
 ${loraUsage}
 ${guideUsage}
   --size WxH            pixels; default: what the model was trained on
@@ -35,6 +45,7 @@ export async function generate(args: readonly string[], terminal: Terminal): Pro
     seed: { type: "string", default: "0" },
     ...samplingOptions,
     int8: { type: "string" },
+    ...gpuOptions,
     size: { type: "string" },
     lora: { type: "string", multiple: true },
     ...guideOptions,
@@ -55,7 +66,7 @@ export async function generate(args: readonly string[], terminal: Terminal): Pro
   const { pipeline, components } = await openPipeline(
     operands[0]!,
     terminal,
-    samplingOf(values),
+    { ...samplingOf(values), ...gpuOf(values) },
     values.int8,
     options.controls && (values.controlnet ?? []),
   );

@@ -1,7 +1,9 @@
 import { existsSync } from "node:fs";
 import { createPipeline, fetchModel, fetchPipeline, type Pipeline, type PipelineOptions } from "@sdxs/runtime";
 import { diskCache, loadModel, loadPipelineFolder } from "@sdxs/runtime/node";
+import { InvalidArgumentError, MissingPackageError, type Backend } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
+import { requestGpuDevice, webgpuBackend } from "@sdxs/tensor/webgpu";
 import * as ort from "onnxruntime-node";
 import { finite, given, wholeNumber } from "./command-line.js";
 import { readCalibration } from "./int8.js";
@@ -52,24 +54,61 @@ export interface OpenPipeline {
 }
 
 /**
- * A pipeline on onnxruntime's CPU provider.
+ * A pipeline on onnxruntime's CPU provider, or on a GPU.
  *
  * @param controlNets those named, or of none the pipeline's own. Default: without
  */
 export async function openPipeline(
   model: string,
   terminal: Terminal,
-  defaults: Pick<PipelineOptions<unknown>, "steps" | "guidanceScale">,
+  { gpu, ...defaults }: Pick<PipelineOptions<unknown>, "steps" | "guidanceScale"> & { readonly gpu?: GpuPrecision },
   int8File?: string,
   controlNets?: readonly string[],
 ): Promise<OpenPipeline> {
+  if (gpu !== undefined && int8File !== undefined) {
+    throw new InvalidArgumentError("--int8 is for processors: give it, or --gpu.");
+  }
+  const backend: PipelineOptions<unknown>["backend"] = gpu === undefined ? onnxBackend({ ort }) : await gpuBackend();
   const int8 = int8File !== undefined && { int8: await readCalibration(int8File) };
   const components = {
     ...(await loadComponents(model, terminal)),
     ...(controlNets && { controlnet: await loadControlNets(model, controlNets, terminal) }),
   };
-  return { pipeline: createPipeline({ components, backend: onnxBackend({ ort }), ...defaults, ...int8 }), components };
+  const precision = gpu !== undefined && { precision: gpu };
+  return { pipeline: createPipeline({ components, backend, ...defaults, ...int8, ...precision }), components };
 }
+
+/** Makes a backend on the GPU, and another where that one's device is lost. */
+async function gpuBackend(): Promise<() => Promise<Backend<unknown>>> {
+  const { create } = await import("webgpu").catch((cause: unknown) => {
+    throw new MissingPackageError("webgpu", "--gpu", { cause });
+  });
+  // Dawn has float16 on NVIDIA's GPUs, and matrix units, for those who ask.
+  const gpu = create(["enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia"]);
+  const open = async (): Promise<Backend<unknown>> => webgpuBackend({ device: await requestGpuDevice(gpu) });
+  // Where there is no GPU, that is said before anything is loaded.
+  let first: Backend<unknown> | undefined = await open();
+  return async () => {
+    const backend = first ?? (await open());
+    first = undefined;
+    return backend;
+  };
+}
+
+const GPU_PRECISIONS = ["float32", "float16"] as const;
+type GpuPrecision = (typeof GPU_PRECISIONS)[number];
+
+/** Where a command that draws does so. */
+export const gpuOptions = { gpu: { type: "string" } } as const;
+
+export const gpuUsage = `  --gpu PRECISION       ${GPU_PRECISIONS.join(" or ")}: on the GPU, by the package webgpu, which is installed apart; default: on the processor`;
+
+export const gpuOf = (values: { readonly gpu?: string | undefined }) =>
+  given("gpu", values.gpu, (text) => {
+    const precision = GPU_PRECISIONS.find((known) => known === text);
+    if (precision !== undefined) return precision;
+    throw new InvalidArgumentError(`--gpu must be ${GPU_PRECISIONS.join(" or ")}, got "${text}".`);
+  });
 
 /** Options of every command that draws. */
 export const samplingOptions = { steps: { type: "string" }, guidance: { type: "string" } } as const;

@@ -2,7 +2,16 @@ import { given, pictureSize, readCommandLine, wholeNumber, type PictureSize } fr
 import { sizeName } from "./image-request.js";
 import { imageServer } from "./image-server.js";
 import { int8Usage } from "./int8.js";
-import { modelUsage, openPipeline, samplingOf, samplingOptions, samplingUsage } from "./open-pipeline.js";
+import {
+  gpuOf,
+  gpuOptions,
+  gpuUsage,
+  modelUsage,
+  openPipeline,
+  samplingOf,
+  samplingOptions,
+  samplingUsage,
+} from "./open-pipeline.js";
 import type { Terminal } from "./terminal.js";
 
 export const serveUsage = `sdxs serve MODEL [options]
@@ -19,7 +28,8 @@ ${modelUsage}
   --max-waiting N       requests that wait before others are refused; default 16
   --grace SECONDS       for requests under way when it is stopped; default 30
 ${samplingUsage}
-${int8Usage}`;
+${int8Usage}
+${gpuUsage}`;
 
 /** Serves until the terminal's signal, then ends what is under way. */
 export async function serve(args: readonly string[], terminal: Terminal): Promise<void> {
@@ -32,6 +42,7 @@ export async function serve(args: readonly string[], terminal: Terminal): Promis
     grace: { type: "string", default: "30" },
     ...samplingOptions,
     int8: { type: "string" },
+    ...gpuOptions,
   });
   const port = wholeNumber("--port", values.port, 0);
   const graceMs = 1000 * wholeNumber("--grace", values.grace, 0);
@@ -42,7 +53,12 @@ export async function serve(args: readonly string[], terminal: Terminal): Promis
   };
   const { signal } = terminal;
 
-  const { pipeline } = await openPipeline(operands[0]!, terminal, samplingOf(values), values.int8);
+  const { pipeline } = await openPipeline(
+    operands[0]!,
+    terminal,
+    { ...samplingOf(values), ...gpuOf(values) },
+    values.int8,
+  );
   try {
     // A picture of each size compiles its networks before the first request, and tells the default size.
     const sizes: PictureSize[] = [];

@@ -46,6 +46,12 @@ export function checkRequest(
   const fewest = image === undefined ? 1 : Math.ceil(1 / strength);
   const { steps = Math.max(defaults.steps ?? 1, fewest) } = options;
   const { noise, controls = [], loras = [], signal, onStep } = options;
+  // What callers in plain JavaScript give may be anything.
+  if (!Array.isArray(prompts) || !prompts.every((prompt) => typeof prompt === "string")) {
+    throw new InvalidArgumentError(
+      `generate: expected a prompt or a list of prompts, got ${describe(prompts)}. Options come after it: generate(prompt, options).`,
+    );
+  }
   if (prompts.length === 0) {
     throw new InvalidArgumentError("generate: expected at least one prompt, got none.");
   }
@@ -170,4 +176,13 @@ function checkImage(
   throw new ShapeError(
     `generate: ${name} must be [${images} or 1, channels, ${factor * height}, ${factor * width}], got [${shape.join(", ")}].`,
   );
+}
+
+function describe(value: unknown): string {
+  if (Array.isArray(value)) return `a list with ${describe(value.find((item) => typeof item !== "string"))}`;
+  return value === null
+    ? "null"
+    : value === undefined
+      ? "nothing"
+      : `${typeof value === "object" ? "an" : "a"} ${typeof value}`;
 }

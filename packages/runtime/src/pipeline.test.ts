@@ -336,6 +336,9 @@ describe("createPipeline tells what is wrong", () => {
 
   it.each([
     [[], {}, "INVALID_ARGUMENT", /at least one prompt/],
+    [{ prompt: "red" } as never, {}, "INVALID_ARGUMENT", /expected a prompt or a list of prompts, got an object/],
+    [["red", 7] as never, {}, "INVALID_ARGUMENT", /got a list with a number/],
+    [undefined as never, {}, "INVALID_ARGUMENT", /got nothing/],
     ["red", { steps: 0 }, "INVALID_ARGUMENT", /steps must be .* got 0/],
     ["red", { guidanceScale: NaN }, "INVALID_ARGUMENT", /guidanceScale/],
     ["red", { width: 15 }, "INVALID_ARGUMENT", /width must be a multiple of 2 pixels, got 15\. The nearest is 16/],
