@@ -1,6 +1,6 @@
 import { HostTensor } from "@sdxs/tensor";
 import { describe, expect, it } from "vitest";
-import { edgeF1, foreground, meanDifference } from "./conditions.js";
+import { edgeF1, foreground, meanDifference, silhouetteOverlap } from "./conditions.js";
 
 /** One picture of equal channels from its rows of characters. */
 const picture = (rows: readonly string[], channels: number, of: (character: string) => number): HostTensor => {
@@ -35,6 +35,20 @@ describe("foreground", () => {
   it("is what differs from the border's median, in any channel", () => {
     const gray = picture([".....", ".##..", ".#~..", "....#"], 3, (c) => ({ "#": 0.8, "~": -0.1 })[c] ?? -0.2);
     expect([...foreground(gray).data].join("").match(/.{5}/g)).toEqual(["00000", "01100", "01000", "00001"]);
+  });
+});
+
+describe("silhouetteOverlap", () => {
+  const filled = edges(".....", ".###.", ".###.", ".###.", ".....");
+
+  it("looks at outlines, not at what is inside", () => {
+    expect(silhouetteOverlap(edges(".....", ".###.", ".#.#.", ".###.", "....."), filled)).toBe(1);
+  });
+
+  it("is the pixels in both of those in either", () => {
+    expect(silhouetteOverlap(edges(".....", ".##..", ".##..", ".##..", "....."), filled)).toBeCloseTo(6 / 9, 6);
+    expect(silhouetteOverlap(edges(".....", "..###", "..###", "..###", "....."), filled)).toBeCloseTo(6 / 12, 6);
+    expect(silhouetteOverlap(edges(".....", "....."), edges(".....", "....."))).toBe(1);
   });
 });
 

@@ -43,6 +43,52 @@ export function foreground(images: HostTensor): HostTensor {
 }
 
 /**
+ * How far things shown lie in the same place, whatever is inside their outlines: pixels in both silhouettes of those in
+ * either, the mean over pictures.
+ *
+ * @param images [batch, 3, height, width]
+ * @param others of the same shape
+ * @returns from 0 to 1
+ */
+export function silhouetteOverlap(images: HostTensor, others: HostTensor): number {
+  const [a, b] = [silhouettes(images), silhouettes(others)];
+  const overlaps = a.map((mask, row) => {
+    const other = b[row]!;
+    const count = (holds: (i: number) => boolean): number => mask.reduce((sum, _, i) => sum + (holds(i) ? 1 : 0), 0);
+    const either = count((i) => mask[i]! + other[i]! > 0);
+    return either === 0 ? 1 : count((i) => mask[i]! + other[i]! === 2) / either;
+  });
+  return overlaps.reduce((sum, overlap) => sum + overlap / overlaps.length, 0);
+}
+
+/** Of each picture, 1 where the border cannot be reached through the background. */
+function silhouettes(images: HostTensor): readonly Uint8Array[] {
+  const { shape, data } = foreground(images);
+  const [batch = 0, , height = 0, width = 0] = shape;
+  return Array.from({ length: batch }, (_, row) => {
+    const inside = data.subarray(row * height * width, (row + 1) * height * width);
+    const silhouette = new Uint8Array(height * width).fill(1);
+    const open: number[] = [];
+    const reach = (y: number, x: number): void => {
+      const i = y * width + x;
+      if (y < 0 || x < 0 || y >= height || x >= width || silhouette[i] === 0 || inside[i]! > 0) return;
+      silhouette[i] = 0;
+      open.push(i);
+    };
+    for (let y = 0; y < height; y++) for (const x of [0, width - 1]) reach(y, x);
+    for (let x = 0; x < width; x++) for (const y of [0, height - 1]) reach(y, x);
+    for (let i = open.pop(); i !== undefined; i = open.pop()) {
+      const [y, x] = [Math.floor(i / width), i % width];
+      reach(y - 1, x);
+      reach(y + 1, x);
+      reach(y, x - 1);
+      reach(y, x + 1);
+    }
+    return silhouette;
+  });
+}
+
+/**
  * How well edges lie on those given, over all pictures: the harmonic mean of precision and recall, where an edge may be off
  * by one pixel in any direction.
  *

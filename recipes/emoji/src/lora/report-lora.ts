@@ -8,7 +8,7 @@ import { onnxBackend } from "@sdxs/tensor/onnx";
 import * as ort from "onnxruntime-node";
 import { concatRows, firstRows, mapBatches, rowCount } from "../../../rows.js";
 import { composeCaption, type EmojiStyle } from "../captions.js";
-import { asPicture, conditions, edgeF1, placements } from "../controlnet/conditions.js";
+import { asPicture, conditions, edgeF1, placements, silhouetteOverlap } from "../controlnet/conditions.js";
 import { drawStudent, studentMs, type Guide } from "../controlnet/draw.js";
 import { loadEmojiDataset, type EmojiDatasetOptions } from "../dataset.js";
 import { encodePrompts, samplePairs, teacherSteps } from "../distil.js";
@@ -123,6 +123,7 @@ export async function reportLora(options: LoraReportOptions): Promise<void> {
       share(found.filter((which) => which === wanted).length / rowCount(images)),
       share(await captionAgreement(backend, images, judged)),
       like ? (await edgeSimilarity(backend, images, like)).toFixed(3) : "",
+      like ? silhouetteOverlap(images, like).toFixed(3) : "",
       edgeF1(conditions.edges(images), edges.condition).toFixed(3),
     ]);
   };
@@ -179,6 +180,7 @@ export async function reportLora(options: LoraReportOptions): Promise<void> {
         "in the style",
         "caption agreement",
         "SSIM of edges with those without LoRA",
+        "overlap of silhouettes with those",
         "F1 of the given edges",
       ],
       rows,
