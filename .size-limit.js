@@ -8,7 +8,7 @@ const ceilings = {
   "tensor/tfjs": "20 kB",
   // Winograd's convolutions and 8 bits came since.
   "tensor/onnx": "28 kB",
-  "tensor/webgpu": "20 kB",
+  "tensor/webgpu": "36 kB",
   "tensor/node": "10 kB",
   diffusion: "7 kB",
   training: "8 kB",

@@ -23,7 +23,7 @@ describe("parseInferArguments", () => {
     [[], /--model must be sdxs-512 or emoji, got ""/],
     [
       ["--model", "sdxs-512", "--backend", "onnx,abacus"],
-      /--backend must be of .*torch-export, torch, onnx-int8, got "abacus"/,
+      /--backend must be of .*torch-export, torch, torch-cuda, onnx-int8, onnx-webgpu-fp16, webgpu-fp16, got "abacus"/,
     ],
     [["--model", "sdxs-512", "--rounds", "0"], /--rounds/],
     [["--model", "sdxs-512", "--runs", "0"], /--runs/],

@@ -4,7 +4,7 @@ import type { DeviceTraits } from "./plan.js";
 /** Multiplication of small matrices by a GPU's own units, which WebGPU offers as an experiment. */
 const MATRIX_UNITS = "chromium-experimental-subgroup-matrix";
 
-const FEATURES = ["shader-f16", "subgroups", MATRIX_UNITS, "timestamp-query"];
+const FEATURES = ["shader-f16", "subgroups", MATRIX_UNITS];
 
 const LIMITS = [
   ...(["maxBufferSize", "maxStorageBufferBindingSize", "maxStorageBuffersPerShaderStage"] as const),

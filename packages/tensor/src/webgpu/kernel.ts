@@ -3,7 +3,7 @@ import { sizeOf } from "../host-tensor.js";
 import { Shader, type Surroundings } from "./shader.js";
 
 /** Workgroups along one axis of a dispatch, at most: WebGPU's default limit. */
-const MOST_GROUPS = 65535;
+export const MOST_GROUPS = 65535;
 
 /** One dispatch. */
 export interface Kernel {

@@ -1,7 +1,8 @@
 import { reachable, type Node } from "../graph/node.js";
+import { SdxsError } from "../errors.js";
 import { sizeOf } from "../host-tensor.js";
 import { computesInHalf } from "../onnx/half-precision.js";
-import { elementsKernel, isScratch, type Kernel, type Scratch } from "./kernel.js";
+import { MOST_GROUPS, elementsKernel, isScratch, type Kernel, type Scratch } from "./kernel.js";
 import { isGiven, isProduct, isRows } from "./kinds.js";
 import { productKernels } from "./product.js";
 import { regionsOf } from "./regions.js";
@@ -63,6 +64,14 @@ export function planOf(
     if (isRows(anchor)) return rowsKernels(root, anchor, around, traits.maxThreads);
     return productKernels(root, anchor, around, traits.hasMatrixUnits && precision === "float16");
   });
+  for (const { label, groups } of kernels) {
+    if (groups.every((count) => count <= MOST_GROUPS)) continue;
+    throw new SdxsError(
+      "BACKEND_FAILURE",
+      `compile: "${label}" takes ${groups.join(" x ")} workgroups, a GPU at most ${MOST_GROUPS} each way. ` +
+        `Use a smaller batch or image.`,
+    );
+  }
   return allocate(kernels, outputs, storage);
 }
 

@@ -295,14 +295,7 @@ export class Shader {
   private joined({ inputs, attributes: { axis = 0 }, shape, dtype }: Node, index: string): string {
     const coordinate = this.coordinate(shape, axis, index);
     const inner = sizeOf(shape.slice(axis + 1));
-    const outer = this.place(
-      {
-        sizes: shape,
-        strides: shape.map((_, i) => (i < axis ? contiguous(shape.slice(0, axis)).strides[i]! : 0)),
-        offset: 0,
-      },
-      index,
-    );
+    const outer = this.let(`${index} / ${(shape[axis] ?? 1) * inner}u`);
     const rest = inner === 1 ? "0u" : this.let(`${index} % ${inner}u`);
     let end = 0;
     return this.where(
