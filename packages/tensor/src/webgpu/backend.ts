@@ -123,6 +123,8 @@ const isOnDevice = (tensor: GpuTensor | HostTensor): tensor is GpuTensor => "buf
 interface Dispatch {
   readonly step: Step;
   readonly pipeline: GPUComputePipeline;
+  /** Whether all of its buffers are the program's own, the same in each run. */
+  readonly isInner: boolean;
   buffers: readonly GPUBuffer[];
   group: GPUBindGroup | undefined;
 }
@@ -145,6 +147,7 @@ class GpuProgram<In extends string, Out extends string> implements CompiledProgr
     const dispatch = async (step: Step): Promise<Dispatch> => ({
       step,
       pipeline: await pipelines.get(step),
+      isInner: step.slots.every((slot) => plan.slotBytes.has(slot)),
       buffers: [],
       group: undefined,
     });
@@ -205,6 +208,19 @@ class GpuProgram<In extends string, Out extends string> implements CompiledProgr
     this.dispatches = [];
   }
 
+  /** The group of a dispatch's buffers, anew where one from outside is another than in the last run. */
+  private groupOf(dispatch: Dispatch, bufferOf: (slot: Slot) => GPUBuffer): GPUBindGroup {
+    const { slots } = dispatch.step;
+    if (dispatch.group && (dispatch.isInner || slots.every((slot, i) => bufferOf(slot) === dispatch.buffers[i]))) {
+      return dispatch.group;
+    }
+    dispatch.buffers = slots.map(bufferOf);
+    const entries = dispatch.buffers.map((buffer, binding) => ({ binding, resource: { buffer } }));
+    const layout = dispatch.pipeline.getBindGroupLayout(0);
+    dispatch.group = this.memory.device.createBindGroup({ layout, entries });
+    return dispatch.group;
+  }
+
   private submit(
     dispatches: readonly Dispatch[],
     bufferOf: (slot: Slot) => GPUBuffer,
@@ -214,18 +230,14 @@ class GpuProgram<In extends string, Out extends string> implements CompiledProgr
     for (let begin = 0; begin < dispatches.length; begin += SUBMITTED) {
       const encoder = device.createCommandEncoder();
       const pass = encoder.beginComputePass();
+      let current: GPUComputePipeline | undefined;
       for (const dispatch of dispatches.slice(begin, begin + SUBMITTED)) {
         const { step, pipeline } = dispatch;
         const [x, y, z] = step.groups;
         if (x * y * z === 0) continue;
-        const buffers = step.slots.map(bufferOf);
-        if (!dispatch.group || buffers.some((buffer, i) => buffer !== dispatch.buffers[i])) {
-          dispatch.buffers = buffers;
-          const entries = buffers.map((buffer, binding) => ({ binding, resource: { buffer } }));
-          dispatch.group = device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
-        }
-        pass.setPipeline(pipeline);
-        pass.setBindGroup(0, dispatch.group);
+        if (pipeline !== current) pass.setPipeline(pipeline);
+        current = pipeline;
+        pass.setBindGroup(0, this.groupOf(dispatch, bufferOf));
         pass.dispatchWorkgroups(x, y, z);
       }
       pass.end();
