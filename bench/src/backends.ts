@@ -1,6 +1,6 @@
 import type { Backend } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
-import { requestGpuDevice, webgpuBackend } from "@sdxs/tensor/webgpu";
+import { DAWN_FEATURES, requestGpuDevice, webgpuBackend } from "@sdxs/tensor/webgpu";
 import { tfjsBackend } from "@sdxs/tensor/tfjs";
 
 /** onnx: onnxruntime-node on the CPU. onnx-webgpu: its WebGPU provider. webgpu: our own kernels on Dawn. */
@@ -19,17 +19,11 @@ export async function withBackend<R>(name: BackendName, use: <D>(backend: Backen
     case "onnx-webgpu":
       return use(onnxBackend({ ort: await import("onnxruntime-node"), executionProviders: ["webgpu"] }));
     case "webgpu":
-      return use(webgpuBackend({ device: await requestGpuDevice(await dawn()) }));
+      return use(webgpuBackend({ device: await requestGpuDevice((await import("webgpu")).create([DAWN_FEATURES])) }));
     case "tfjs-wasm":
       await import("@tensorflow/tfjs-backend-wasm");
       return use(await tfjsBackend({ tf: await import("@tensorflow/tfjs"), backend: "wasm" }));
     case "tfjs-cpu":
       return use(await tfjsBackend({ tf: await import("@tensorflow/tfjs"), backend: "cpu" }));
   }
-}
-
-/** WebGPU in Node, with float16 on NVIDIA's GPUs and with matrix units. */
-async function dawn(): Promise<GPU> {
-  const { create } = await import("webgpu");
-  return create(["enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia"]);
 }

@@ -7,7 +7,7 @@ import { afterAll, describe, expect, inject, test } from "vitest";
 import { create, globals } from "webgpu";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import { tfjsBackend } from "@sdxs/tensor/tfjs";
-import { requestGpuDevice, webgpuBackend } from "@sdxs/tensor/webgpu";
+import { DAWN_FEATURES, requestGpuDevice, webgpuBackend } from "@sdxs/tensor/webgpu";
 import { root } from "../workspace.js";
 import { essential, suite, type BackendUnderTest } from "./suite.js";
 
@@ -15,13 +15,10 @@ import { essential, suite, type BackendUnderTest } from "./suite.js";
 const softwareRenderer = "/usr/lib/chromium/vk_swiftshader_icd.json";
 if (existsSync(softwareRenderer)) process.env["VK_DRIVER_FILES"] ??= softwareRenderer;
 
-/** What Dawn offers to those who ask: float16 on NVIDIA's GPUs, and matrix units. */
-const DAWN = "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia";
-
 // What a browser has: tfjs's WebGPU backend looks for it when it is imported.
 Object.assign(globalThis, globals);
 const navigatorBefore = Object.getOwnPropertyDescriptor(globalThis, "navigator");
-Object.defineProperty(globalThis, "navigator", { value: { gpu: create([DAWN]) }, configurable: true });
+Object.defineProperty(globalThis, "navigator", { value: { gpu: create([DAWN_FEATURES]) }, configurable: true });
 afterAll(() => {
   // Node does not exit while there is a `gpu`.
   Object.defineProperty(globalThis, "navigator", navigatorBefore ?? { value: undefined });

@@ -2,17 +2,7 @@ import { availableParallelism, cpus } from "node:os";
 import type { StageTimes } from "@sdxs/runtime";
 import { pictureSize, readCommandLine, wholeNumber } from "./command-line.js";
 import { sizeName } from "./image-request.js";
-import { int8Usage } from "./int8.js";
-import {
-  gpuOf,
-  gpuOptions,
-  gpuUsage,
-  modelUsage,
-  openPipeline,
-  samplingOf,
-  samplingOptions,
-  samplingUsage,
-} from "./open-pipeline.js";
+import { drawingOf, drawingOptions, drawingUsage, modelUsage, openPipeline } from "./open-pipeline.js";
 import type { Terminal } from "./terminal.js";
 
 export const benchUsage = `sdxs bench MODEL [options]
@@ -22,25 +12,21 @@ picture, which compiles it, and in the median of those after it.
 ${modelUsage}
 
   --runs N              pictures after the first; default 10
-${samplingUsage}
-${int8Usage}
-${gpuUsage}
+${drawingUsage}
   --size WxH            pixels; default: what the model was trained on`;
 
 export async function bench(args: readonly string[], terminal: Terminal): Promise<void> {
   const { values, operands } = readCommandLine("bench", args, ["MODEL"], {
     runs: { type: "string", default: "10" },
-    ...samplingOptions,
-    int8: { type: "string" },
-    ...gpuOptions,
+    ...drawingOptions,
     size: { type: "string" },
   });
   const runs = wholeNumber("--runs", values.runs, 1);
-  const sampling = samplingOf(values);
+  const drawing = drawingOf(values);
   const size = values.size !== undefined && pictureSize("--size", values.size);
 
   const begin = performance.now();
-  const { pipeline } = await openPipeline(operands[0]!, terminal, { ...sampling, ...gpuOf(values) }, values.int8);
+  const { pipeline } = await openPipeline(operands[0]!, terminal, drawing);
   const loadMs = performance.now() - begin;
   try {
     const times: StageTimes[] = [];
@@ -57,7 +43,7 @@ export async function bench(args: readonly string[], terminal: Terminal): Promis
     const report = {
       model: operands[0],
       size: sizeName({ width, height }),
-      steps: sampling.steps ?? 1,
+      steps: drawing.steps ?? 1,
       runs,
       loadMs: rounded(loadMs),
       firstMs: stagesOf((stage) => first![stage]),

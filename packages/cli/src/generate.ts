@@ -6,17 +6,7 @@ import { replaceFile } from "@sdxs/tensor/node";
 import { given, pictureSize, readCommandLine, wholeNumber } from "./command-line.js";
 import { guideOptions, guideUsage, readGuides } from "./guides.js";
 import { loraUsage, readLoras } from "./loras.js";
-import { int8Usage } from "./int8.js";
-import {
-  gpuOf,
-  gpuOptions,
-  gpuUsage,
-  modelUsage,
-  openPipeline,
-  samplingOf,
-  samplingOptions,
-  samplingUsage,
-} from "./open-pipeline.js";
+import { drawingOf, drawingOptions, drawingUsage, modelUsage, openPipeline } from "./open-pipeline.js";
 import type { Terminal } from "./terminal.js";
 
 export const generateUsage = `sdxs generate MODEL --prompt TEXT [options]
@@ -28,9 +18,7 @@ ${modelUsage}
   --negative-prompt TEXT  what to lead away from, with --guidance
   --count N             pictures of each prompt, with seeds that count up; default 1
   --seed N              default 0
-${samplingUsage}
-${int8Usage}
-${gpuUsage}
+${drawingUsage}
 ${loraUsage}
 ${guideUsage}
   --size WxH            pixels; default: what the model was trained on
@@ -43,9 +31,7 @@ export async function generate(args: readonly string[], terminal: Terminal): Pro
     "negative-prompt": { type: "string" },
     count: { type: "string", default: "1" },
     seed: { type: "string", default: "0" },
-    ...samplingOptions,
-    int8: { type: "string" },
-    ...gpuOptions,
+    ...drawingOptions,
     size: { type: "string" },
     lora: { type: "string", multiple: true },
     ...guideOptions,
@@ -66,8 +52,7 @@ export async function generate(args: readonly string[], terminal: Terminal): Pro
   const { pipeline, components } = await openPipeline(
     operands[0]!,
     terminal,
-    { ...samplingOf(values), ...gpuOf(values) },
-    values.int8,
+    drawingOf(values),
     options.controls && (values.controlnet ?? []),
   );
   try {

@@ -3,10 +3,10 @@ import { createPipeline, fetchModel, fetchPipeline, type Pipeline, type Pipeline
 import { diskCache, loadModel, loadPipelineFolder } from "@sdxs/runtime/node";
 import { InvalidArgumentError, MissingPackageError, type Backend } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
-import { requestGpuDevice, webgpuBackend } from "@sdxs/tensor/webgpu";
+import { DAWN_FEATURES, requestGpuDevice, webgpuBackend } from "@sdxs/tensor/webgpu";
 import * as ort from "onnxruntime-node";
 import { finite, given, wholeNumber } from "./command-line.js";
-import { readCalibration } from "./int8.js";
+import { int8Usage, readCalibration } from "./int8.js";
 import type { Terminal } from "./terminal.js";
 
 export const modelUsage = `MODEL is the folder of a pipeline, as diffusers saves one, its address, or "owner/name" on huggingface.co; files that
@@ -61,8 +61,7 @@ export interface OpenPipeline {
 export async function openPipeline(
   model: string,
   terminal: Terminal,
-  { gpu, ...defaults }: Pick<PipelineOptions<unknown>, "steps" | "guidanceScale"> & { readonly gpu?: GpuPrecision },
-  int8File?: string,
+  { gpu, int8File, ...defaults }: ReturnType<typeof drawingOf>,
   controlNets?: readonly string[],
 ): Promise<OpenPipeline> {
   if (gpu !== undefined && int8File !== undefined) {
@@ -83,8 +82,7 @@ async function gpuBackend(): Promise<() => Promise<Backend<unknown>>> {
   const { create } = await import("webgpu").catch((cause: unknown) => {
     throw new MissingPackageError("webgpu", "--gpu", { cause });
   });
-  // Dawn has float16 on NVIDIA's GPUs, and matrix units, for those who ask.
-  const gpu = create(["enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia"]);
+  const gpu = create([DAWN_FEATURES]);
   const open = async (): Promise<Backend<unknown>> => webgpuBackend({ device: await requestGpuDevice(gpu) });
   // Where there is no GPU, that is said before anything is loaded.
   let first: Backend<unknown> | undefined = await open();
@@ -98,19 +96,7 @@ async function gpuBackend(): Promise<() => Promise<Backend<unknown>>> {
 const GPU_PRECISIONS = ["float32", "float16"] as const;
 type GpuPrecision = (typeof GPU_PRECISIONS)[number];
 
-/** Where a command that draws does so. */
-export const gpuOptions = { gpu: { type: "string" } } as const;
-
-export const gpuUsage = `  --gpu PRECISION       ${GPU_PRECISIONS.join(" or ")}: on the GPU, by the package webgpu, which is installed apart; default: on the processor`;
-
-export const gpuOf = (values: { readonly gpu?: string | undefined }) =>
-  given("gpu", values.gpu, (text) => {
-    const precision = GPU_PRECISIONS.find((known) => known === text);
-    if (precision !== undefined) return precision;
-    throw new InvalidArgumentError(`--gpu must be ${GPU_PRECISIONS.join(" or ")}, got "${text}".`);
-  });
-
-/** Options of every command that draws. */
+/** How the sampler draws. */
 export const samplingOptions = { steps: { type: "string" }, guidance: { type: "string" } } as const;
 
 export const samplingUsage = `  --steps N             of the sampler; default 1
@@ -123,3 +109,24 @@ export const samplingOf = (values: {
   ...given("steps", values.steps, (text) => wholeNumber("--steps", text, 1)),
   ...given("guidanceScale", values.guidance, (text) => finite("--guidance", text)),
 });
+
+/** Options of every command that draws pictures: the sampler's, and what computes them. */
+export const drawingOptions = { ...samplingOptions, int8: { type: "string" }, gpu: { type: "string" } } as const;
+
+export const drawingUsage = `${samplingUsage}
+${int8Usage}
+  --gpu PRECISION       ${GPU_PRECISIONS.join(" or ")}: on the GPU, by the package webgpu, which is installed apart; default: on the processor`;
+
+export const drawingOf = (
+  values: Parameters<typeof samplingOf>[0] & { readonly int8?: string | undefined; readonly gpu?: string | undefined },
+) => ({
+  ...samplingOf(values),
+  ...given("int8File", values.int8, (path) => path),
+  ...given("gpu", values.gpu, gpuPrecision),
+});
+
+function gpuPrecision(text: string): GpuPrecision {
+  const precision = GPU_PRECISIONS.find((known) => known === text);
+  if (precision !== undefined) return precision;
+  throw new InvalidArgumentError(`--gpu must be ${GPU_PRECISIONS.join(" or ")}, got "${text}".`);
+}

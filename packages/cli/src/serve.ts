@@ -1,17 +1,7 @@
 import { given, pictureSize, readCommandLine, wholeNumber, type PictureSize } from "./command-line.js";
 import { sizeName } from "./image-request.js";
 import { imageServer } from "./image-server.js";
-import { int8Usage } from "./int8.js";
-import {
-  gpuOf,
-  gpuOptions,
-  gpuUsage,
-  modelUsage,
-  openPipeline,
-  samplingOf,
-  samplingOptions,
-  samplingUsage,
-} from "./open-pipeline.js";
+import { drawingOf, drawingOptions, drawingUsage, modelUsage, openPipeline } from "./open-pipeline.js";
 import type { Terminal } from "./terminal.js";
 
 export const serveUsage = `sdxs serve MODEL [options]
@@ -27,9 +17,7 @@ ${modelUsage}
   --max-images N        that one request may ask for; default 4
   --max-waiting N       requests that wait before others are refused; default 16
   --grace SECONDS       for requests under way when it is stopped; default 30
-${samplingUsage}
-${int8Usage}
-${gpuUsage}`;
+${drawingUsage}`;
 
 /** Serves until the terminal's signal, then ends what is under way. */
 export async function serve(args: readonly string[], terminal: Terminal): Promise<void> {
@@ -40,9 +28,7 @@ export async function serve(args: readonly string[], terminal: Terminal): Promis
     "max-images": { type: "string" },
     "max-waiting": { type: "string" },
     grace: { type: "string", default: "30" },
-    ...samplingOptions,
-    int8: { type: "string" },
-    ...gpuOptions,
+    ...drawingOptions,
   });
   const port = wholeNumber("--port", values.port, 0);
   const graceMs = 1000 * wholeNumber("--grace", values.grace, 0);
@@ -53,12 +39,7 @@ export async function serve(args: readonly string[], terminal: Terminal): Promis
   };
   const { signal } = terminal;
 
-  const { pipeline } = await openPipeline(
-    operands[0]!,
-    terminal,
-    { ...samplingOf(values), ...gpuOf(values) },
-    values.int8,
-  );
+  const { pipeline } = await openPipeline(operands[0]!, terminal, drawingOf(values));
   try {
     // A picture of each size compiles its networks before the first request, and tells the default size.
     const sizes: PictureSize[] = [];

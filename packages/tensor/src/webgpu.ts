@@ -1,3 +1,3 @@
 export { webgpuBackend, type WebgpuBackendOptions } from "./webgpu/backend.js";
-export { requestGpuDevice } from "./webgpu/device.js";
+export { DAWN_FEATURES, requestGpuDevice } from "./webgpu/device.js";
 export type { GpuTensor } from "./webgpu/memory.js";

@@ -1,6 +1,7 @@
 import type { InferenceSession, Tensor } from "onnxruntime-common";
 import type { AdamWOptions } from "../adamw.js";
 import { GraphBuilder } from "../graph/builder.js";
+import { recordProgram } from "../graph/record.js";
 import { sameShape, show } from "../graph/shapes.js";
 import { InvalidArgumentError, SdxsError, ShapeError } from "../errors.js";
 import { HostTensor, type Shape } from "../host-tensor.js";
@@ -45,16 +46,7 @@ export function traceProgram<In extends string, Out extends string>(
   options: TraceOptions = {},
 ): LoweredGraph {
   const builder = new GraphBuilder(options.maxTensorBytes, options.openSizes && Infinity);
-  const given = spec.params ?? {};
-  const frozen = spec.frozen ?? {};
-  const clash = Object.keys(spec.inputs).find((name) => name in given || name in frozen);
-  if (clash !== undefined) {
-    throw new InvalidArgumentError(
-      `compile: "${clash}" is the name of an input and of a parameter. Rename one of them.`,
-    );
-  }
-  const constants = mapTensors(frozen, ({ data, shape }) => builder.constant(data, shape));
-  const outputs = program(builder.ops, { ...builder.inputs(given), ...constants }, builder.inputs(spec.inputs));
+  const { outputs, constants } = recordProgram(builder, program, spec);
   const names = Object.entries(constants).map(([name, node]) => [node, name] as const);
   const ranges = names.flatMap(([node, name]) => {
     const calibrated = spec.int8?.[name];

@@ -1,7 +1,8 @@
 import type { AdamWOptions } from "../adamw.js";
-import { InvalidArgumentError, SdxsError } from "../errors.js";
+import { SdxsError } from "../errors.js";
 import { noFloat16, watchDevice } from "../gpu-device.js";
 import { GraphBuilder } from "../graph/builder.js";
+import { recordProgram } from "../graph/record.js";
 import type { HostTensor } from "../host-tensor.js";
 import type { TensorMap } from "../ops.js";
 import type { Backend, CompiledProgram, CompileSpec, Program, Trainable } from "../program.js";
@@ -98,17 +99,10 @@ async function compileProgram<In extends string, Out extends string>(
   const begin = performance.now();
   memory.check();
   const traits = traitsOf(memory.device);
-  const { params: given = {}, frozen = {}, inputs, precision = "float32" } = spec;
+  const { precision = "float32" } = spec;
   if (precision === "float16" && !traits.hasFloat16) throw noFloat16();
-  const clash = Object.keys(inputs).find((name) => name in given || name in frozen);
-  if (clash !== undefined) {
-    throw new InvalidArgumentError(
-      `compile: "${clash}" is the name of an input and of a parameter. Rename one of them.`,
-    );
-  }
   const builder = new GraphBuilder(traits.maxTensorBytes, MOST_SCORES);
-  const constants = mapTensors(frozen, ({ data, shape }) => builder.constant(data, shape));
-  const outputs = program(builder.ops, { ...builder.inputs(given), ...constants }, builder.inputs(inputs));
+  const { outputs } = recordProgram(builder, program, spec);
   const plan = planOf(outputs, precision, traits);
   const compiled = new GpuProgram<In, Out>(memory, plan, spec);
   await compiled.prepare(pipelines);

@@ -30,18 +30,19 @@ interface AdapterInfo {
   readonly subgroupMatrixConfigs?: readonly MatrixConfig[];
 }
 
+/** What the package webgpu's `create` is asked for: float16 on NVIDIA's GPUs, and experiments, matrix units among them. */
+export const DAWN_FEATURES = "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia";
+
 /**
  * A device with all that the kernels can use of the adapter: its largest buffers, float16 and, where there are any, matrix units.
  *
- * In Node, `gpu` comes from the package webgpu. Dawn offers matrix units to those who ask for experiments, and float16 on
- * NVIDIA's GPUs likewise.
+ * In Node, `gpu` comes from the package webgpu, which offers some of that to those who ask by `DAWN_FEATURES`.
  *
  * @throws SdxsError with code BACKEND_FAILURE where there is no adapter.
  *
  * @example
  * import { create } from "webgpu";
- * const gpu = create(["enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia"]);
- * const backend = webgpuBackend({ device: await requestGpuDevice(gpu) });
+ * const backend = webgpuBackend({ device: await requestGpuDevice(create([DAWN_FEATURES])) });
  */
 export async function requestGpuDevice(gpu: Pick<GPU, "requestAdapter">): Promise<GPUDevice> {
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });

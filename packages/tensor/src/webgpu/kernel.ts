@@ -37,13 +37,17 @@ export const BUILTINS = "@builtin(workgroup_id) group: vec3<u32>, @builtin(local
 
 const THREADS = 256;
 
-/** A kernel that joins elements. */
-export function elementsKernel(root: Node, around: Surroundings): Kernel {
+/** A kernel that joins elements: each thread writes one. */
+export function elementsKernel(
+  root: Node,
+  around: Surroundings,
+  write = (shader: Shader, index: string): void => shader.store(root, index),
+): Kernel {
   const shader = new Shader(around);
   const size = sizeOf(root.shape);
   const index = shader.let(`${workgroupNumber} * ${THREADS}u + thread`);
   shader.line(`if (${index} >= ${size}u) { return; }`);
-  shader.store(root, index);
+  write(shader, index);
   return {
     code: shader.code(around.storage(root), THREADS, BUILTINS),
     groups: gridOf(Math.ceil(size / THREADS)),

@@ -2,7 +2,7 @@ import { watchDevice } from "../gpu-device.js";
 import { SdxsError } from "../errors.js";
 import { encodeFloat16 } from "../half.js";
 import { HostTensor, sizeOf, type DType, type HostData, type Shape } from "../host-tensor.js";
-import type { Storage } from "./shader.js";
+import { FULL, type Storage } from "./shader.js";
 
 // WebGPU's own numbers, which Node does not have as globals.
 const MAP_READ = 1;
@@ -70,7 +70,7 @@ export class GpuMemory {
 
   upload({ shape, dtype, data }: HostTensor): GpuTensor {
     const tensor = this.tensor(shape, dtype);
-    this.write(tensor.buffer, data, dtype === "bool" ? "u32" : dtype === "int32" ? "i32" : "f32");
+    this.write(tensor.buffer, data, FULL[dtype]);
     return tensor;
   }
 
@@ -88,7 +88,7 @@ export class GpuMemory {
 
   async download({ shape, dtype, buffer }: GpuTensor): Promise<HostTensor> {
     this.check();
-    const size = Math.max(4, 4 * sizeOf(shape));
+    const { size } = buffer;
     const copy = this.device.createBuffer({ size, usage: MAP_READ | COPY_DST });
     const encoder = this.device.createCommandEncoder();
     encoder.copyBufferToBuffer(buffer, 0, copy, 0, size);

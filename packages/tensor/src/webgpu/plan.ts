@@ -8,7 +8,7 @@ import { productKernels } from "./product.js";
 import { regionsOf } from "./regions.js";
 import { rewrite } from "./rewrite.js";
 import { rowsKernels } from "./rows.js";
-import type { Storage, Surroundings } from "./shader.js";
+import { FULL, type Storage, type Surroundings } from "./shader.js";
 import { viewOf } from "./view.js";
 
 /** What a device can do, as far as kernels depend on it. */
@@ -101,9 +101,6 @@ function storageOf(
   return (node) =>
     node.dtype === "float32" && !outputs.has(node) && (isHalf(node) || operands.has(node)) ? "f16" : FULL[node.dtype];
 }
-
-/** Of values that keep their precision. */
-const FULL = { float32: "f32", int32: "i32", bool: "u32" } as const;
 
 /** Not a constant with numbers beyond float16. */
 function fits(node: Node): boolean {

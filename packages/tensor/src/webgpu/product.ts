@@ -1,6 +1,6 @@
 import type { Node } from "../graph/node.js";
 import { sizeOf, type Shape } from "../host-tensor.js";
-import { BUILTINS, gridOf, labelOf, workgroupNumber, type Kernel, type Scratch } from "./kernel.js";
+import { BUILTINS, elementsKernel, labelOf, type Kernel, type Scratch } from "./kernel.js";
 import {
   gradientMatrix,
   imageOf,
@@ -102,19 +102,12 @@ function sumKernel(
   splits: number,
   total: number,
 ): Kernel {
-  const shader = new Shader(around);
-  const index = shader.let(`${workgroupNumber} * 256u + thread`);
-  shader.line(`if (${index} >= ${total}u) { return; }`);
-  const part = shader.buffer(scratch);
-  const sum = shader.let(Array.from({ length: splits }, (_, i) => `${part}[${index} + ${i * total}u]`).join(" + "));
-  shader.withAnchor(anchor, index, sum, () => shader.store(root, index));
-  return {
-    code: shader.code(around.storage(root), 256, BUILTINS),
-    groups: gridOf(Math.ceil(total / 256)),
-    reads: shader.reads,
-    result: root,
-    label: `${splits} parts of ${labelOf(root)}`,
-  };
+  const kernel = elementsKernel(root, around, (shader, index) => {
+    const part = shader.buffer(scratch);
+    const parts = Array.from({ length: splits }, (_, i) => `${part}[${index} + ${i * total}u]`);
+    shader.withAnchor(anchor, index, shader.let(parts.join(" + ")), () => shader.store(root, index));
+  });
+  return { ...kernel, label: `${splits} parts of ${labelOf(root)}` };
 }
 
 function productOf(anchor: Node, around: Surroundings, tileSize: number): Product {
@@ -139,40 +132,19 @@ function productOf(anchor: Node, around: Surroundings, tileSize: number): Produc
     return stridedMatrix(node, none, { sizes: [rows], strides: [inner], offset: 0 }, contiguous([inner]));
   };
   switch (op) {
-    case "conv2d": {
-      // Weights [out, height, width, in].
-      const [image, kernel] = anchor.inputs as [Node, Node];
-      const [batch = 1, rows = 1, height = 1, width = 1] = shape;
-      return {
-        batch,
-        rows,
-        columns: height * width,
-        inner: sizeOf(kernel.shape) / rows,
-        left: weights(kernel),
-        right: windowsMatrix(
-          imageOf(first, image.shape),
-          windows(kernel.shape.slice(1, 3), [height, width]),
-          false,
-          tileSize,
-        ),
-      };
-    }
+    case "conv2d":
     case "conv2dInputGrad": {
-      // Weights [in, height, width, out].
-      const [gradient, kernel] = anchor.inputs as [Node, Node];
-      const [batch = 1, rows = 1, height = 1, width = 1] = shape;
+      // Weights [out, height, width, in], for the gradient [in, height, width, out].
+      const [image, kernel] = anchor.inputs as [Node, Node];
+      const [batch = 1, rows = 1, ...places] = shape;
+      const walked = windows(kernel.shape.slice(1, 3), places);
       return {
         batch,
         rows,
-        columns: height * width,
+        columns: sizeOf(places),
         inner: sizeOf(kernel.shape) / rows,
         left: weights(kernel),
-        right: windowsMatrix(
-          imageOf(first, gradient.shape),
-          windows(kernel.shape.slice(1, 3), [height, width]),
-          true,
-          tileSize,
-        ),
+        right: windowsMatrix(imageOf(first, image.shape), walked, op === "conv2dInputGrad", tileSize),
       };
     }
     case "conv2dWeightGrad": {

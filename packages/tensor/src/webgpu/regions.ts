@@ -75,17 +75,12 @@ export function regionsOf(outputs: readonly Node[], maxBuffers: number): Regions
       stored.add(node);
   }
   // A product's operand may be a view of something that is not stored.
-  for (const node of nodes.filter(isProduct)) for (const input of node.inputs) storeSource(input);
+  for (const node of nodes.filter(isProduct)) for (const input of node.inputs) stored.add(viewSource(input));
   limitBuffers();
   return { roots: nodes.filter((node) => isStored(node) && !isGiven(node)), anchors, isStored };
 
   function viewSource(node: Node): Node {
     return viewOf(node, isStored).source;
-  }
-
-  function storeSource(node: Node): void {
-    const source = viewSource(node);
-    if (!isStored(source)) stored.add(source);
   }
 
   /** Stores more where a kernel would read too many buffers. */

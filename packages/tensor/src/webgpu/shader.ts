@@ -4,10 +4,13 @@ import { sizeOf, type DType } from "../host-tensor.js";
 import { cosine, sine, type SineOps } from "../sine.js";
 import { isScratch, type Scratch } from "./kernel.js";
 import { literal } from "./literal.js";
-import { broadcastLayout, contiguous, placeOf, type Layout } from "./view.js";
+import { broadcastLayout, contiguous, moved, placeOf, type Layout } from "./view.js";
 
 /** How elements lie in a buffer. Booleans take four bytes. */
 export type Storage = "f32" | "f16" | "i32" | "u32";
+
+/** Of elements that keep their precision. */
+export const FULL = { float32: "f32", int32: "i32", bool: "u32" } as const satisfies Record<DType, Storage>;
 
 /** The type of an element in registers. */
 const TYPES: Readonly<Record<DType, string>> = { float32: "f32", int32: "i32", bool: "bool" };
@@ -224,20 +227,9 @@ export class Shader {
         return this.value(first!, index);
       case "broadcastTo":
         return same(first!);
-      case "transpose": {
-        const { strides } = contiguous(first!.shape);
-        const layout = {
-          sizes: shape,
-          strides: (attributes.permutation ?? []).map((axis) => strides[axis]!),
-          offset: 0,
-        };
-        return this.value(first!, this.place(layout, index));
-      }
-      case "slice": {
-        const { strides } = contiguous(first!.shape);
-        const offset = (attributes.begin ?? 0) * strides[attributes.axis ?? 0]!;
-        return this.value(first!, this.place({ sizes: shape, strides, offset }, index));
-      }
+      case "transpose":
+      case "slice":
+        return this.value(first!, this.place(moved(node, contiguous(first!.shape))!, index));
       case "pad":
         return this.padded(node, index);
       case "concat":

@@ -81,32 +81,31 @@ export function reshaped(layout: Layout, shape: Shape): Layout | undefined {
 export function viewOf(node: Node, isStored: (node: Node) => boolean): View {
   const [input] = node.inputs;
   if (!input || isStored(node)) return { source: node, layout: contiguous(node.shape) };
-  const { attributes } = node;
   const inner = viewOf(input, isStored);
-  const through = (layout: Layout | undefined): View =>
-    layout ? { source: inner.source, layout } : { source: node, layout: contiguous(node.shape) };
-  const { sizes, strides, offset } = inner.layout;
-  switch (node.op) {
+  const layout = moved(node, inner.layout);
+  return layout ? { source: inner.source, layout } : { source: node, layout: contiguous(node.shape) };
+}
+
+/** The layout of a node that only moves the elements of an operand in this layout; undefined where that takes a copy. */
+export function moved({ op, shape, attributes }: Node, layout: Layout): Layout | undefined {
+  const { sizes, strides, offset } = layout;
+  switch (op) {
     case "reshape":
-      return through(reshaped(inner.layout, node.shape));
+      return reshaped(layout, shape);
     case "broadcastTo":
-      return through(broadcastLayout(inner.layout, node.shape));
+      return broadcastLayout(layout, shape);
     case "transpose": {
       const permutation = attributes.permutation ?? [];
-      return through({
+      return {
         sizes: permutation.map((axis) => sizes[axis]!),
         strides: permutation.map((axis) => strides[axis]!),
         offset,
-      });
+      };
     }
     case "slice":
-      return through({
-        sizes: node.shape,
-        strides,
-        offset: offset + (attributes.begin ?? 0) * strides[attributes.axis ?? 0]!,
-      });
+      return { sizes: shape, strides, offset: offset + (attributes.begin ?? 0) * strides[attributes.axis ?? 0]! };
     default:
-      return through(undefined);
+      return undefined;
   }
 }
 
