@@ -1,17 +1,16 @@
-import type { AdamWOptions } from "../adamw.js";
 import { SdxsError } from "../errors.js";
 import { noFloat16, watchDevice } from "../gpu-device.js";
 import { GraphBuilder } from "../graph/builder.js";
 import { recordProgram } from "../graph/record.js";
 import type { HostTensor } from "../host-tensor.js";
 import type { TensorMap } from "../ops.js";
-import type { Backend, CompiledProgram, CompileSpec, Program, Trainable } from "../program.js";
-import { programTrainable } from "../program-trainable.js";
+import type { Backend, CompiledProgram, CompileSpec, Program } from "../program.js";
 import { checkAgainstSpec } from "../run-checks.js";
 import { mapTensors } from "../scope.js";
 import { traitsOf } from "./device.js";
-import { GpuMemory, type GpuTensor } from "./memory.js";
+import { bindingOf, GpuMemory, type GpuTensor } from "./memory.js";
 import { planOf, type Plan, type Slot, type Step } from "./plan.js";
+import { gpuTrainable } from "./trainable.js";
 
 export interface WebgpuBackendOptions {
   /** As `requestGpuDevice` gives it, or any other: kernels use what the device was asked for. */
@@ -34,28 +33,18 @@ export function webgpuBackend({ device }: WebgpuBackendOptions): Backend<GpuTens
   const memory = new GpuMemory(device);
   const pipelines = new Pipelines(device);
   watchDevice(device);
-  const upload = (tensor: HostTensor): GpuTensor => {
-    memory.check();
-    return memory.upload(tensor);
-  };
-  const compile = <In extends string, Out extends string>(program: Program<In, Out>, spec: CompileSpec<In>) =>
-    compileProgram(memory, pipelines, program, spec);
-  const download = (tensor: GpuTensor): Promise<HostTensor> => memory.download(tensor);
-  const dispose = (tensor: GpuTensor): void => memory.dispose(tensor);
   return {
     name: "webgpu",
-    upload,
-    download,
-    dispose,
-    memory: () => memory.counts(),
-    compile,
-    trainable(initial: TensorMap<HostTensor>, optimizer: AdamWOptions): Trainable<GpuTensor> {
-      return programTrainable(
-        { upload, download, dispose, compile, shapeOf: ({ shape }) => shape },
-        initial,
-        optimizer,
-      );
+    upload(tensor) {
+      memory.check();
+      return memory.upload(tensor);
     },
+    download: (tensor) => memory.download(tensor),
+    dispose: (tensor) => memory.dispose(tensor),
+    memory: () => memory.counts(),
+    compile: <In extends string, Out extends string>(program: Program<In, Out>, spec: CompileSpec<In>) =>
+      compileProgram(memory, pipelines, program, spec),
+    trainable: (initial, optimizer) => gpuTrainable(memory, initial, optimizer),
   };
 }
 
@@ -113,19 +102,21 @@ async function compileProgram<In extends string, Out extends string>(
 /** Not instanceof: a HostTensor may come from the other of the package's ESM and CJS copies. */
 const isOnDevice = (tensor: GpuTensor | HostTensor): tensor is GpuTensor => "buffer" in tensor;
 
-/** A step with its pipeline, and the group of buffers that it ran with last. */
+/** A step with its pipeline and, until one of its buffers becomes another, the group of them. */
 interface Dispatch {
   readonly step: Step;
   readonly pipeline: GPUComputePipeline;
-  /** Whether all of its buffers are the program's own, the same in each run. */
-  readonly isInner: boolean;
-  buffers: readonly GPUBuffer[];
   group: GPUBindGroup | undefined;
 }
 
 class GpuProgram<In extends string, Out extends string> implements CompiledProgram<GpuTensor, In, Out> {
   compileMs = 0;
-  private readonly buffers = new Map<Slot, GPUBuffer>();
+  /** Of the program's own memory, and of what the last run was given and handed out. */
+  private readonly bindings = new Map<Slot, GPUBufferBinding>();
+  /** Where the last run's results lay, by name. */
+  private readonly resultBuffers = new Map<string, GPUBuffer>();
+  /** Those that read or write a slot from outside. */
+  private readonly dispatchesOf = new Map<Slot, Dispatch[]>();
   private dispatches: readonly Dispatch[] = [];
   private disposed = false;
 
@@ -137,12 +128,10 @@ class GpuProgram<In extends string, Out extends string> implements CompiledProgr
 
   /** Compiles the kernels, and computes what depends on constants alone. */
   async prepare(pipelines: Pipelines): Promise<void> {
-    const { memory, plan, buffers } = this;
+    const { memory, plan, bindings, dispatchesOf } = this;
     const dispatch = async (step: Step): Promise<Dispatch> => ({
       step,
       pipeline: await pipelines.get(step),
-      isInner: step.slots.every((slot) => plan.slotBytes.has(slot)),
-      buffers: [],
       group: undefined,
     });
     const [preparation, dispatches] = await Promise.all([
@@ -150,13 +139,17 @@ class GpuProgram<In extends string, Out extends string> implements CompiledProgr
       Promise.all(plan.steps.map(dispatch)),
     ]);
     this.dispatches = dispatches;
-    for (const [slot, bytes] of plan.slotBytes) buffers.set(slot, memory.take(bytes));
-    for (const { slot, node, storage } of plan.constants) memory.write(buffers.get(slot)!, node.data!, storage);
-    this.submit(preparation, (slot) => buffers.get(slot)!, []);
-    for (const slot of plan.temporary) {
-      memory.give(buffers.get(slot)!);
-      buffers.delete(slot);
+    for (const one of dispatches) {
+      for (const slot of one.step.slots) {
+        const others = dispatchesOf.get(slot);
+        if (others) others.push(one);
+        else if (!plan.slotBytes.has(slot)) dispatchesOf.set(slot, [one]);
+      }
     }
+    for (const [slot, bytes] of plan.slotBytes) bindings.set(slot, { buffer: memory.take(bytes) });
+    for (const { slot, node, storage } of plan.constants) memory.write(bindings.get(slot)!.buffer, node.data!, storage);
+    this.submit(preparation, []);
+    for (const slot of plan.temporary) this.giveBack(slot);
     memory.check();
   }
 
@@ -174,22 +167,22 @@ class GpuProgram<In extends string, Out extends string> implements CompiledProgr
     checkAgainstSpec("parameter", spec.params ?? {}, params);
     checkAgainstSpec("input", spec.inputs, given);
     const uploaded: GpuTensor[] = [];
-    const outside = new Map<Slot, GPUBuffer>();
     for (const [name, slot] of plan.given) {
       const tensor = (name in spec.inputs ? given[name as In] : params[name])!;
-      const onDevice = isOnDevice(tensor) ? tensor : memory.upload(tensor);
+      const onDevice = isOnDevice(tensor) ? tensor : memory.upload(tensor, this.bindings.get(slot)?.buffer);
       if (onDevice !== tensor) uploaded.push(onDevice);
-      outside.set(slot, onDevice.buffer);
+      this.bind(slot, onDevice);
     }
     const results: Record<string, GpuTensor> = {};
     const copies: [from: Slot, to: GPUBuffer][] = [];
     for (const [name, { slot, copied, node }] of plan.results) {
-      const tensor = memory.tensor(node.shape, node.dtype);
+      const tensor = memory.tensor(node.shape, node.dtype, this.resultBuffers.get(name));
       results[name] = tensor;
+      this.resultBuffers.set(name, tensor.buffer);
       if (copied) copies.push([slot, tensor.buffer]);
-      else outside.set(slot, tensor.buffer);
+      else this.bind(slot, tensor);
     }
-    this.submit(this.dispatches, (slot) => (outside.get(slot) ?? this.buffers.get(slot))!, copies);
+    this.submit(this.dispatches, copies);
     for (const tensor of uploaded) memory.dispose(tensor);
     return results as Record<Out, GpuTensor>;
   }
@@ -197,29 +190,33 @@ class GpuProgram<In extends string, Out extends string> implements CompiledProgr
   async dispose(): Promise<void> {
     if (this.disposed) return;
     this.disposed = true;
-    for (const buffer of this.buffers.values()) this.memory.give(buffer);
-    this.buffers.clear();
+    for (const slot of this.plan.slotBytes.keys()) this.giveBack(slot);
+    this.bindings.clear();
+    this.resultBuffers.clear();
+    this.dispatchesOf.clear();
     this.dispatches = [];
   }
 
-  /** The group of a dispatch's buffers, anew where one from outside is another than in the last run. */
-  private groupOf(dispatch: Dispatch, bufferOf: (slot: Slot) => GPUBuffer): GPUBindGroup {
-    const { slots } = dispatch.step;
-    if (dispatch.group && (dispatch.isInner || slots.every((slot, i) => bufferOf(slot) === dispatch.buffers[i]))) {
-      return dispatch.group;
-    }
-    dispatch.buffers = slots.map(bufferOf);
-    const entries = dispatch.buffers.map((buffer, binding) => ({ binding, resource: { buffer } }));
-    const layout = dispatch.pipeline.getBindGroupLayout(0);
-    dispatch.group = this.memory.device.createBindGroup({ layout, entries });
-    return dispatch.group;
+  private giveBack(slot: Slot): void {
+    const binding = this.bindings.get(slot);
+    if (binding) this.memory.give(binding.buffer);
+    this.bindings.delete(slot);
   }
 
-  private submit(
-    dispatches: readonly Dispatch[],
-    bufferOf: (slot: Slot) => GPUBuffer,
-    copies: readonly (readonly [from: Slot, to: GPUBuffer])[],
-  ): void {
+  /** Groups are made anew where a buffer from outside is another than in the last run. */
+  private bind(slot: Slot, tensor: GpuTensor): void {
+    const last = this.bindings.get(slot);
+    if (last?.buffer === tensor.buffer && last.offset === tensor.offset) return;
+    this.bindings.set(slot, bindingOf(tensor));
+    for (const dispatch of this.dispatchesOf.get(slot) ?? []) dispatch.group = undefined;
+  }
+
+  private groupOf({ step, pipeline }: Dispatch): GPUBindGroup {
+    const entries = step.slots.map((slot, binding) => ({ binding, resource: this.bindings.get(slot)! }));
+    return this.memory.device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
+  }
+
+  private submit(dispatches: readonly Dispatch[], copies: readonly (readonly [from: Slot, to: GPUBuffer])[]): void {
     const { device } = this.memory;
     for (let begin = 0; begin < dispatches.length; begin += SUBMITTED) {
       const encoder = device.createCommandEncoder();
@@ -231,7 +228,7 @@ class GpuProgram<In extends string, Out extends string> implements CompiledProgr
         if (x * y * z === 0) continue;
         if (pipeline !== current) pass.setPipeline(pipeline);
         current = pipeline;
-        pass.setBindGroup(0, this.groupOf(dispatch, bufferOf));
+        pass.setBindGroup(0, (dispatch.group ??= this.groupOf(dispatch)));
         pass.dispatchWorkgroups(x, y, z);
       }
       pass.end();
@@ -239,7 +236,10 @@ class GpuProgram<In extends string, Out extends string> implements CompiledProgr
     }
     if (copies.length === 0) return;
     const encoder = device.createCommandEncoder();
-    for (const [from, to] of copies) encoder.copyBufferToBuffer(bufferOf(from), 0, to, 0, to.size);
+    for (const [from, to] of copies) {
+      const { buffer, offset = 0 } = this.bindings.get(from)!;
+      encoder.copyBufferToBuffer(buffer, offset, to, 0, to.size);
+    }
     device.queue.submit([encoder.finish()]);
   }
 }

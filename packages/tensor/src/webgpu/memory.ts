@@ -11,21 +11,36 @@ const COPY_DST = 8;
 const STORAGE = 128;
 const MODE_READ = 1;
 
-/** Buffers that no tensor uses are kept for the next ones up to so many bytes in all: chosen. */
+/** Buffers that no tensor uses are kept for the next ones up to so many bytes in all, beside what is reserved: chosen. */
 const KEPT_BYTES = 2 ** 29;
+
+/** How long to wait for word of a device that may be lost: chosen. */
+const LOSS_MILLISECONDS = 1000;
 
 /** A tensor in a GPU's memory. */
 export interface GpuTensor {
   readonly shape: Shape;
   readonly dtype: DType;
   readonly buffer: GPUBuffer;
+  /** Where it begins in its buffer, in bytes: parameters in training share one. */
+  readonly offset: number;
 }
+
+/** What a tensor takes in memory. */
+export const bytesOf = (shape: Shape): number => Math.max(4, 4 * sizeOf(shape));
+
+export const bindingOf = ({ buffer, offset, shape }: GpuTensor): GPUBufferBinding => ({
+  buffer,
+  offset,
+  size: bytesOf(shape),
+});
 
 /** A device's buffers: those of tensors, which are counted, and those that are free. */
 export class GpuMemory {
   private readonly live = new Map<GpuTensor, number>();
   private readonly free = new Map<number, GPUBuffer[]>();
   private freeBytes = 0;
+  private keptBytes = KEPT_BYTES;
 
   constructor(readonly device: GPUDevice) {}
 
@@ -38,9 +53,11 @@ export class GpuMemory {
     return { tensors: this.live.size, bytes: [...this.live.values()].reduce((sum, bytes) => sum + bytes, 0) };
   }
 
-  /** A buffer for storage whose content is undefined. */
-  take(bytes: number): GPUBuffer {
-    const kept = this.free.get(bytes)?.pop();
+  /** A buffer for storage whose content is undefined: `wanted`, where that is free and of this size. */
+  take(bytes: number, wanted?: GPUBuffer): GPUBuffer {
+    const free = this.free.get(bytes) ?? [];
+    const place = wanted ? free.indexOf(wanted) : -1;
+    const kept = place < 0 ? free.pop() : free.splice(place, 1)[0];
     if (kept) {
       this.freeBytes -= bytes;
       return kept;
@@ -50,7 +67,7 @@ export class GpuMemory {
 
   /** Gives back a buffer of `take`. What is under way still reads it: later work waits for that. */
   give(buffer: GPUBuffer): void {
-    if (this.freeBytes + buffer.size > KEPT_BYTES) {
+    if (this.freeBytes + buffer.size > this.keptBytes) {
       buffer.destroy();
       return;
     }
@@ -60,45 +77,56 @@ export class GpuMemory {
     else this.free.set(buffer.size, [buffer]);
   }
 
-  /** A tensor whose elements are to be written. */
-  tensor(shape: Shape, dtype: DType): GpuTensor {
-    const bytes = Math.max(4, 4 * sizeOf(shape));
-    const tensor = { shape: [...shape], dtype, buffer: this.take(bytes) };
+  /** Keeps so many bytes of free buffers more or, below zero, fewer: for gradients, which come again in each step. */
+  reserve(bytes: number): void {
+    this.keptBytes += bytes;
+    for (const buffers of this.free.values()) {
+      while (this.freeBytes > this.keptBytes && buffers.length > 0) {
+        const buffer = buffers.pop()!;
+        this.freeBytes -= buffer.size;
+        buffer.destroy();
+      }
+    }
+  }
+
+  /** A tensor whose elements are to be written, in the buffer `wanted` where that is free. */
+  tensor(shape: Shape, dtype: DType, wanted?: GPUBuffer): GpuTensor {
+    const bytes = bytesOf(shape);
+    const tensor = { shape: [...shape], dtype, buffer: this.take(bytes, wanted), offset: 0 };
     this.live.set(tensor, bytes);
     return tensor;
   }
 
-  upload({ shape, dtype, data }: HostTensor): GpuTensor {
-    const tensor = this.tensor(shape, dtype);
+  upload({ shape, dtype, data }: HostTensor, wanted?: GPUBuffer): GpuTensor {
+    const tensor = this.tensor(shape, dtype, wanted);
     this.write(tensor.buffer, data, FULL[dtype]);
     return tensor;
   }
 
   /** Writes elements in the form in which kernels read them. */
-  write(buffer: GPUBuffer, data: HostData, storage: Storage): void {
+  write(buffer: GPUBuffer, data: HostData, storage: Storage, offset = 0): void {
     if (data.length === 0) return;
     if (storage === "f16") {
       const half = encodeFloat16(data as Float32Array);
       const even = half.length % 2 === 0 ? half : Uint16Array.from({ length: half.length + 1 }, (_, i) => half[i] ?? 0);
-      this.device.queue.writeBuffer(buffer, 0, even);
+      this.device.queue.writeBuffer(buffer, offset, even);
       return;
     }
-    this.device.queue.writeBuffer(buffer, 0, data instanceof Uint8Array ? Uint32Array.from(data) : data);
+    this.device.queue.writeBuffer(buffer, offset, data instanceof Uint8Array ? Uint32Array.from(data) : data);
   }
 
-  async download({ shape, dtype, buffer }: GpuTensor): Promise<HostTensor> {
+  async download({ shape, dtype, buffer, offset }: GpuTensor): Promise<HostTensor> {
     this.check();
-    const { size } = buffer;
+    const size = bytesOf(shape);
     const copy = this.device.createBuffer({ size, usage: MAP_READ | COPY_DST });
     const encoder = this.device.createCommandEncoder();
-    encoder.copyBufferToBuffer(buffer, 0, copy, 0, size);
+    encoder.copyBufferToBuffer(buffer, offset, copy, 0, size);
     this.device.queue.submit([encoder.finish()]);
     try {
       await copy.mapAsync(MODE_READ);
     } catch (cause) {
-      // A lost device is told apart.
-      this.check();
-      await new Promise((resolve) => setTimeout(resolve));
+      // Browsers tell of a lost device after what was lost with it.
+      await Promise.race([this.device.lost, new Promise((resolve) => setTimeout(resolve, LOSS_MILLISECONDS))]);
       this.check();
       throw new SdxsError("BACKEND_FAILURE", `The GPU did not hand out a result: ${String(cause)}`, { cause });
     }

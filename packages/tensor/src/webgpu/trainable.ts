@@ -1,0 +1,381 @@
+import { adamW, type AdamW, type AdamWOptions } from "../adamw.js";
+import { InvalidArgumentError, ParameterError } from "../errors.js";
+import { HostTensor, sizeOf, type Shape } from "../host-tensor.js";
+import type { TensorMap } from "../ops.js";
+import type { StepReport, Trainable } from "../program.js";
+import {
+  checkGradients,
+  checkLive,
+  checkState,
+  stateParts,
+  trainableShapes,
+  type StatePart,
+} from "../training-checks.js";
+import { traitsOf } from "./device.js";
+import { BUILTINS, gridOf, workgroupNumber } from "./kernel.js";
+import { bindingOf, type GpuMemory, type GpuTensor } from "./memory.js";
+
+/** What parameters share a buffer up to: chosen, small beside a GPU's memory, and few dispatches for large models. */
+const PIECE_BYTES = 2 ** 28;
+
+/** WebGPU's limit for where a binding begins in its buffer, on any device. */
+const ALIGNMENT = 256;
+
+const THREADS = 256;
+
+/** Workgroups that share the sum of a piece's squares, at most: chosen, enough for a GPU's cores. */
+const SHARES = 512;
+
+/**
+ * `Backend.trainable` on WebGPU. Parameters lie side by side in a few large buffers for good, and so do their moments, averages
+ * and sums of gradients: a step is a handful of dispatches over all of them, in place. Gradients are copied there as they come.
+ *
+ * @param mostBytes of a buffer that parameters share
+ * @throws SdxsError with code DTYPE_MISMATCH where a parameter is not float32; InvalidArgumentError where an option is out of range.
+ */
+export function gpuTrainable(
+  memory: GpuMemory,
+  initial: TensorMap<HostTensor>,
+  options: AdamWOptions,
+  mostBytes = PIECE_BYTES,
+): Trainable<GpuTensor> {
+  return new GpuTrainable(memory, initial, adamW(options), mostBytes);
+}
+
+/** Where a parameter lies in its piece, in bytes. */
+interface Place {
+  readonly name: string;
+  readonly shape: Shape;
+  readonly offset: number;
+}
+
+interface Layout {
+  readonly places: readonly Place[];
+  readonly bytes: number;
+}
+
+/** Shares out parameters among as few buffers as hold `mostBytes` each; a larger parameter has one of its own. */
+export function layoutsOf(shapes: ReadonlyMap<string, Shape>, mostBytes: number): readonly Layout[] {
+  const layouts: { places: Place[]; bytes: number }[] = [];
+  for (const [name, shape] of shapes) {
+    const bytes = ALIGNMENT * Math.max(1, Math.ceil((4 * sizeOf(shape)) / ALIGNMENT));
+    let last = layouts.at(-1);
+    if (!last || last.bytes + bytes > mostBytes) layouts.push((last = { places: [], bytes: 0 }));
+    last.places.push({ name, shape, offset: last.bytes });
+    last.bytes += bytes;
+  }
+  return layouts;
+}
+
+/** Parameters that share buffers. What lies between them in the sums is zero. */
+interface Piece extends Layout {
+  /** Of accumulated gradients. */
+  readonly sum: GpuTensor;
+  readonly state: ReadonlyMap<StatePart, GpuTensor>;
+}
+
+class GpuTrainable implements Trainable<GpuTensor> {
+  readonly params: TensorMap<GpuTensor>;
+  readonly averaged: TensorMap<GpuTensor> | undefined;
+  private readonly shapes: ReadonlyMap<string, Shape>;
+  private readonly parts: readonly StatePart[];
+  private readonly pieces: readonly Piece[];
+  private readonly owned: GpuTensor[] = [];
+  private readonly settings: GpuTensor;
+  private readonly squares: GpuTensor;
+  private readonly norm: GpuTensor;
+  private readonly kernels = new Map<string, GPUComputePipeline>();
+  /** Gradients of one piece on their way to its sum, which has some already. */
+  private arriving: GpuTensor | undefined;
+  private accumulated = 0;
+  private completed = 0;
+  private disposed = false;
+
+  constructor(
+    private readonly memory: GpuMemory,
+    initial: TensorMap<HostTensor>,
+    private readonly optimizer: AdamW,
+    mostBytes: number,
+  ) {
+    memory.check();
+    this.shapes = trainableShapes(initial);
+    const averages = optimizer.options.emaDecay !== undefined;
+    this.parts = stateParts(averages);
+    const layouts = layoutsOf(this.shapes, Math.min(mostBytes, traitsOf(memory.device).maxTensorBytes));
+    this.pieces = layouts.map((layout) => ({
+      ...layout,
+      sum: this.zeros(layout.bytes / 4),
+      state: new Map(this.parts.map((part) => [part, this.zeros(layout.bytes / 4)])),
+    }));
+    this.settings = this.zeros(SETTINGS.length);
+    this.squares = this.zeros(SHARES * this.pieces.length);
+    this.norm = this.zeros();
+    memory.reserve(this.bytes);
+    this.write("params", initial);
+    if (averages) this.write("averaged", initial);
+    this.params = this.views("params");
+    this.averaged = averages ? this.views("averaged") : undefined;
+  }
+
+  get steps(): number {
+    return this.completed;
+  }
+
+  accumulate(gradients: TensorMap<GpuTensor>): void {
+    checkLive(this.disposed, "accumulate");
+    checkGradients(this.shapes, gradients, ({ shape }) => shape);
+    for (const [name, { dtype }] of Object.entries(gradients)) {
+      if (dtype === "float32") continue;
+      throw new ParameterError(
+        "DTYPE_MISMATCH",
+        `accumulate: the gradient of "${name}" must be float32, got ${dtype}.`,
+      );
+    }
+    this.submit((encoder) => {
+      for (const piece of this.pieces) this.gather(encoder, piece, gradients);
+    });
+    for (const gradient of Object.values(gradients)) this.memory.dispose(gradient);
+    this.accumulated++;
+  }
+
+  discard(): void {
+    this.accumulated = 0;
+  }
+
+  async step({ learningRate }: { readonly learningRate: number }): Promise<StepReport> {
+    checkLive(this.disposed, "step");
+    this.memory.check();
+    if (this.accumulated === 0) {
+      throw new InvalidArgumentError("step: no gradients were accumulated since the last step.");
+    }
+    const { pieces, settings, squares, norm } = this;
+    const values = settingsOf(this.optimizer, learningRate, this.completed + 1, this.accumulated);
+    this.accumulated = 0;
+    this.memory.write(settings.buffer, values, "f32");
+    this.submit((encoder) => {
+      const pass = encoder.beginComputePass();
+      pieces.forEach(({ bytes, sum }, i) => {
+        const share = { buffer: squares.buffer, offset: 4 * SHARES * i, size: 4 * SHARES };
+        this.dispatch(pass, SQUARES, [share, bindingOf(settings), bindingOf(sum)], Math.min(SHARES, groupsOf(bytes)));
+      });
+      this.dispatch(pass, NORM, [norm, squares].map(bindingOf), 1);
+      const { clipNorm, emaDecay } = this.optimizer.options;
+      const update = updateKernel(clipNorm !== undefined, emaDecay !== undefined);
+      for (const { bytes, sum, state } of pieces) {
+        this.dispatch(pass, update, [settings, norm, sum, ...state.values()].map(bindingOf), groupsOf(bytes));
+      }
+      pass.end();
+    });
+    const gradientNorm = (await this.memory.download(norm)).item();
+    const finite = Number.isFinite(gradientNorm);
+    if (finite) this.completed++;
+    return { gradientNorm, finite };
+  }
+
+  async state(): Promise<TensorMap<HostTensor>> {
+    checkLive(this.disposed, "state");
+    const result: Record<string, HostTensor> = { steps: new HostTensor([], Int32Array.of(this.completed)) };
+    for (const part of this.parts) {
+      for (const { places, state } of this.pieces) {
+        const { data } = await this.memory.download(state.get(part)!);
+        for (const { name, shape, offset } of places) {
+          result[`${part}.${name}`] = new HostTensor(shape, data.slice(offset / 4, offset / 4 + sizeOf(shape)));
+        }
+      }
+    }
+    return result;
+  }
+
+  restore(state: TensorMap<HostTensor>): void {
+    checkLive(this.disposed, "restore");
+    const { steps, tensors } = checkState(this.shapes, this.parts, state);
+    this.discard();
+    for (const part of this.parts) this.write(part, tensors, `${part}.`);
+    this.completed = steps;
+  }
+
+  dispose(): void {
+    if (this.disposed) return;
+    this.disposed = true;
+    for (const tensor of this.owned) this.memory.dispose(tensor);
+    this.memory.reserve(-this.bytes);
+  }
+
+  /** Of all parameters. */
+  private get bytes(): number {
+    return this.pieces.reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  private zeros(...shape: number[]): GpuTensor {
+    const tensor = this.memory.tensor(shape, "float32");
+    this.owned.push(tensor);
+    this.submit((encoder) => encoder.clearBuffer(tensor.buffer));
+    return tensor;
+  }
+
+  private write(part: StatePart, tensors: TensorMap<HostTensor>, prefix = ""): void {
+    for (const { places, state } of this.pieces) {
+      const { buffer } = state.get(part)!;
+      for (const { name, offset } of places) this.memory.write(buffer, tensors[prefix + name]!.data, "f32", offset);
+    }
+  }
+
+  private views(part: StatePart): TensorMap<GpuTensor> {
+    const views: Record<string, GpuTensor> = {};
+    for (const { places, state } of this.pieces) {
+      const { buffer } = state.get(part)!;
+      for (const { name, shape, offset } of places) views[name] = { shape, dtype: "float32", buffer, offset };
+    }
+    return views;
+  }
+
+  /** Copies a piece's gradients to its sum or, where that has some already, adds them. */
+  private gather(encoder: GPUCommandEncoder, piece: Piece, gradients: TensorMap<GpuTensor>): void {
+    const { places, bytes, sum } = piece;
+    const isFirst = this.accumulated === 0;
+    const { buffer } = isFirst ? sum : (this.arriving ??= this.zeros(Math.max(...this.pieces.map((p) => p.bytes)) / 4));
+    if (!isFirst) encoder.clearBuffer(buffer, 0, bytes);
+    for (const { name, shape, offset } of places) {
+      const gradient = gradients[name]!;
+      encoder.copyBufferToBuffer(gradient.buffer, gradient.offset, buffer, offset, 4 * sizeOf(shape));
+    }
+    if (isFirst) return;
+    const pass = encoder.beginComputePass();
+    this.dispatch(pass, ADD, [bindingOf(sum), { buffer }], groupsOf(bytes));
+    pass.end();
+  }
+
+  private dispatch(
+    pass: GPUComputePassEncoder,
+    code: string,
+    bindings: readonly GPUBufferBinding[],
+    groups: number,
+  ): void {
+    const { device } = this.memory;
+    let pipeline = this.kernels.get(code);
+    if (!pipeline) {
+      const module = device.createShaderModule({ code });
+      pipeline = device.createComputePipeline({ layout: "auto", compute: { module, entryPoint: "main" } });
+      this.kernels.set(code, pipeline);
+    }
+    const entries = bindings.map((resource, binding) => ({ binding, resource }));
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries }));
+    pass.dispatchWorkgroups(...gridOf(groups));
+  }
+
+  private submit(encode: (encoder: GPUCommandEncoder) => void): void {
+    const { device } = this.memory;
+    const encoder = device.createCommandEncoder();
+    encode(encoder);
+    device.queue.submit([encoder.finish()]);
+  }
+}
+
+/** Each thread takes a vector of four. */
+const groupsOf = (bytes: number): number => Math.ceil(bytes / 16 / THREADS);
+
+/** What kernels read of a step. */
+const SETTINGS = [
+  ...(["count", "beta1", "firstShare", "beta2", "secondShare", "epsilon"] as const),
+  ...(["clipNorm", "keep", "stepSize", "secondRoot", "averaging"] as const),
+];
+
+function settingsOf(optimizer: AdamW, learningRate: number, step: number, count: number): Float32Array<ArrayBuffer> {
+  const { beta1, beta2, epsilon, weightDecay, clipNorm = 0 } = optimizer.options;
+  const { first, secondRoot, averaging } = optimizer.biasCorrections(step);
+  const values: Record<(typeof SETTINGS)[number], number> = {
+    count,
+    beta1,
+    firstShare: 1 - beta1,
+    beta2,
+    secondShare: 1 - beta2,
+    epsilon,
+    clipNorm,
+    keep: 1 - learningRate * weightDecay,
+    stepSize: learningRate / first,
+    secondRoot,
+    averaging,
+  };
+  return Float32Array.from(SETTINGS, (name) => values[name]);
+}
+
+const SETTINGS_STRUCT = `struct Settings { ${SETTINGS.map((name) => `${name}: f32`).join(", ")} }`;
+
+const MAIN = `@compute @workgroup_size(${THREADS})
+fn main(${BUILTINS})`;
+
+const ADD = `
+@group(0) @binding(0) var<storage, read_write> sum: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> arriving: array<vec4<f32>>;
+${MAIN} {
+  let i = ${workgroupNumber} * ${THREADS}u + thread;
+  if (i >= arrayLength(&sum)) { return; }
+  sum[i] += arriving[i];
+}`;
+
+/** The sum over a workgroup's threads, in the first of them. */
+const JOIN = `
+var<workgroup> parts: array<f32, ${THREADS}>;
+fn join(part: f32, thread: u32) -> f32 {
+  parts[thread] = part;
+  for (var others = ${THREADS / 2}u; others > 0u; others /= 2u) {
+    workgroupBarrier();
+    if (thread < others) { parts[thread] += parts[thread + others]; }
+  }
+  return parts[thread];
+}`;
+
+/** Sums of squares over shares of a piece's mean gradients. */
+const SQUARES = `
+${SETTINGS_STRUCT}
+@group(0) @binding(0) var<storage, read_write> squares: array<f32>;
+@group(0) @binding(1) var<storage, read> settings: Settings;
+@group(0) @binding(2) var<storage, read> sum: array<vec4<f32>>;
+${JOIN}
+${MAIN} {
+  var part = 0f;
+  for (var i = group.x * ${THREADS}u + thread; i < arrayLength(&sum); i += ${SHARES * THREADS}u) {
+    let gradient = sum[i] / settings.count;
+    part += dot(gradient, gradient);
+  }
+  let square = join(part, thread);
+  if (thread == 0u) { squares[group.x] = square; }
+}`;
+
+const NORM = `
+@group(0) @binding(0) var<storage, read_write> norm: array<f32>;
+@group(0) @binding(1) var<storage, read> squares: array<f32>;
+${JOIN}
+${MAIN} {
+  var part = 0f;
+  for (var i = thread; i < arrayLength(&squares); i += ${THREADS}u) { part += squares[i]; }
+  let square = join(part, thread);
+  if (thread == 0u) { norm[0] = sqrt(square); }
+}`;
+
+/** What `adamW` states, in place and where the norm is finite, which its bits tell: WGSL may take floats for finite. */
+const updateKernel = (clips: boolean, averages: boolean): string => `
+${SETTINGS_STRUCT}
+@group(0) @binding(0) var<storage, read> settings: Settings;
+@group(0) @binding(1) var<storage, read> norm: array<f32>;
+@group(0) @binding(2) var<storage, read> sum: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> params: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> m: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> v: array<vec4<f32>>;
+${averages ? "@group(0) @binding(6) var<storage, read_write> averaged: array<vec4<f32>>;" : ""}
+${MAIN} {
+  let i = ${workgroupNumber} * ${THREADS}u + thread;
+  let finite = (bitcast<u32>(norm[0]) & 0x7f800000u) != 0x7f800000u;
+  if (i >= arrayLength(&sum) || !finite) { return; }
+  let scale = ${clips ? "min(settings.clipNorm / (norm[0] + 1e-6f), 1f)" : "1f"};
+  let gradient = sum[i] / settings.count * scale;
+  let first = m[i] * settings.beta1 + gradient * settings.firstShare;
+  let second = v[i] * settings.beta2 + gradient * gradient * settings.secondShare;
+  let denominator = sqrt(second) / settings.secondRoot + settings.epsilon;
+  let next = params[i] * settings.keep - first / denominator * settings.stepSize;
+  m[i] = first;
+  v[i] = second;
+  params[i] = next;
+  ${averages ? "averaged[i] += (next - averaged[i]) * settings.averaging;" : ""}
+}`;
