@@ -75,6 +75,10 @@ export interface Attributes {
   readonly widths?: readonly (readonly [number, number])[];
   readonly permutation?: readonly number[];
   readonly epsilon?: number;
+  /** Images are [samples, height, width, channels]. */
+  readonly channelsLast?: boolean;
+  /** Of a convolution: how many times each pixel is repeated along either axis before. */
+  readonly enlarged?: number;
 }
 
 /** One value of a recorded graph. Nodes are immutable; `id` grows from inputs to outputs. */

@@ -12,7 +12,7 @@ const LIMITS = [
 ];
 
 /** Shared memory that the products' largest tiles take. */
-const TILE_BYTES = 36 * 1024;
+const TILE_BYTES = 44 * 1024;
 
 /** A combination of types and sizes that matrix units multiply. */
 interface MatrixConfig {

@@ -23,3 +23,10 @@ export const isElementwise = ({ op }: Node): boolean => ELEMENTWISE.has(op);
 export const isMove = ({ op }: Node): boolean => MOVES.has(op);
 /** What is there before anything is computed. */
 export const isGiven = ({ op }: Node): boolean => op === "input" || op === "constant";
+
+/** What depends on constants alone, of nodes that follow their operands. */
+export function fixedNodes(nodes: readonly Node[]): ReadonlySet<Node> {
+  const fixed = new Set<Node>();
+  for (const node of nodes) if (node.op !== "input" && node.inputs.every((input) => fixed.has(input))) fixed.add(node);
+  return fixed;
+}

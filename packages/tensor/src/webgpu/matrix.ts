@@ -20,8 +20,8 @@ export interface Matrix {
   readonly source: Node;
   /** Whether neighbours along the inner axis are neighbours in memory, rather than those along the rows. */
   readonly alongInner: boolean;
-  /** Elements that are read at once, along the axis of neighbours. */
-  readonly width: 1 | 4;
+  /** Elements that can be read at once, along the axis of neighbours; eight where they are float16. */
+  readonly width: 1 | 4 | 8;
   /** What the elements of row `row` of sample `batch` share. */
   row(shader: Shader, batch: string, row: string): Names;
   /** What they share besides while the inner index lies in the tile from `begin` on. */
@@ -35,22 +35,23 @@ export function stridedMatrix(source: Node, batch: Layout, rows: Layout, inner: 
   const isNeighbours = (layout: Layout): boolean => merged(layout).strides.at(-1) === 1;
   const alongInner = isNeighbours(inner);
   const [near, far] = alongInner ? [inner, rows] : [rows, inner];
-  const isFour = (value: number): boolean => value % 4 === 0;
-  const fits =
-    isNeighbours(near) &&
-    isFour(merged(near).sizes.at(-1) ?? 1) &&
-    [...merged(near).strides.slice(0, -1), ...merged(far).strides, ...merged(batch).strides].every(isFour) &&
-    [near, far, batch].every(({ offset }) => isFour(offset)) &&
-    isFour(sizeOf(source.shape));
+  const begins = [
+    ...[merged(near).sizes.at(-1) ?? 1, sizeOf(source.shape), near.offset, far.offset, batch.offset],
+    ...[...merged(near).strides.slice(0, -1), ...merged(far).strides, ...merged(batch).strides],
+  ];
   return {
     source,
     alongInner,
-    width: fits ? 4 : 1,
+    width: isNeighbours(near) ? widthOf(begins) : 1,
     row: (shader, sample, row) => ({ base: shader.let(`${placeOf(batch, sample)} + ${placeOf(rows, row)}`) }),
     inner: (shader, index) => ({ place: shader.let(placeOf(inner, index)) }),
     at: ({ base }, { place }) => ({ place: `${base} + ${place}` }),
   };
 }
+
+/** Elements that can be read at once where vectors begin at multiples of these numbers. */
+const widthOf = (begins: readonly number[]): 1 | 4 | 8 =>
+  ([8, 4] as const).find((width) => begins.every((begin) => begin % width === 0)) ?? 1;
 
 /** How an image is walked over by a kernel of weights. */
 export interface Windows {
@@ -58,6 +59,8 @@ export interface Windows {
   readonly stride: number;
   readonly top: number;
   readonly left: number;
+  /** How many times the image's pixels are repeated along either axis before. */
+  readonly enlarged: number;
   /** Of the places that the windows belong to. */
   readonly places: readonly [height: number, width: number];
 }
@@ -71,23 +74,40 @@ interface Image {
   readonly width: number;
 }
 
+/** @param shape [samples, channels, height, width] */
 export function imageOf({ source, layout }: View, [, channels = 1, height = 1, width = 1]: Shape): Image {
   const [sample = 0, channel = 0, y = 0, x = 0] = layout.strides;
   return { source, strides: [sample, channel, y, x], offset: layout.offset, channels, height, width };
 }
 
+/** @param shape [samples, height, width, channels] */
+export function lastImageOf({ source, layout }: View, [, height = 1, width = 1, channels = 1]: Shape): Image {
+  const [sample = 0, y = 0, x = 0, channel = 0] = layout.strides;
+  return { source, strides: [sample, channel, y, x], offset: layout.offset, channels, height, width };
+}
+
 /**
  * The windows of a convolution: rows are places of the result, the inner axis runs over the kernel's places and the channels at
- * each. For the gradient by the image, rows are places of the image and the windows' places those of the gradient.
+ * each. For the gradient by the image, rows are places of the image and the windows' places those of the gradient. Rows may run
+ * over several samples, one after the other.
  *
  * @param tileSize of the inner axis: where channels are a multiple of it, all of a tile lies at one place of the kernel
  */
-export function windowsMatrix(image: Image, windows: Windows, isGradient: boolean, tileSize: number): Matrix {
-  const { source, strides, offset, channels, height, width } = image;
+export function windowsMatrix(
+  image: Image,
+  windows: Windows,
+  op: "conv2d" | "conv2dInputGrad",
+  tileSize: number,
+): Matrix {
+  const { source, strides, offset, channels } = image;
   const [bySample, byChannel, byY, byX] = strides;
-  const { stride, top, left, kernel, places: rows } = windows;
+  const { stride, top, left, kernel, enlarged, places: rows } = windows;
+  const [height, width] = [image.height * enlarged, image.width * enlarged];
   const [, kernelWidth] = kernel;
   const isAligned = channels % tileSize === 0;
+  const isGradient = op === "conv2dInputGrad";
+  const alongInner = byChannel === 1;
+  const original = (place: string): string => (enlarged === 1 ? place : `${place} / ${enlarged}u`);
 
   /** The pixel that a place of the kernel meets. */
   const pixel = (row: Names, kernelY: string, kernelX: string, name: (text: string) => string): Names => {
@@ -96,7 +116,8 @@ export function windowsMatrix(image: Image, windows: Windows, isGradient: boolea
       : [name(`${row["y"]} + ${kernelY}`), name(`${row["x"]} + ${kernelX}`)];
     if (!isGradient || stride === 1) {
       const valid = `u32(${y}) < ${height}u && u32(${x}) < ${width}u`;
-      return { valid: name(valid), pixel: name(`${row["base"]} + u32(${y}) * ${byY}u + u32(${x}) * ${byX}u`) };
+      const place = `${original(`u32(${y})`)} * ${byY}u + ${original(`u32(${x})`)} * ${byX}u`;
+      return { valid: name(valid), pixel: name(`${row["base"]} + ${place}`) };
     }
     const [stepY, stepX] = [name(`${y} / ${stride}`), name(`${x} / ${stride}`)];
     const valid = `${y} >= 0 && ${x} >= 0 && ${y} % ${stride} == 0 && ${x} % ${stride} == 0 && ${stepY} < ${height} && ${stepX} < ${width}`;
@@ -106,14 +127,15 @@ export function windowsMatrix(image: Image, windows: Windows, isGradient: boolea
     shader.let(`i32(${tap} / ${kernelWidth}u)`),
     shader.let(`i32(${tap} % ${kernelWidth}u)`),
   ];
+  const begins = [channels, sizeOf(source.shape), offset, bySample, byY, byX];
   return {
     source,
-    alongInner: false,
-    width: 1,
+    alongInner,
+    width: alongInner ? widthOf(begins) : 1,
     row(shader, sample, row) {
-      const [y, x] = [`i32(${row} / ${rows[1]}u)`, `i32(${row} % ${rows[1]}u)`];
+      const [y, x] = [`i32(${row} / ${rows[1]}u % ${rows[0]}u)`, `i32(${row} % ${rows[1]}u)`];
       return {
-        base: shader.let(`${sample} * ${bySample}u + ${offset}u`),
+        base: shader.let(`(${sample} + ${row} / ${rows[0] * rows[1]}u) * ${bySample}u + ${offset}u`),
         y: shader.let(isGradient ? `${y} + ${top}` : `${y} * ${stride} - ${top}`),
         x: shader.let(isGradient ? `${x} + ${left}` : `${x} * ${stride} - ${left}`),
       };

@@ -30,7 +30,7 @@ describe("planOf", () => {
       const hidden = silu(ops, groupNorm(ops, x, 2, ones(builder, 8), ones(builder, 8), 1e-5));
       return { y: ops.add(x, ops.conv2d(hidden, ones(builder, 8, 8, 3, 3), ones(builder, 8), { padding: 1 })) };
     });
-    expect(labels(plan)).toEqual(["normalize for mul 1x8x4x4", "conv2d 1x8x4x4 over 72"]);
+    expect(labels(plan)).toEqual(["normalize for mul 1x8x4x4", "conv2d 1x4x4x8 over 72"]);
     // The weights, once, in the order in which they are read.
     expect(plan.preparation.map(({ label }) => label)).toEqual(["transpose 8x3x3x8"]);
     expect(plan.temporary).toHaveLength(1);
@@ -51,6 +51,54 @@ describe("planOf", () => {
     ]);
   });
 
+  it("keeps channels last from convolution to convolution, and attends to pixels where they lie", () => {
+    const plan = planned((ops, builder) => {
+      const weight = ones(builder, 8, 4, 3, 3);
+      const image = ops.conv2d(builder.input("x", [1, 4, 8, 8], "float32"), weight, undefined, { padding: 1 });
+      const normalized = groupNorm(ops, image, 2, ones(builder, 8), ones(builder, 8), 1e-5);
+      const tokens = ops.transpose(ops.reshape(normalized, [1, 8, 64]), [0, 2, 1]);
+      const seen = linear(ops, tokens, ones(builder, 8, 8), undefined);
+      const added = ops.add(ops.reshape(ops.transpose(seen, [0, 2, 1]), [1, 8, 8, 8]), image);
+      return { y: ops.conv2d(added, ones(builder, 8, 8, 3, 3), undefined, { padding: 1 }) };
+    });
+    expect(labels(plan)).toEqual([
+      "conv2d 1x8x8x8 over 36",
+      "normalize for add 1x64x8",
+      "matmul 64x8 over 8",
+      "conv2d 1x8x8x8 over 72",
+    ]);
+  });
+
+  it("reads an enlarged image where it was before", () => {
+    const plan = planned((ops, builder) => {
+      const image = ops.conv2d(builder.input("x", [1, 4, 8, 8], "float32"), ones(builder, 8, 4, 1, 1), undefined);
+      return {
+        y: ops.conv2d(ops.resizeNearest(image, [16, 16]), ones(builder, 4, 8, 3, 3), undefined, { padding: 1 }),
+      };
+    });
+    expect(labels(plan)).toEqual(["matmul 64x8 over 4", "conv2d 1x16x16x4 over 72"]);
+  });
+
+  it("multiplies by the weights of several layers at once, and writes heads of attention side by side", () => {
+    const plan = planned((ops, builder) => {
+      const x = builder.input("x", [12, 16], "float32");
+      const heads = (weight: Node): Node =>
+        ops.transpose(ops.reshape(linear(ops, x, weight, undefined), [1, 12, 2, 8]), [0, 2, 1, 3]);
+      const [q, k, v] = [1, 2, 3].map((value) =>
+        heads(builder.constant(new Float32Array(256).fill(value), [16, 16])),
+      ) as [Node, Node, Node];
+      const together = ops.reshape(ops.transpose(attention(ops, q, k, v, 0.5), [0, 2, 1, 3]), [12, 16]);
+      return { y: linear(ops, together, ones(builder, 16, 16), ones(builder, 16)) };
+    });
+    expect(labels(plan)).toEqual([
+      "matmul 12x48 over 16",
+      "matmul 1x2x12x12 over 8",
+      "softmax for softmax 1x2x12x12",
+      "matmul 1x2x12x8 over 12",
+      "matmul 12x16 over 16",
+    ]);
+  });
+
   it("computes once what depends on constants alone", () => {
     const plan = planned((ops, builder) => {
       const x = builder.input("x", [4], "float32");
@@ -66,9 +114,9 @@ describe("planOf", () => {
       return { y: ops.matmul(ops.exp(ops.matmul(x, ones(builder, 64, 64))), ones(builder, 64, 64)) };
     }, "float16");
     const [first, second] = plan.steps;
-    expect(first!.code).toContain("var<storage, read_write> result: array<f16>");
+    expect(first!.code).toContain("var<storage, read_write> result: array<vec4<f16>>");
     expect(first!.code).toContain("subgroupMatrixMultiplyAccumulate");
-    expect(second!.code).toContain("var<storage, read_write> result: array<f32>");
+    expect(second!.code).toContain("var<storage, read_write> result: array<vec4<f32>>");
     expect(plan.constants.map(({ storage }) => storage)).toEqual(["f16", "f16"]);
   });
 
@@ -99,7 +147,13 @@ describe("planOf", () => {
         y: inputs.reduce((sum, x) => ops.add(sum, x), ops.sum(builder.input("x", [4, 9], "float32"), { axes: [1] })),
       };
     });
-    for (const { slots } of [...plan.steps, ...behindSum.steps]) {
+    const joined = planned((ops, builder) => ({
+      y: ops.concat(
+        Array.from({ length: 40 }, (_, i) => builder.input(`x${i}`, [4], "float32")),
+        0,
+      ),
+    }));
+    for (const { slots } of [...plan.steps, ...behindSum.steps, ...joined.steps]) {
       expect(slots.length).toBeLessThanOrEqual(traits.maxBuffersPerKernel);
     }
     expect(plan.steps.length).toBeGreaterThan(1);

@@ -2,8 +2,10 @@ import { reachable, type Node } from "../graph/node.js";
 import { SdxsError } from "../errors.js";
 import { sizeOf } from "../host-tensor.js";
 import { computesInHalf } from "../onnx/half-precision.js";
+import { channelsLast } from "./channels-last.js";
 import { MOST_GROUPS, elementsKernel, isScratch, type Kernel, type Scratch } from "./kernel.js";
 import { isGiven, isProduct, isRows } from "./kinds.js";
+import { mergeProducts } from "./merge-products.js";
 import { productKernels } from "./product.js";
 import { regionsOf } from "./regions.js";
 import { rewrite } from "./rewrite.js";
@@ -53,9 +55,10 @@ export function planOf(
   precision: "float32" | "float16",
   traits: DeviceTraits,
 ): Plan {
-  const outputs = rewrite(named);
   // One of a kernel's buffers is its result; vectors are a binding of their own.
-  const regions = regionsOf(Object.values(outputs), traits.maxBuffersPerKernel - 3);
+  const maxBuffers = traits.maxBuffersPerKernel - 3;
+  const outputs = mergeProducts(rewrite(channelsLast(named), maxBuffers), maxBuffers);
+  const regions = regionsOf(Object.values(outputs), maxBuffers);
   const storage = storageOf(regions.roots, regions.isStored, new Set(Object.values(outputs)), precision);
   const around: Surroundings = { isStored: regions.isStored, storage };
   const kernels = regions.roots.flatMap((root): readonly Kernel[] => {

@@ -1,6 +1,6 @@
 import { reachable, type Node } from "../graph/node.js";
 import { sizeOf } from "../host-tensor.js";
-import { isAnchor, isElementwise, isGiven, isMove, isProduct } from "./kinds.js";
+import { fixedNodes, isAnchor, isElementwise, isGiven, isMove, isProduct } from "./kinds.js";
 import { literal } from "./literal.js";
 import { viewOf } from "./view.js";
 
@@ -38,15 +38,15 @@ export function regionsOf(outputs: readonly Node[], maxBuffers: number): Regions
     nodes.filter((node) => (isGiven(node) && literal(node) === undefined) || isOutput.has(node)),
   );
   // What depends on constants alone is computed before anything else, and never together with what does not.
-  const fixed = new Set<Node>();
-  for (const node of nodes) if (node.op !== "input" && node.inputs.every((input) => fixed.has(input))) fixed.add(node);
+  const fixed = fixedNodes(nodes);
   const rootOf = new Map<Node, Node>();
   const anchors = new Map<Node, Node>();
 
   for (const anchor of [...nodes].reverse().filter(isAnchor)) {
     const isTaken = (node: Node): boolean =>
       rootOf.has(node) || isAnchor(node) || fixed.has(node) !== fixed.has(anchor);
-    const region = grow(anchor, consumers, isOutput, isTaken, maxBuffers - OPERANDS);
+    const grown = grow(anchor, consumers, isOutput, isTaken, maxBuffers - OPERANDS);
+    const region = isProduct(anchor) ? [...grown, ...reordered(grown.at(-1)!, consumers, isOutput, isTaken)] : grown;
     const root = region.at(-1)!;
     for (const node of region) rootOf.set(node, root);
     anchors.set(root, anchor);
@@ -141,6 +141,28 @@ function grow(
     if (isClosed && !region.some((node) => node !== next && isOutput.has(node))) closed = region.length;
   }
   return region.slice(0, closed);
+}
+
+/** A transpose that alone reads a product's result, and reshapes behind it: the product's kernel can write in that order. */
+function reordered(
+  result: Node,
+  consumers: ReadonlyMap<Node, ReadonlySet<Node>>,
+  isOutput: ReadonlySet<Node>,
+  isTaken: (node: Node) => boolean,
+): readonly Node[] {
+  const chain: Node[] = [];
+  let transpose: Node | undefined;
+  for (let node = result; !isOutput.has(node); node = chain.at(-1)!) {
+    const [next, ...others] = consumers.get(node)!;
+    if (!next || others.length > 0 || isTaken(next)) break;
+    if (next.op === "transpose" && !transpose) transpose = next;
+    else if (next.op !== "reshape") break;
+    chain.push(next);
+  }
+  const { permutation = [] } = transpose?.attributes ?? {};
+  // Otherwise neighbours would be written apart.
+  const keepsLast = permutation.at(-1) === permutation.length - 1;
+  return transpose && (keepsLast || isOutput.has(chain.at(-1)!)) ? chain : [];
 }
 
 /** Whether the operands from inside the region have the node's own elements, none broadcast. */

@@ -21,10 +21,16 @@ export interface Surroundings {
   readonly storage: (node: Node) => Storage;
 }
 
-/** A buffer that a kernel reads, as elements or as vectors of four. */
+/** A buffer that a kernel reads, as elements, or as vectors of so many. */
 interface Binding {
   readonly source: Node | Scratch;
-  readonly vector: boolean;
+  readonly width: 1 | 4 | 8;
+}
+
+interface CodeOptions {
+  readonly enables?: readonly string[];
+  /** Whether the result is written four elements at once. */
+  readonly isQuad?: boolean;
 }
 
 /** Statements in one block, and what they have computed so far. */
@@ -52,6 +58,8 @@ export class Shader {
   private readonly bindings: Binding[] = [];
   private readonly blocks: Block[] = [new Block()];
   private readonly declarations: string[] = [];
+  /** By the name of an element's number, which four it belongs to. */
+  private readonly quads = new Map<string, { readonly base: string; readonly lane: string }>();
   private names = 0;
   private anchor: { readonly node: Node; readonly index: string; readonly value: string } | undefined;
 
@@ -104,10 +112,10 @@ export class Shader {
     this.anchor = undefined;
   }
 
-  /** The name of a buffer. */
-  buffer(source: Node | Scratch, vector = false): string {
-    let index = this.bindings.findIndex((known) => known.source === source && known.vector === vector);
-    if (index < 0) index = this.bindings.push({ source, vector }) - 1;
+  /** The name of a buffer. Eight elements, of float16, are read as `vec4<u32>`. */
+  buffer(source: Node | Scratch, width: 1 | 4 | 8 = 1): string {
+    let index = this.bindings.findIndex((known) => known.source === source && known.width === width);
+    if (index < 0) index = this.bindings.push({ source, width }) - 1;
     return `b${index}`;
   }
 
@@ -117,17 +125,55 @@ export class Shader {
 
   /** An element of a stored node, as it is computed with. */
   load(node: Node, index: string): string {
-    const element = `${this.buffer(node)}[${index}]`;
     const storage = this.around.storage(node);
+    const element = this.quadElement(node, index) ?? this.element(node, index);
     return storage === "u32" ? `(${element} != 0u)` : storage === "f16" ? `f32(${element})` : element;
   }
 
-  /** Writes the value of the kernel's result. */
-  store(root: Node, index: string): void {
-    const value = this.value(root, index, true);
+  /**
+   * Writes the value of the kernel's result.
+   *
+   * @param core the node that is computed at `index`, where the root has its elements in another order
+   * @param place where the root has the element
+   */
+  store(root: Node, index: string, core = root, place = index): void {
+    this.line(`result[${place}] = ${this.converted(this.value(core, index, true), this.around.storage(root))};`);
+  }
+
+  /** Writes four neighbours, whose first has a number divisible by four. The anchor's values are the elements of `sums`. */
+  storeQuad(anchor: Node, root: Node, core: Node, index: string, sums: string, place: string): void {
     const storage = this.around.storage(root);
-    const converted = storage === "u32" ? `select(0u, 1u, ${value})` : storage === "f16" ? `f16(${value})` : value;
-    this.line(`result[${index}] = ${converted};`);
+    const base = this.let(`${index} / 4u`);
+    const values = ["x", "y", "z", "w"].map((lane, i) => {
+      const own = this.let(`${index} + ${i}u`);
+      this.quads.set(own, { base, lane });
+      let value = "";
+      this.withAnchor(anchor, own, `${sums}.${lane}`, () => (value = this.value(core, own, true)));
+      return this.converted(value, storage);
+    });
+    this.line(`result[${place} / 4u] = vec4<${storage}>(${values.join(", ")});`);
+  }
+
+  private converted(value: string, storage: Storage): string {
+    return storage === "u32" ? `select(0u, 1u, ${value})` : storage === "f16" ? `f16(${value})` : value;
+  }
+
+  /** An element by itself, of a buffer of vectors where those are bound. */
+  private element(node: Node, index: string): string {
+    const isBound = (width: number): boolean =>
+      this.bindings.some((known) => known.source === node && known.width === width);
+    if (isBound(1) || !isBound(4)) return `${this.buffer(node)}[${index}]`;
+    return `${this.buffer(node, 4)}[${index} / 4u][${index} % 4u]`;
+  }
+
+  /** The element as one of a vector that its neighbours share. */
+  private quadElement(node: Node, index: string): string | undefined {
+    const quad = this.quads.get(index);
+    if (!quad || this.bindings.some(({ source, width }) => source === node && width === 1)) return undefined;
+    const key = `quad ${node.id}@${quad.base}`;
+    const block = this.blocks.at(-1)!;
+    const vector = block.find(key) ?? block.remember(key, this.let(`${this.buffer(node, 4)}[${quad.base}]`));
+    return `${vector}.${quad.lane}`;
   }
 
   /**
@@ -152,17 +198,17 @@ export class Shader {
   }
 
   /** The whole shader. `main` is the body that was written, `builtins` its parameters. */
-  code(result: Storage, threads: number, builtins: string, enables: readonly string[] = []): string {
+  code(result: Storage, threads: number, builtins: string, { enables = [], isQuad = false }: CodeOptions = {}): string {
     const kinds = this.bindings.map(({ source }) => this.storage(source));
     const half = [result, ...kinds].includes("f16") || enables.length > 0;
-    const buffers = this.bindings.map(({ vector }, i) => {
-      const type = vector ? `vec4<${kinds[i]}>` : kinds[i];
+    const buffers = this.bindings.map(({ width }, i) => {
+      const type = width === 8 ? "vec4<u32>" : width === 4 ? `vec4<${kinds[i]}>` : kinds[i];
       return `@group(0) @binding(${i + 1}) var<storage, read> b${i}: array<${type}>;`;
     });
     return [
       ...(half ? ["enable f16;"] : []),
       ...enables,
-      `@group(0) @binding(0) var<storage, read_write> result: array<${result}>;`,
+      `@group(0) @binding(0) var<storage, read_write> result: array<${isQuad ? `vec4<${result}>` : result}>;`,
       ...buffers,
       ...this.declarations,
       `@compute @workgroup_size(${threads})`,
@@ -323,13 +369,15 @@ export class Shader {
     return this.value(table!, this.let(`(${outer} * ${rows}u + ${row}) * ${inner}u + ${index} % ${inner}u`));
   }
 
-  private resized({ inputs: [input], shape }: Node, index: string): string {
-    const [, , height = 1, width = 1] = shape;
-    const [, , fromHeight = 1, fromWidth = 1] = input!.shape;
-    const [x, y] = [this.let(`${index} % ${width}u`), this.let(`${index} / ${width}u % ${height}u`)];
-    const plane = `${index} / ${width * height}u * ${fromWidth * fromHeight}u`;
-    const place = `${plane} + ${y} * ${fromHeight}u / ${height}u * ${fromWidth}u + ${x} * ${fromWidth}u / ${width}u`;
-    return this.value(input!, this.let(place));
+  private resized({ inputs: [input], attributes, shape }: Node, index: string): string {
+    const first = attributes.channelsLast ? 1 : 2;
+    const [height = 1, width = 1, inner = 1] = shape.slice(first);
+    const [fromHeight = 1, fromWidth = 1] = input!.shape.slice(first);
+    const pixel = inner === 1 ? index : this.let(`${index} / ${inner}u`);
+    const [x, y] = [this.let(`${pixel} % ${width}u`), this.let(`${pixel} / ${width}u % ${height}u`)];
+    const plane = `${pixel} / ${width * height}u * ${fromWidth * fromHeight}u`;
+    const from = `${plane} + ${y} * ${fromHeight}u / ${height}u * ${fromWidth}u + ${x} * ${fromWidth}u / ${width}u`;
+    return this.value(input!, this.let(inner === 1 ? from : `(${from}) * ${inner}u + ${index} % ${inner}u`));
   }
 
   private pooled({ op, inputs: [input], attributes: { k = 1 }, shape }: Node, index: string): string {
