@@ -1,4 +1,4 @@
-import { HostTensor, type Backend, type HostParams, type Program, type TensorSpec } from "@sdxs/tensor";
+import { HostTensor, downloadAll, type Backend, type HostParams, type Program, type TensorSpec } from "@sdxs/tensor";
 import { takeRows } from "@sdxs/training";
 
 /** Runs a program over many samples, a fixed batch at a time; the last batch is filled up by repeating the last sample. */
@@ -25,10 +25,8 @@ export async function mapBatches<D, In extends string, Out extends string>(
       options.signal?.throwIfAborted();
       const rows = Array.from({ length: batch }, (_, i) => Math.min(first + i, total - 1));
       const feeds = Object.fromEntries(entries.map(([name, tensor]) => [name, takeRows(tensor, rows)]));
-      const outputs = await compiled.run({}, feeds as Record<In, HostTensor>);
-      for (const [name, tensor] of Object.entries<D>(outputs)) {
-        (results[name] ??= []).push(await backend.download(tensor));
-      }
+      const outputs = await takeOutputs(backend, await compiled.run({}, feeds as Record<In, HostTensor>));
+      for (const [name, tensor] of Object.entries<HostTensor>(outputs)) (results[name] ??= []).push(tensor);
       options.onBatch?.(Math.min(first + batch, total));
     }
   } finally {
@@ -37,6 +35,16 @@ export async function mapBatches<D, In extends string, Out extends string>(
   return Object.fromEntries(
     Object.entries(results).map(([name, pieces]) => [name, firstRows(concatRows(pieces), total)]),
   ) as Record<Out, HostTensor>;
+}
+
+/** A program's outputs in host memory; those on the device are disposed, which a GPU's need. */
+export async function takeOutputs<D, Out extends string>(
+  backend: Backend<D>,
+  outputs: Readonly<Record<Out, D>>,
+): Promise<Record<Out, HostTensor>> {
+  const host = await downloadAll(backend, outputs);
+  for (const tensor of Object.values<D>(outputs)) backend.dispose(tensor);
+  return host;
 }
 
 /** Entries along the first axis. */

@@ -1,9 +1,8 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { constantSchedule, type HostParams, type HostTensor } from "@sdxs/tensor";
-import { onnxBackend } from "@sdxs/tensor/onnx";
-import * as ort from "onnxruntime-node";
 import { distilDmd2, finetuneTexture } from "./adversarial-stages.js";
+import { openBackend, type BackendOptions } from "./backend.js";
 import { loadEmojiDataset } from "./dataset.js";
 import { decodeLarge, decodeTiny } from "./decode.js";
 import {
@@ -41,7 +40,7 @@ export interface AblationBudget extends DistillationBudget {
 /** About an hour and a half on two cores. */
 export const ablationBudget: AblationBudget = { ...studentBudget, dmd2Steps: 80, textureSteps: 150 };
 
-export interface AblationOptions extends WorkFolderOptions {
+export interface AblationOptions extends WorkFolderOptions, BackendOptions {
   readonly budget: AblationBudget;
   /** Pictures of each model that are judged. */
   readonly pictures: number;
@@ -75,8 +74,8 @@ interface DrawnPrompts extends Pairs {
  */
 export async function reportAblation({ output, restart, pictures, ...given }: AblationOptions): Promise<void> {
   const { seed, budget } = given;
+  const backend = await openBackend(given);
   const workFolder = await openWorkFolder({ output, seed, restart });
-  const backend = onnxBackend({ ort });
   const [dataset, teacher] = [await loadEmojiDataset(), await readTeacher()];
   const bars = progressBars();
   const options = { ...given, backend, dataset, teacher, workFolder, onProgress: bars.update };

@@ -1,8 +1,8 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { MissingPackageError, type HostParams } from "@sdxs/tensor";
-import { onnxBackend } from "@sdxs/tensor/onnx";
+import type { HostParams } from "@sdxs/tensor";
 import { savePipelineFolder } from "@sdxs/runtime/node";
+import { openBackend, type BackendOptions } from "./backend.js";
 import { loadEmojiDataset } from "./dataset.js";
 import { distil, type DistillationBudget } from "./distil.js";
 import { studentPipeline } from "./pipelines.js";
@@ -13,7 +13,7 @@ import { drawPictures, figuresTable, measureModels, pictureGrid, writeLossCurves
 import { readTeacher } from "./teacher.js";
 import { openWorkFolder, type WorkFolderOptions } from "./work-folder.js";
 
-export interface RunOptions extends WorkFolderOptions {
+export interface RunOptions extends WorkFolderOptions, BackendOptions {
   readonly budget: DistillationBudget;
   /** What the student begins as. */
   readonly tiny: HostParams;
@@ -25,12 +25,12 @@ export interface RunOptions extends WorkFolderOptions {
 /** Distils the shipped teacher, and leaves the student as a diffusers folder, pictures, loss curves and a table of sizes and times. */
 export async function distilAndReport(options: RunOptions): Promise<void> {
   const { budget, tiny, seed, output, prompts, signal } = options;
+  const backend = await openBackend(options);
   const workFolder = await openWorkFolder(options);
 
   const dataset = await loadEmojiDataset();
   for (const prompt of prompts) assertKnownWords(prompt, dataset.words);
   const teacher = await readTeacher();
-  const backend = onnxBackend({ ort: await importOnnxRuntime() });
 
   const bars = progressBars();
   const student = await distil({
@@ -68,13 +68,5 @@ export async function distilAndReport(options: RunOptions): Promise<void> {
   if (prompts.length > 0) {
     await writeGrid("prompts.png", prompts);
     console.log(`Prompts:  ${file("prompts.png")}`);
-  }
-}
-
-async function importOnnxRuntime() {
-  try {
-    return await import("onnxruntime-node");
-  } catch (cause) {
-    throw new MissingPackageError("onnxruntime-node", "The recipe", { cause });
   }
 }

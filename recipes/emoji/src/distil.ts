@@ -29,7 +29,7 @@ import { cachedRows } from "@sdxs/training/node";
 import type { EmojiDataset } from "./dataset.js";
 import { latentSize, predictionType, promptTokens, schedule } from "./models.js";
 import { latentSpec, noisePredictor, promptEncoder } from "./networks.js";
-import { firstRows, mapBatches, rowCount } from "../../rows.js";
+import { firstRows, mapBatches, rowCount, takeOutputs } from "../../rows.js";
 import { annealed, runTask } from "./run-task.js";
 import { runStage, type StageOptions } from "./stage.js";
 import type { Teacher } from "./teacher.js";
@@ -164,8 +164,8 @@ export async function teacherSampler<D>(
     guidance: { scale: guidanceScale, unconditional: new HostTensor(contextShape, data) },
     async predict(noisy, timestep, context) {
       const timesteps = HostTensor.filled([seen], timestep);
-      const { output } = await compiled.run({}, { sample: noisy, timestep: timesteps, context });
-      return backend.download(output);
+      const outputs = await compiled.run({}, { sample: noisy, timestep: timesteps, context });
+      return (await takeOutputs(backend, outputs)).output;
     },
   });
   return { sample, dispose: () => compiled.dispose() };

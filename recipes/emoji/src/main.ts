@@ -2,9 +2,8 @@ import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { InvalidArgumentError } from "@sdxs/tensor";
-import { onnxBackend } from "@sdxs/tensor/onnx";
-import * as ort from "onnxruntime-node";
 import { ablationBudget, reportAblation } from "./ablation.js";
+import { openBackend } from "./backend.js";
 import { conditionKinds } from "./controlnet/conditions.js";
 import { controlNetBudget, reportControlNet } from "./controlnet/report-controlnet.js";
 import { loadEmojiDataset } from "./dataset.js";
@@ -102,7 +101,9 @@ tiny-vae  distil tiny decoders by several objectives, and a tiny encoder, and co
   --output FOLDER         default tiny-vae
   --restart               forget an earlier run in that folder
 
-All take --seed N (default 1), and go on where they were interrupted.`;
+All take --seed N (default 1), and go on where they were interrupted, and
+  --gpu                   compute on the GPU in float32, by the package webgpu: training, sampling, judging, and the times in
+                          tables; default: on the processor, which draws the data set's pictures in any case`;
 
 await runProgram(async (signal) => {
   const [command = "", ...args] = process.argv.slice(2);
@@ -142,13 +143,15 @@ async function teacher(args: string[], signal: AbortSignal): Promise<void> {
       "teacher-steps": { type: "string", default: "6000" },
       "decoder-steps": { type: "string", default: "1500" },
       seed: { type: "string", default: "1" },
+      gpu: { type: "boolean", default: false },
       work: { type: "string", default: fileURLToPath(new URL("../work", import.meta.url)) },
       output: { type: "string", default: teacherFolder },
     },
   });
+  const backend = await openBackend(values);
   const bars = progressBars();
   await trainTeacher({
-    backend: onnxBackend({ ort }),
+    backend,
     workFolder: resolve(values.work),
     outputFolder: resolve(values.output),
     seed: wholeNumber("--seed", values.seed),
@@ -297,11 +300,12 @@ async function judge(args: string[], signal: AbortSignal): Promise<void> {
     options: {
       steps: { type: "string", default: "1500" },
       seed: { type: "string", default: "1" },
+      gpu: { type: "boolean", default: false },
       work: { type: "string", default: fileURLToPath(new URL("../work/judge", import.meta.url)) },
       output: { type: "string", default: captionModelFile },
     },
   });
-  const backend = onnxBackend({ ort });
+  const backend = await openBackend(values);
   const bars = progressBars();
   await trainCaptionModel({
     backend,
@@ -321,8 +325,8 @@ async function judge(args: string[], signal: AbortSignal): Promise<void> {
 async function tinyVae(args: string[], signal: AbortSignal): Promise<void> {
   const { numbers, run } = readRunOptions(args, "tiny-vae", { steps: 8000, pictures: 2048 });
   const { seed, output: outputFolder } = run;
+  const backend = await openBackend(run);
   const workFolder = await openWorkFolder(run);
-  const backend = onnxBackend({ ort });
   const { autoencoder } = await readTeacher();
   const bars = progressBars();
   const tables = await compareTinyAutoencoders({

@@ -13,6 +13,7 @@ Trains a one-step student of the emoji teacher and shows what both make of ten p
   --seed N         seed of everything random (default 1)
   --output FOLDER  where results go (default quickstart)
   --restart        forget an earlier run in that folder
+  --gpu            compute on the GPU in float32, by the package webgpu; default: on the processor
   --help           this text`;
 
 await runProgram(async (signal) => {
@@ -22,6 +23,7 @@ await runProgram(async (signal) => {
       seed: { type: "string", default: "1" },
       output: { type: "string", default: "quickstart" },
       restart: { type: "boolean", default: false },
+      gpu: { type: "boolean", default: false },
       help: { type: "boolean", default: false },
     },
   });
@@ -36,6 +38,7 @@ await runProgram(async (signal) => {
     output: resolve(values.output),
     prompts: values.prompt,
     restart: values.restart,
+    gpu: values.gpu,
     signal,
   });
 });

@@ -21,7 +21,7 @@ import {
 import { decodeLarge, decodeTiny } from "./decode.js";
 import { tinyDecoderConfig } from "./models.js";
 import { imageDecoder, latentSpec, tinyImageDecoder } from "./networks.js";
-import { concatRows, mapBatches } from "../../rows.js";
+import { concatRows, mapBatches, takeOutputs } from "../../rows.js";
 import type { Teacher } from "./teacher.js";
 
 /** What one model makes of prompts. */
@@ -133,7 +133,7 @@ export async function measureModels<D>(
   });
   const teacherMs = await medianMs(5, async (run) => {
     const { target } = await sampler.sample(context, run);
-    await backend.download((await large.run({}, { latents: target })).images);
+    await takeOutputs(backend, await large.run({}, { latents: target }));
   });
   await sampler.dispose();
   await large.dispose();
@@ -149,7 +149,8 @@ export async function measureModels<D>(
   const noiseOf = random("figures");
   const studentMs = await medianMs(30, async (run) => {
     const { latents } = await generator.run({}, { noise: noiseOf.at(run).normal(latentSpec(1).shape), context });
-    await backend.download((await small.run({}, { latents })).images);
+    await takeOutputs(backend, await small.run({}, { latents }));
+    backend.dispose(latents);
   });
   await generator.dispose();
   await small.dispose();

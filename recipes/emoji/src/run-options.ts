@@ -1,5 +1,6 @@
 import { resolve } from "node:path";
 import { parseArgs, type ParseArgsConfig } from "node:util";
+import type { BackendOptions } from "./backend.js";
 import { wholeNumber } from "./program.js";
 import type { WorkFolderOptions } from "./work-folder.js";
 
@@ -8,11 +9,11 @@ export interface RunOptions<Numbers extends string, Lists extends string> {
   readonly numbers: Readonly<Record<Numbers, number>>;
   readonly lists: Readonly<Record<Lists, string[]>>;
   /** What all of them have. */
-  readonly run: WorkFolderOptions;
+  readonly run: WorkFolderOptions & BackendOptions;
 }
 
 /**
- * Reads --seed, --output and --restart, whole numbers and options that may be repeated, by their names and defaults.
+ * Reads --seed, --output, --restart and --gpu, whole numbers and options that may be repeated, by their names and defaults.
  *
  * @throws InvalidArgumentError for a number that is none; what `parseArgs` throws for unknown options
  *
@@ -29,6 +30,7 @@ export function readRunOptions<const Numbers extends string, const Lists extends
     seed: { type: "string", default: "1" },
     output: { type: "string", default: output },
     restart: { type: "boolean", default: false },
+    gpu: { type: "boolean", default: false },
   };
   for (const [name, value] of Object.entries<number>(numbers)) options[name] = { type: "string", default: `${value}` };
   for (const [name, values] of Object.entries<readonly string[]>(lists ?? {})) {
@@ -40,6 +42,11 @@ export function readRunOptions<const Numbers extends string, const Lists extends
   return {
     numbers: Object.fromEntries(Object.keys(numbers).map((name) => [name, numberOf(name)])) as Record<Numbers, number>,
     lists: values,
-    run: { seed: numberOf("seed"), output: resolve(values["output"]!), restart: Boolean(values["restart"]) },
+    run: {
+      seed: numberOf("seed"),
+      output: resolve(values["output"]!),
+      restart: Boolean(values["restart"]),
+      gpu: Boolean(values["gpu"]),
+    },
   };
 }

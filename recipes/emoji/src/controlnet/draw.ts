@@ -6,7 +6,7 @@ import { HostTensor, prefixed, scope, specsOf, type HostParams, type Program } f
 import { unet, type UNetConfig } from "@sdxs/tiny-unet";
 import { takeRows } from "@sdxs/training";
 import { cachedRows } from "@sdxs/training/node";
-import { concatRows, firstRows, mapBatches, rowCount } from "../../../rows.js";
+import { concatRows, firstRows, mapBatches, rowCount, takeOutputs } from "../../../rows.js";
 import { encodePrompts, guidanceScale, studentPlan, teacherSteps, type Pairs, type Student } from "../distil.js";
 import { imageSize, predictionType, schedule, tinyDecoderConfig } from "../models.js";
 import { latentSpec, tinyImageDecoder } from "../networks.js";
@@ -70,7 +70,7 @@ export async function drawTeacher<D>(
         async predict(noisy, time, prompts) {
           const timestep = HostTensor.filled([seen], time);
           const inputs = { sample: noisy, timestep, context: prompts, condition: twice };
-          return backend.download((await compiled.run({}, inputs)).output);
+          return (await takeOutputs(backend, await compiled.run({}, inputs))).output;
         },
       });
       const drawn = await sample(takeRows(context, rows), first, signal);
@@ -193,7 +193,8 @@ export async function studentMs<D>(
   });
   const ms = await medianMs(30, async () => {
     const { latents } = await generator.run({}, inputs);
-    await backend.download((await decoding.run({}, { latents })).images);
+    await takeOutputs(backend, await decoding.run({}, { latents }));
+    backend.dispose(latents);
   });
   await generator.dispose();
   await decoding.dispose();

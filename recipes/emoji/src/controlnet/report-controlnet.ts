@@ -1,11 +1,10 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { HostTensor } from "@sdxs/tensor";
-import { onnxBackend } from "@sdxs/tensor/onnx";
 import { saveModel } from "@sdxs/runtime/node";
 import { takeRows } from "@sdxs/training";
-import * as ort from "onnxruntime-node";
 import { firstRows, mapBatches } from "../../../rows.js";
+import { openBackend, type BackendOptions } from "../backend.js";
 import { loadEmojiDataset, type EmojiDataset } from "../dataset.js";
 import { encodePrompts, pairSteps, samplePairs, teacherSteps } from "../distil.js";
 import { captionAgreement } from "../evaluation/caption-agreement.js";
@@ -42,7 +41,7 @@ export const controlNetBudget: ControlNetBudget = {
   scoreSteps: 150,
 };
 
-export interface ControlNetReportOptions extends WorkFolderOptions {
+export interface ControlNetReportOptions extends WorkFolderOptions, BackendOptions {
   readonly budget: Omit<ControlNetBudget, "pictures" | "triplets">;
   /** What guides. */
   readonly kinds: readonly ConditionKind[];
@@ -72,8 +71,8 @@ const shown = 6;
 export async function reportControlNet(options: ControlNetReportOptions): Promise<void> {
   const { seed, output, signal } = options;
   const budget = { ...controlNetBudget, ...options.budget };
+  const backend = await openBackend(options);
   const workFolder = await openWorkFolder(options);
-  const backend = onnxBackend({ ort });
   const [teacher, base, tinyUNet] = [await readTeacher(), await readStudent(), await readTinyUNet()];
   const dataset = await loadEmojiDataset(placements);
   const bars = progressBars();

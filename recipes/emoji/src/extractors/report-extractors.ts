@@ -2,10 +2,9 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { FeatureExtractor } from "@sdxs/one-step-trainer";
 import { prefixed, type HostTensor } from "@sdxs/tensor";
-import { onnxBackend } from "@sdxs/tensor/onnx";
 import { decodeTiny } from "@sdxs/tiny-vae";
-import * as ort from "onnxruntime-node";
 import { firstRows, mapBatches } from "../../../rows.js";
+import { openBackend, type BackendOptions } from "../backend.js";
 import { loadEmojiDataset } from "../dataset.js";
 import { decodeLarge } from "../decode.js";
 import {
@@ -41,7 +40,7 @@ export interface ExtractorsBudget {
 /** A quarter of an hour on two cores. */
 export const extractorsBudget: ExtractorsBudget = { pairs: 1024, extractorSteps: 500, warmupSteps: 400 };
 
-export interface ExtractorsOptions extends WorkFolderOptions {
+export interface ExtractorsOptions extends WorkFolderOptions, BackendOptions {
   readonly budget: ExtractorsBudget;
   /** Pictures of each student that are judged. */
   readonly pictures: number;
@@ -54,8 +53,8 @@ export interface ExtractorsOptions extends WorkFolderOptions {
  */
 export async function reportExtractors(options: ExtractorsOptions): Promise<void> {
   const { seed, output, budget, signal } = options;
+  const backend = await openBackend(options);
   const workFolder = await openWorkFolder(options);
-  const backend = onnxBackend({ ort });
   const [dataset, teacher] = [await loadEmojiDataset(), await readTeacher()];
   const [tiny, { decoder }] = [await readTinyUNet(), await readStudent()];
   const bars = progressBars();

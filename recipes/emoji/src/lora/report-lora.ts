@@ -4,9 +4,8 @@ import { mergeLora, writeLora } from "@sdxs/lora";
 import { gaussianSsim } from "@sdxs/losses";
 import { HostTensor, random, type Backend, type HostParams, type Program } from "@sdxs/tensor";
 import { writeSafetensorsFile } from "@sdxs/tensor/node";
-import { onnxBackend } from "@sdxs/tensor/onnx";
-import * as ort from "onnxruntime-node";
 import { concatRows, firstRows, mapBatches, rowCount } from "../../../rows.js";
+import { openBackend, type BackendOptions } from "../backend.js";
 import { composeCaption, type EmojiStyle } from "../captions.js";
 import { asPicture, conditions, edgeF1, placements, silhouetteOverlap } from "../controlnet/conditions.js";
 import { drawStudent, studentMs, type Guide } from "../controlnet/draw.js";
@@ -38,7 +37,7 @@ export interface LoraBudget {
 /** Ten minutes for each style on two cores. */
 export const loraBudget: LoraBudget = { steps: 400, distillationSteps: 200, pairs: 384 };
 
-export interface LoraReportOptions extends WorkFolderOptions {
+export interface LoraReportOptions extends WorkFolderOptions, BackendOptions {
   readonly budget: LoraBudget;
   readonly styles: readonly HeldOutStyle[];
   /** Pictures of each model that are judged. */
@@ -65,8 +64,8 @@ const shown = 6;
  */
 export async function reportLora(options: LoraReportOptions): Promise<void> {
   const { seed, output, budget, pictures, signal } = options;
+  const backend = await openBackend(options);
   const workFolder = await openWorkFolder(options);
-  const backend = onnxBackend({ ort });
   const [teacher, base] = [await readTeacher(), await readStudent()];
   const bars = progressBars();
   const stage = { backend, teacher, seed, workFolder, signal, onProgress: bars.update };

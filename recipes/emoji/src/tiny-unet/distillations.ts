@@ -13,7 +13,7 @@ import {
 } from "@sdxs/tensor";
 import { copyParameters, unetDistillation, unetParameters, type UNetDistillationOptions } from "@sdxs/tiny-unet";
 import { takeRows } from "@sdxs/training";
-import { rowCount } from "../../../rows.js";
+import { rowCount, takeOutputs } from "../../../rows.js";
 import {
   encodePrompts,
   noisedBatch,
@@ -155,9 +155,9 @@ export async function distillationLosses<D>(
   const compiled = await backend.compile(program, { frozen, inputs: specsOf(batch(0)) });
   const means = { outputLoss: 0, featureLoss: 0 };
   for (let index = 0; index < batches; index++) {
-    const { outputLoss, featureLoss } = await compiled.run({}, batch(index));
-    means.outputLoss += (await backend.download(outputLoss)).item() / batches;
-    means.featureLoss += (await backend.download(featureLoss)).item() / batches;
+    const { outputLoss, featureLoss } = await takeOutputs(backend, await compiled.run({}, batch(index)));
+    means.outputLoss += outputLoss.item() / batches;
+    means.featureLoss += featureLoss.item() / batches;
   }
   await compiled.dispose();
   return means;

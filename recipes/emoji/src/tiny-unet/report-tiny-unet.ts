@@ -1,11 +1,10 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { HostTensor } from "@sdxs/tensor";
-import { onnxBackend } from "@sdxs/tensor/onnx";
 import { saveModel } from "@sdxs/runtime/node";
 import { totalCost, unetCosts } from "@sdxs/tiny-unet";
-import * as ort from "onnxruntime-node";
 import { firstRows } from "../../../rows.js";
+import { openBackend, type BackendOptions } from "../backend.js";
 import { loadEmojiDataset } from "../dataset.js";
 import { samplePairs, teacherSteps } from "../distil.js";
 import { evaluatePictures, loadEvaluationSet, referenceFeatures, type Evaluation } from "../evaluation/evaluate.js";
@@ -26,7 +25,7 @@ import {
   type DistillationLosses,
 } from "./distillations.js";
 
-export interface TinyUNetOptions extends WorkFolderOptions {
+export interface TinyUNetOptions extends WorkFolderOptions, BackendOptions {
   /** Updates of the tiny U-Net. */
   readonly steps: number;
   /** Updates in each of the distillations that are compared. */
@@ -41,8 +40,8 @@ export interface TinyUNetOptions extends WorkFolderOptions {
 /** Distils the shipped teacher into the tiny U-Net, and again with one part switched off; leaves weights, table, pictures. */
 export async function reportTinyUNet(options: TinyUNetOptions): Promise<void> {
   const { steps, ablationSteps, seed, output, signal } = options;
+  const backend = await openBackend(options);
   const workFolder = await openWorkFolder(options);
-  const backend = onnxBackend({ ort });
   const dataset = await loadEmojiDataset();
   const teacher = await readTeacher();
   const bars = progressBars();

@@ -13,7 +13,7 @@ import {
 import { saveModel } from "@sdxs/runtime/node";
 import { klDecoderParameters, klEncoderParameters, tinyDecoderParameters, tinyEncoderParameters } from "@sdxs/tiny-vae";
 import { takeRows } from "@sdxs/training";
-import { concatRows, mapBatches, rowCount } from "../../../rows.js";
+import { concatRows, mapBatches, rowCount, takeOutputs } from "../../../rows.js";
 import { contactSheet } from "../contact-sheet.js";
 import type { EmojiDataset } from "../dataset.js";
 import { frechetDistance } from "../evaluation/frechet-distance.js";
@@ -179,7 +179,7 @@ async function networkCost<D, In extends string>(
     Object.entries<TensorSpec>(inputs).map(([name, { shape }]) => [name, random("costs", name).normal(shape)]),
   ) as Record<In, HostTensor>;
   const msPerImage = await medianMs(50, async () => {
-    for (const output of Object.values<D>(await compiled.run({}, feeds))) await backend.download(output);
+    await takeOutputs(backend, await compiled.run({}, feeds));
   });
   await compiled.dispose();
   return {
