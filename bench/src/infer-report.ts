@@ -17,6 +17,10 @@ export interface InferReport {
   readonly backend: InferBackend;
   readonly unet: StageTimes;
   readonly decoder: StageTimes;
+  /** From noise to the picture: the decoder takes the U-Net's result where it lies. Absent for peers. */
+  readonly both?: StageTimes;
+  /** Milliseconds of each of several pictures that are asked for without waiting for the one before. On GPUs. */
+  readonly streamedMs?: number;
   /** Absent where the graphs were exported: theirs are U-Net and decoder. */
   readonly textEncoder?: StageTimes;
   readonly unetAndDecoderPeakRssMb: number;
@@ -26,7 +30,8 @@ const columns: Readonly<Record<string, (report: InferReport) => number>> = {
   "ready, ms": ({ unet, decoder }) => (unet.loadMs ?? NaN) + (decoder.loadMs ?? NaN),
   "U-Net, ms": ({ unet }) => unet.ms,
   "decoder, ms": ({ decoder }) => decoder.ms,
-  "both, ms": ({ unet, decoder }) => unet.ms + decoder.ms,
+  "both, ms": ({ unet, decoder, both }) => both?.ms ?? unet.ms + decoder.ms,
+  "both in a stream, ms": ({ streamedMs }) => streamedMs ?? NaN,
   "text encoder, ms": ({ textEncoder }) => textEncoder?.ms ?? NaN,
   "peak of U-Net and decoder, MB": ({ unetAndDecoderPeakRssMb }) => unetAndDecoderPeakRssMb,
 };

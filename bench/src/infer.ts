@@ -151,8 +151,10 @@ function randomInputs(specs: Stage["inputs"]): Record<string, HostTensor> {
 }
 
 /** A stage that stays loaded, as in a pipeline, and how long it took. */
-interface TimedStage {
+interface TimedStage<D> {
   readonly times: StageTimes;
+  /** @param given in place of the random inputs */
+  run(given?: Readonly<Record<string, D>>): Promise<D>;
   dispose(): Promise<void>;
 }
 
@@ -165,7 +167,7 @@ async function timeStage<D>(
     int8,
     precision = "float32",
   }: { readonly int8?: Calibration | undefined; readonly precision?: "float32" | "float16" },
-): Promise<TimedStage> {
+): Promise<TimedStage<D>> {
   const begin = performance.now();
   const { program, inputs: specs, className } = stage;
   const load = loadModel(folder, { className });
@@ -177,18 +179,21 @@ async function timeStage<D>(
   const device = isFrozen ? {} : compiled.upload((await load).params, { consume: true });
   const loadMs = performance.now() - begin;
   const inputs = randomInputs(stage.inputs);
-  const run = async (): Promise<void> => {
-    const { result } = await compiled.run(device, inputs);
-    await backend.download(result!);
-    backend.dispose(result!);
-  };
+  const run = async (given: Readonly<Record<string, D>> = {}): Promise<D> =>
+    (await compiled.run(device, { ...inputs, ...given }))["result"]!;
   return {
-    times: { loadMs: Math.round(loadMs), ...(await timeRuns(run, runs)) },
+    times: { loadMs: Math.round(loadMs), ...(await timeRuns(async () => fetch(backend, await run()), runs)) },
+    run,
     async dispose() {
       await compiled.dispose();
       for (const tensor of Object.values(device)) backend.dispose(tensor);
     },
   };
+}
+
+async function fetch<D>(backend: Backend<D>, result: D): Promise<void> {
+  await backend.download(result);
+  backend.dispose(result);
 }
 
 async function timeRuns(run: () => Promise<unknown>, runs: number): Promise<Omit<StageTimes, "loadMs">> {
@@ -200,6 +205,17 @@ async function timeRuns(run: () => Promise<unknown>, runs: number): Promise<Omit
   }
   const [first = NaN, ...rest] = times;
   return { firstMs: tenths(first), ms: tenths(median(rest)) };
+}
+
+/** Pictures that follow each other in a stream. */
+const STREAMED = 20;
+
+/** The time of each of several pictures that are asked for without waiting, the last one fetched. */
+async function timeStream<D>(backend: Backend<D>, picture: () => Promise<D>): Promise<number> {
+  const begin = performance.now();
+  for (let index = 1; index < STREAMED; index++) backend.dispose(await picture());
+  await fetch(backend, await picture());
+  return (performance.now() - begin) / STREAMED;
 }
 
 const tenths = (ms: number): number => Math.round(10 * ms) / 10;
@@ -228,6 +244,15 @@ async function inferOurs<D>(
     await timeStage(backend, join(folder, "unet"), stages.unet, runs, await how("unet", stages.unet)),
     await timeStage(backend, join(folder, "decoder"), stages.decoder, runs, await how("decoder", stages.decoder)),
   ];
+  const picture = async (): Promise<D> => {
+    const latents = await unet.run();
+    const image = await decoder.run({ latents });
+    backend.dispose(latents);
+    return image;
+  };
+  const both = await timeRuns(async () => fetch(backend, await picture()), runs);
+  const isGpu = backend.name.includes("webgpu");
+  const streamed = isGpu && { streamedMs: tenths(await timeStream(backend, picture)) };
   const unetAndDecoderPeakRssMb = peakRssMb();
   const text = await timeStage(backend, join(folder, "textEncoder"), stages.textEncoder, runs, { precision });
   const report = {
@@ -235,6 +260,8 @@ async function inferOurs<D>(
     textEncoder: text.times,
     unet: unet.times,
     decoder: decoder.times,
+    both,
+    ...streamed,
     unetAndDecoderPeakRssMb,
     peakRssMb: peakRssMb(),
   };
