@@ -9,7 +9,6 @@ import { tinyAutoencoderConfig as config } from "../models.js";
 import { imageSpec, latentSpec, tinyImageDecoder } from "../networks.js";
 import { annealed, runTask, type RunTaskOptions } from "../run-task.js";
 import {
-  decoderBatch,
   decoderFinalRate,
   decoderOptimizer,
   decoderWeights,
@@ -47,6 +46,9 @@ export const decoderObjectives: Readonly<Record<string, DecoderObjective>> = {
 
 /** Of every tiny network. Chosen: 2e-3 was slow; 1e-2 little faster. */
 const learningRate = 5e-3;
+/** Pictures of a step. Chosen: in 8,000 steps of 2, plain MSE to the originals came to 23.5 dB, and in 40,000 to 23.8; in 8,000 of 8 to 24.9. */
+const batch = 8;
+const emaDecay = 0.999;
 /** The same pictures for every network. */
 const purpose = "tiny autoencoders";
 
@@ -62,7 +64,9 @@ export function distilTinyDecoder<D>(
     name,
     config,
     budget: { decoderSteps: steps - ganSteps, ganSteps },
+    batch,
     learningRate,
+    emaDecay,
     weights,
     latents: training.latents,
     images: fromOriginals ? training.originals : training.decoded,
@@ -80,12 +84,12 @@ export async function distilTinyEncoder<D>(options: TinyVaeDistillationOptions<D
     steps,
     program: tinyEncoderDistillation(config),
     params: initialize(tinyEncoderParameters(config), seed),
-    inputs: { image: imageSpec(decoderBatch), latents: latentSpec(decoderBatch) },
+    inputs: { image: imageSpec(batch), latents: latentSpec(batch) },
     batch(step) {
-      const rows = random(seed, purpose, step).integers([decoderBatch], 0, rowCount(training.latents)).data;
+      const rows = random(seed, purpose, step).integers([batch], 0, rowCount(training.latents)).data;
       return { image: takeRows(training.originals, rows), latents: takeRows(training.latents, rows) };
     },
-    optimizer: decoderOptimizer,
+    optimizer: { ...decoderOptimizer, emaDecay },
     learningRate: annealed(learningRate, steps, decoderFinalRate),
   });
   return runTask(options, task, () => task.weights({ averaged: true }));
