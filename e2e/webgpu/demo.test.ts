@@ -52,7 +52,7 @@ if (path === undefined) {
       const { page, complaints } = await open((page) => inWorkers(page, memoryProbe));
       await drawn(page, "student", first, 1);
       expect(psnr(await pixels(page, "student"), await nodePixels("student", first, 1))).toBeGreaterThan(40);
-      expect(await page.textContent("#reason")).toMatch(/^WebAssembly by onnxruntime\. No WebGPU by onnxruntime: /);
+      expect(await page.textContent("#reason")).toMatch(/^WebAssembly by onnxruntime\. No WebGPU: /);
       expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(320);
 
       // Keys come faster than pictures.
@@ -150,7 +150,7 @@ if (path === undefined) {
         Promise.all([inWorkers(page, keptDevices), page.route("**/models/teacher/**", (route) => route.abort())]),
       );
       await page.check("input[value=webgpu]", { force: true });
-      await page.waitForFunction(() => document.querySelector("#reason")!.textContent === "WebGPU by onnxruntime.");
+      await page.waitForFunction(() => document.querySelector("#reason")!.textContent === "WebGPU.");
       await page.fill("#seed", "3");
       await drawn(page, "student", first, 3);
       expect(psnr(await pixels(page, "student"), await nodePixels("student", first, 3))).toBeGreaterThan(40);

@@ -41,6 +41,7 @@ async function open(model: ModelName, name: BackendName | undefined): Promise<vo
   const { folder, ...sampling } = models[model];
   const { backend, ...chosen } = await chooseBackend({
     ort: () => import("onnxruntime-web/webgpu"),
+    ...("gpu" in navigator && { gpu: navigator.gpu }),
     ...(name && { name }),
   });
   // The build puts workers into assets/, beside models/.
