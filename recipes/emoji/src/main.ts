@@ -59,6 +59,7 @@ extractors  warm students up by features of three kinds and by mean squared erro
   --pairs N               noise-image pairs, default ${extractorsBudget.pairs}
   --extractor-steps N     updates of a CNN and a vision transformer that know the set's pictures, default ${extractorsBudget.extractorSteps}
   --warmup-steps N        of each student, default ${extractorsBudget.warmupSteps}
+  --captions none         let the noise decide everything; default given
   --pictures N            of each student that are judged, default 256
   --output FOLDER         default extractors
   --restart               forget an earlier run in that folder
@@ -218,14 +219,26 @@ async function ablation(args: string[], signal: AbortSignal): Promise<void> {
 }
 
 async function extractors(args: string[], signal: AbortSignal): Promise<void> {
-  const { numbers, run } = readRunOptions(args, "extractors", {
-    pairs: extractorsBudget.pairs,
-    "extractor-steps": extractorsBudget.extractorSteps,
-    "warmup-steps": extractorsBudget.warmupSteps,
-    pictures: 256,
-  });
+  const { numbers, lists, run } = readRunOptions(
+    args,
+    "extractors",
+    {
+      pairs: extractorsBudget.pairs,
+      "extractor-steps": extractorsBudget.extractorSteps,
+      "warmup-steps": extractorsBudget.warmupSteps,
+      pictures: 256,
+    },
+    { captions: ["given"] },
+  );
   const { pairs, "extractor-steps": extractorSteps, "warmup-steps": warmupSteps, pictures } = numbers;
-  await reportExtractors({ ...run, budget: { pairs, extractorSteps, warmupSteps }, pictures, signal });
+  const [captions = "given"] = lists.captions;
+  await reportExtractors({
+    ...run,
+    budget: { pairs, extractorSteps, warmupSteps },
+    pictures,
+    hasCaptions: oneOf("--captions", ["given", "none"], captions) === "given",
+    signal,
+  });
 }
 
 async function tinyUNet(args: string[], signal: AbortSignal): Promise<void> {

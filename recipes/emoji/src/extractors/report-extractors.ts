@@ -20,6 +20,7 @@ import { evaluatePictures, loadEvaluationSet, referenceFeatures } from "../evalu
 import { pickPrompts } from "../evaluation/pick-prompts.js";
 import { markdownTable } from "../markdown-table.js";
 import { tinyDecoderConfig } from "../models.js";
+import { pictureSheet } from "../picture-sheet.js";
 import { progressBars } from "../progress-bars.js";
 import { quickstartPrompts } from "../quickstart-subset.js";
 import { pictureGrid, type Pictures } from "../report.js";
@@ -44,6 +45,8 @@ export interface ExtractorsOptions extends WorkFolderOptions, BackendOptions {
   readonly budget: ExtractorsBudget;
   /** Pictures of each student that are judged. */
   readonly pictures: number;
+  /** Whether teacher and students draw by captions; otherwise noise decides everything. */
+  readonly hasCaptions: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -52,14 +55,15 @@ export interface ExtractorsOptions extends WorkFolderOptions, BackendOptions {
  * Leaves a table and a grid of pictures.
  */
 export async function reportExtractors(options: ExtractorsOptions): Promise<void> {
-  const { seed, output, budget, signal } = options;
+  const { seed, output, budget, hasCaptions, signal } = options;
   const backend = await openBackend(options);
   const workFolder = await openWorkFolder(options);
   const [dataset, teacher] = [await loadEmojiDataset(), await readTeacher()];
   const [tiny, { decoder }] = [await readTinyUNet(), await readStudent()];
   const bars = progressBars();
   const stage = { backend, dataset, teacher, seed, workFolder, signal, onProgress: bars.update };
-  const pairs = await samplePairs(stage, { captions: dataset.batch(seed, 0, budget.pairs).captions });
+  const given = (captions: readonly string[]) => (hasCaptions ? captions : captions.map(() => ""));
+  const pairs = await samplePairs(stage, { captions: given(dataset.batch(seed, 0, budget.pairs).captions) });
 
   const students: Record<string, WarmupVariant> = {
     "mean squared error": { name: "mean squared error", weights: { features: 0, mse: 1 } },
@@ -79,13 +83,13 @@ export async function reportExtractors(options: ExtractorsOptions): Promise<void
   const prompts = pickPrompts((await loadEvaluationSet()).prompts, options.pictures, seed);
   const reference = await referenceFeatures(backend, join(workFolder, "reference.safetensors"));
   const sampling = { name: "evaluation", steps: teacherSteps, seed: `evaluation ${seed}` };
-  const { noise, context, target } = await samplePairs(stage, { ...sampling, captions: prompts });
+  const { noise, context, target } = await samplePairs(stage, { ...sampling, captions: given(prompts) });
   const rows: string[][] = [];
   const shown: Pictures[] = [];
   const judge = async (label: string, latents: HostTensor): Promise<void> => {
     const images = await decodeLarge(backend, teacher.autoencoder, latents);
     const { frechet, captionAgreement } = await evaluatePictures(backend, images, reference, prompts);
-    rows.push([label, frechet.toFixed(2), `${(100 * captionAgreement).toFixed(1)}%`]);
+    rows.push([label, frechet.toFixed(2), hasCaptions ? `${(100 * captionAgreement).toFixed(1)}%` : "-"]);
     shown.push({ label, images: firstRows(images, quickstartPrompts.length) });
   };
   await judge(`teacher, ${teacherSteps} steps`, target);
@@ -98,7 +102,14 @@ export async function reportExtractors(options: ExtractorsOptions): Promise<void
   bars.stop();
 
   const file = (name: string): string => join(output, name);
-  await writeFile(file("grid.png"), await pictureGrid(dataset, prompts.slice(0, quickstartPrompts.length), shown));
+  const shownPrompts = prompts.slice(0, quickstartPrompts.length);
+  const grid = hasCaptions
+    ? pictureGrid(dataset, shownPrompts, shown)
+    : pictureSheet(
+        given(shownPrompts),
+        shown.map(({ label, images }) => [label, images] as const),
+      );
+  await writeFile(file("grid.png"), await grid);
   const table = markdownTable(["student by", "Fréchet distance", "caption agreement"], rows);
   await writeFile(file("table.md"), table);
   console.log(`\n${table}\nPictures: ${file("grid.png")}\nTable:    ${file("table.md")}`);
