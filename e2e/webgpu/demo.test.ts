@@ -139,7 +139,10 @@ if (path === undefined) {
       const { page, complaints } = await open((page) => inWorkers(page, losingDevices));
       await page.check("input[value=webgpu]", { force: true });
       await drawn(page, "student", first, 1);
-      expect(await page.textContent("#reason")).toMatch(/^WebAssembly by onnxruntime\. No WebGPU .* was lost/);
+      // Lost while it is tried out, or once it computes.
+      expect(await page.textContent("#reason")).toMatch(
+        /^WebAssembly by onnxruntime\. (No WebGPU .* was lost|The graphics processor was lost twice\.)/,
+      );
       expect(await page.isChecked("input[value=onnx]")).toBe(true);
       expect(complaints).toEqual([]);
       await page.close();
