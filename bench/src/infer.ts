@@ -182,7 +182,7 @@ async function timeStage<D>(
   const run = async (given: Readonly<Record<string, D>> = {}): Promise<D> =>
     (await compiled.run(device, { ...inputs, ...given }))["result"]!;
   return {
-    times: { loadMs: Math.round(loadMs), ...(await timeRuns(async () => fetch(backend, await run()), runs)) },
+    times: { loadMs: Math.round(loadMs), ...(await timeRuns(async () => fetchResult(backend, await run()), runs)) },
     run,
     async dispose() {
       await compiled.dispose();
@@ -191,7 +191,7 @@ async function timeStage<D>(
   };
 }
 
-async function fetch<D>(backend: Backend<D>, result: D): Promise<void> {
+async function fetchResult<D>(backend: Backend<D>, result: D): Promise<void> {
   await backend.download(result);
   backend.dispose(result);
 }
@@ -214,7 +214,7 @@ const STREAMED = 20;
 async function timeStream<D>(backend: Backend<D>, picture: () => Promise<D>): Promise<number> {
   const begin = performance.now();
   for (let index = 1; index < STREAMED; index++) backend.dispose(await picture());
-  await fetch(backend, await picture());
+  await fetchResult(backend, await picture());
   return (performance.now() - begin) / STREAMED;
 }
 
@@ -250,7 +250,7 @@ async function inferOurs<D>(
     backend.dispose(latents);
     return image;
   };
-  const both = await timeRuns(async () => fetch(backend, await picture()), runs);
+  const both = await timeRuns(async () => fetchResult(backend, await picture()), runs);
   const isGpu = backend.name.includes("webgpu");
   const streamed = isGpu && { streamedMs: tenths(await timeStream(backend, picture)) };
   const unetAndDecoderPeakRssMb = peakRssMb();

@@ -125,6 +125,11 @@ export class GraphBuilder {
     return node;
   }
 
+  /** A node of another graph, of operands in this one. */
+  copy({ op, attributes, shape, dtype, data }: Node, operands: readonly Node[]): Node {
+    return this.add(op, operands, attributes, shape, dtype, data);
+  }
+
   /** Differentiates `output` as a function of `primals` by this rule; what lies between is not looked at. */
   withGradient(output: Node, primals: readonly Node[], rule: CustomGradient["rule"]): Node {
     this.customGradients.set(output, { primals: primals.map(this.substitute), rule });

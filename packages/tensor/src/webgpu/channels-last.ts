@@ -4,10 +4,9 @@ import { sizeOf, type Shape } from "../host-tensor.js";
 import { isElementwise } from "./kinds.js";
 
 /** [samples, channels, ...places] to [samples, ...places, channels]. */
-const toLast = (rank: number): readonly number[] => axes(rank).map((axis) => [0, ...axes(rank).slice(2), 1][axis]!);
+const toLast = (rank: number): readonly number[] => [0, ...axes(rank).slice(2), 1];
 /** The other way round. */
-const toFirst = (rank: number): readonly number[] =>
-  axes(rank).map((axis) => [0, rank - 1, ...axes(rank).slice(1)][axis]!);
+const toFirst = (rank: number): readonly number[] => [0, rank - 1, ...axes(rank).slice(1, -1)];
 const axes = (rank: number): readonly number[] => Array.from({ length: rank }, (_, axis) => axis);
 const permuted = (shape: Shape, permutation: readonly number[]): Shape => permutation.map((axis) => shape[axis]!);
 
@@ -56,7 +55,7 @@ class Images {
   }
 
   private copy(node: Node): Node {
-    const { op, inputs, attributes, shape, dtype, data } = node;
+    const { op, inputs, attributes, shape } = node;
     const [input] = inputs;
     const { permutation = [] } = attributes;
     const last = op === "transpose" ? this.lasts.get(input!) : undefined;
@@ -64,13 +63,9 @@ class Images {
       const whole = permuted(toFirst(shape.length), permutation);
       return whole.every((axis, i) => axis === i) ? last : this.builder.ops.transpose(last, whole);
     }
-    return this.builder.add(
-      op,
+    return this.builder.copy(
+      node,
       inputs.map((other) => this.plain(other)),
-      attributes,
-      shape,
-      dtype,
-      data,
     );
   }
 

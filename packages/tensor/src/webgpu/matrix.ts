@@ -74,15 +74,11 @@ interface Image {
   readonly width: number;
 }
 
-/** @param shape [samples, channels, height, width] */
-export function imageOf({ source, layout }: View, [, channels = 1, height = 1, width = 1]: Shape): Image {
-  const [sample = 0, channel = 0, y = 0, x = 0] = layout.strides;
-  return { source, strides: [sample, channel, y, x], offset: layout.offset, channels, height, width };
-}
-
-/** @param shape [samples, height, width, channels] */
-export function lastImageOf({ source, layout }: View, [, height = 1, width = 1, channels = 1]: Shape): Image {
-  const [sample = 0, y = 0, x = 0, channel = 0] = layout.strides;
+/** @param shape [samples, channels, height, width], with channels last [samples, height, width, channels] */
+export function imageOf({ source, layout }: View, shape: Shape, channelsLast = false): Image {
+  const axes = channelsLast ? [0, 3, 1, 2] : [0, 1, 2, 3];
+  const [, channels = 1, height = 1, width = 1] = axes.map((axis) => shape[axis]!);
+  const [sample = 0, channel = 0, y = 0, x = 0] = axes.map((axis) => layout.strides[axis]!);
   return { source, strides: [sample, channel, y, x], offset: layout.offset, channels, height, width };
 }
 

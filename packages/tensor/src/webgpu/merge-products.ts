@@ -23,8 +23,7 @@ export function mergeProducts(
   const copied = (node: Node): Node => {
     const found = known.get(node);
     if (found) return found;
-    const { op, inputs, attributes, shape, dtype, data } = node;
-    const copy = builder.add(op, inputs.map(copied), attributes, shape, dtype, data);
+    const copy = builder.copy(node, node.inputs.map(copied));
     known.set(node, copy);
     return copy;
   };

@@ -4,7 +4,6 @@ import { BUILTINS, elementsKernel, labelOf, type Kernel, type Scratch } from "./
 import {
   gradientMatrix,
   imageOf,
-  lastImageOf,
   stridedMatrix,
   weightWindowsMatrix,
   windowsMatrix,
@@ -80,7 +79,7 @@ interface Form {
  * @param useUnits multiply in float16, by the GPU's matrix units, into sums of float32
  */
 export function productKernels(root: Node, anchor: Node, around: Surroundings, useUnits: boolean): readonly Kernel[] {
-  const { tile, splits } = useUnits ? formFor(productOf(anchor, around, SMALL.inner)) : scalarForm(anchor, around);
+  const { tile, splits } = (useUnits ? unitForm : scalarForm)(productOf(anchor, around, SMALL.inner));
   // Channels that fill tiles of one length may not fill those of another.
   const product = productOf(anchor, around, tile.inner);
   const total = product.batch * product.rows * product.columns;
@@ -161,7 +160,7 @@ const groupsOf = ({ batch, rows, columns }: Product, tile: Tile): number =>
   batch * Math.ceil(rows / tile.rows) * Math.ceil(columns / tile.columns);
 
 /** The form that takes least time by estimate. */
-function formFor(product: Product): Form {
+function unitForm(product: Product): Form {
   const { batch, rows, columns, inner } = product;
   const tiles = columns <= NARROW.columns ? [NARROW] : [SMALL, LARGE];
   const most = Math.max(1, Math.min(MOST_SPLITS, Math.floor(inner / SMALL.inner)));
@@ -178,8 +177,7 @@ function formFor(product: Product): Form {
   return forms.reduce((best, form) => (form.microseconds < best.microseconds ? form : best));
 }
 
-function scalarForm(anchor: Node, around: Surroundings): Form {
-  const product = productOf(anchor, around, SCALAR.inner);
+function scalarForm(product: Product): Form {
   const splits = Math.min(Math.floor(product.inner / LEAST_INNER), Math.floor(BUSY / groupsOf(product, SCALAR)));
   return { tile: SCALAR, splits: Math.max(1, splits) };
 }
@@ -233,7 +231,7 @@ function productOf(anchor: Node, around: Surroundings, tileSize: number): Produc
           rows: batch * sizeOf(places),
           columns: shape[3]!,
           inner: sizeOf(kernel.shape.slice(1)),
-          left: windowsMatrix(lastImageOf(first, image.shape), walked(kernel, places), op, tileSize),
+          left: windowsMatrix(imageOf(first, image.shape, true), walked(kernel, places), op, tileSize),
           right: weights(kernel),
         };
       }

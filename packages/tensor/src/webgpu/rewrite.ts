@@ -26,9 +26,9 @@ export function rewrite(outputs: Readonly<Record<string, Node>>, maxBuffers: num
 
 function rewritten(builder: GraphBuilder, node: Node, operands: readonly Node[], maxBuffers: number): Node {
   const { ops } = builder;
-  const { op, attributes, shape, dtype, data } = node;
+  const { op, attributes, shape, dtype } = node;
   const [a, b, bias] = operands as [Node, Node, Node | undefined];
-  const add = (inputs: readonly Node[]): Node => builder.add(op, inputs, attributes, shape, dtype, data);
+  const add = (inputs: readonly Node[]): Node => builder.copy(node, inputs);
   switch (op) {
     case "stopGradient":
     case "variable":
