@@ -1,22 +1,18 @@
-import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as tf from "@tensorflow/tfjs";
 import * as ort from "onnxruntime-node";
 import { afterAll, describe, expect, inject, test } from "vitest";
-import { create, globals } from "webgpu";
+import { create } from "webgpu";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import { tfjsBackend } from "@sdxs/tensor/tfjs";
 import { DAWN_FEATURES, requestGpuDevice, webgpuBackend } from "@sdxs/tensor/webgpu";
 import { root } from "../workspace.js";
+import { prepareDawn } from "./dawn.js";
 import { essential, suite, type BackendUnderTest } from "./suite.js";
 
-/** The software renderer that Debian's Chromium brings, for machines without a GPU. */
-const softwareRenderer = "/usr/lib/chromium/vk_swiftshader_icd.json";
-if (existsSync(softwareRenderer)) process.env["VK_DRIVER_FILES"] ??= softwareRenderer;
-
 // What a browser has: tfjs's WebGPU backend looks for it when it is imported.
-Object.assign(globalThis, globals);
+prepareDawn();
 const navigatorBefore = Object.getOwnPropertyDescriptor(globalThis, "navigator");
 Object.defineProperty(globalThis, "navigator", { value: { gpu: create([DAWN_FEATURES]) }, configurable: true });
 afterAll(() => {

@@ -1,6 +1,5 @@
-import { existsSync } from "node:fs";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { create, globals } from "webgpu";
+import { create } from "webgpu";
 import {
   HostTensor,
   mapTensors,
@@ -14,12 +13,9 @@ import {
 import { DAWN_FEATURES, requestGpuDevice, webgpuBackend, type GpuTensor } from "@sdxs/tensor/webgpu";
 import { GpuMemory } from "../../packages/tensor/src/webgpu/memory.js";
 import { gpuTrainable } from "../../packages/tensor/src/webgpu/trainable.js";
+import { prepareDawn } from "./dawn.js";
 
-/** The software renderer that Debian's Chromium brings, for machines without a GPU. */
-const softwareRenderer = "/usr/lib/chromium/vk_swiftshader_icd.json";
-if (existsSync(softwareRenderer)) process.env["VK_DRIVER_FILES"] ??= softwareRenderer;
-
-Object.assign(globalThis, globals);
+prepareDawn();
 afterEach(() => {
   vi.restoreAllMocks();
 });
