@@ -30,6 +30,21 @@ const page = {
     worker.terminate();
     return { pixels: [...images.data], progress: progress.at(-1) };
   },
+  /** The prompts of the pictures that a worker draws, where so many requests come at once. */
+  async drawBurst(requests: number) {
+    const worker = new Worker("/stream-worker.js", { type: "module" });
+    const drawn: string[] = [];
+    await new Promise((resolve) => worker.addEventListener("message", resolve, { once: true }));
+    await new Promise<void>((resolve) => {
+      worker.addEventListener("message", ({ data }: MessageEvent<string>) => {
+        drawn.push(data);
+        if (data === `prompt ${requests - 1}`) resolve();
+      });
+      for (let i = 0; i < requests; i++) worker.postMessage(`prompt ${i}`);
+    });
+    worker.terminate();
+    return drawn;
+  },
 };
 export type PipelinePage = typeof page;
 

@@ -22,7 +22,11 @@ describe.skipIf(path === undefined)("a pipeline in Chromium", () => {
     await savePipelineFolder(folder, { components });
     const pipeline = createPipeline({ components, backend: onnxBackend({ ort, threads: 1 }) });
     expected = (await pipeline.generate("red", { seed: 1 })).images.data as Float32Array;
-    const scripts = { "/page.js": "pipeline-page.ts", "/worker.js": "pipeline-worker.ts" } as const;
+    const scripts = {
+      "/page.js": "pipeline-page.ts",
+      "/worker.js": "pipeline-worker.ts",
+      "/stream-worker.js": "stream-worker.ts",
+    } as const;
     browser = await openPage(path ?? "", scripts, { pipeline: folder });
   });
   afterAll(async () => {
@@ -77,5 +81,13 @@ describe.skipIf(path === undefined)("a pipeline in Chromium", () => {
     );
     expectClose(pixels);
     expect(progress).toBe(1);
+  });
+
+  test("draws the newest of 46 requests that reach a worker at once, and at most two before it", async () => {
+    const drawn = await browser.page.evaluate(() =>
+      (globalThis as unknown as { page: PipelinePage }).page.drawBurst(46),
+    );
+    expect(drawn.at(-1)).toBe("prompt 45");
+    expect(drawn.length).toBeLessThanOrEqual(3);
   });
 });

@@ -1,3 +1,4 @@
+import { MessageChannel } from "node:worker_threads";
 import { describe, expect, it } from "vitest";
 import { HostTensor, SdxsError } from "@sdxs/tensor";
 import { pictureStream } from "./pipeline-stream.js";
@@ -17,20 +18,23 @@ function slowPainter() {
     });
   /** Lets the picture under way be finished, once it has begun. */
   const finish = async (): Promise<void> => {
-    while (pending.length === 0) await Promise.resolve();
+    await begun();
     pending.shift()!.finish();
   };
-  return { generate, drawn, finish };
+  const begun = async (): Promise<void> => {
+    while (pending.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  };
+  return { generate, drawn, begun, finish };
 }
 
 describe("a stream of pictures", () => {
   it("draws the newest request and drops those before it", async () => {
-    const { generate, drawn, finish } = slowPainter();
+    const { generate, drawn, begun, finish } = slowPainter();
     const pictures = pictureStream(generate);
     pictures.request("a");
     pictures.request("a r", { seed: 1 });
     const first = pictures.next();
-    await Promise.resolve();
+    await begun();
     for (const prompt of ["a re", "a red", "a red apple"]) pictures.request(prompt, { seed: 2 });
     await finish();
     expect((await first).value).toMatchObject({ prompts: "a r", options: { seed: 1 }, images: HostTensor.scalar(1) });
@@ -44,6 +48,25 @@ describe("a stream of pictures", () => {
       { prompts: "a red apple", seed: 2 },
     ]);
     expect(() => pictures.request("late")).toThrow(expect.objectContaining({ code: "DISPOSED" }));
+  });
+
+  it("draws the newest request of those that wait as messages, where a picture is computed without a pause", async () => {
+    const drawn: unknown[] = [];
+    const pictures = pictureStream(async (prompts) => {
+      drawn.push(prompts);
+      return { images: HostTensor.scalar(0), times: { textEncoder: 0, unet: 0, decoder: 0 }, warnings: [] };
+    });
+    const { port1, port2 } = new MessageChannel();
+    port2.on("message", (prompt: string) => pictures.request(prompt));
+    for (let i = 0; i < 46; i++) port1.postMessage(`prompt ${i}`);
+    const shown: unknown[] = [];
+    for await (const { prompts } of pictures) {
+      shown.push(prompts);
+      if (prompts === "prompt 45") break;
+    }
+    port1.close();
+    expect(shown.length).toBeLessThanOrEqual(3);
+    expect(drawn).toEqual(shown);
   });
 
   it("waits for requests, and ends where it is closed meanwhile", async () => {

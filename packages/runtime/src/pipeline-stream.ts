@@ -1,4 +1,4 @@
-import { SdxsError } from "@sdxs/tensor";
+import { SdxsError, nextTurn } from "@sdxs/tensor";
 import type { GenerateOptions, GeneratedImages, Pipeline } from "./pipeline.js";
 
 /** What one request of a stream may say; the stream has the signal. */
@@ -32,6 +32,8 @@ export function pictureStream(generate: Pipeline["generate"], signal?: AbortSign
         while (newest === undefined && !closed && !signal?.aborted) {
           await new Promise<void>((resolve) => (wake = resolve));
         }
+        // Where a picture is computed without a pause, as by WebAssembly, requests that came meanwhile still wait for their turn.
+        await nextTurn();
         if (signal?.aborted) throw new SdxsError("ABORTED", "stream: aborted.", { cause: signal.reason });
         if (newest === undefined) return;
         const { prompts, options } = newest;

@@ -22,8 +22,16 @@ export function breather(): () => Promise<void> {
   };
 }
 
-/** Browsers would make of a timer's 0 ms at least 4. */
-async function nextTurn(): Promise<void> {
+/**
+ * Lets what waits already have its turn: messages, clicks, timers. Promises alone do not, so what computes without waiting for
+ * anything outside does not learn what has come meanwhile.
+ *
+ * @example
+ * await nextTurn();
+ * draw(newest); // of all messages that came while the last picture was computed
+ */
+// Browsers would make of a timer's 0 ms at least 4.
+export async function nextTurn(): Promise<void> {
   const { port1, port2 } = new MessageChannel();
   await new Promise((resolve) => {
     port1.onmessage = resolve;

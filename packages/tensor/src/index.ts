@@ -62,7 +62,7 @@ export {
 } from "./layers.js";
 export { fanInUniform, normal, ones, uniform, zeros, type Initializer } from "./initializers.js";
 export { random, type Random, type StreamName } from "./random.js";
-export { breather } from "./breather.js";
+export { breather, nextTurn } from "./breather.js";
 export { downloadAll } from "./download.js";
 export { initialize } from "./initialize.js";
 export { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16 } from "./half.js";
