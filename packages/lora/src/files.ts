@@ -1,7 +1,6 @@
 import {
   HostTensor,
   InvalidArgumentError,
-  MalformedFileError,
   ParameterError,
   UnsupportedConfigError,
   configReader,
@@ -9,6 +8,7 @@ import {
   flag,
   mapTensors,
   oneOf,
+  parseJson,
   select,
   type FieldType,
   type Shape,
@@ -296,12 +296,7 @@ function configOf(file: LoraFile, component: LoraComponent, bare: LoraComponent)
   if (file.adapterConfig !== undefined && component === bare) return file.adapterConfig;
   const text = file.metadata?.["lora_adapter_metadata"];
   if (text === undefined) return undefined;
-  let all: unknown;
-  try {
-    all = JSON.parse(text);
-  } catch (cause) {
-    throw new MalformedFileError(`readLora: the file's "lora_adapter_metadata" is not JSON.`, { cause });
-  }
+  const all = parseJson(text, `readLora: the file's "lora_adapter_metadata"`);
   if (typeof all !== "object" || all === null) return undefined;
   const config = select(all as Record<string, unknown>, prefixes[component].dotted);
   return Object.keys(config).length > 0 ? config : undefined;

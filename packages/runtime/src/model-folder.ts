@@ -1,6 +1,6 @@
 import { mkdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { checkParameters } from "@sdxs/tensor";
+import { checkParameters, formatJson } from "@sdxs/tensor";
 import { diskFiles, writeCheckpoint, type WriteCheckpointOptions } from "@sdxs/tensor/node";
 import { inMessages } from "./in-messages.js";
 import { modelClasses, type ModelClass, type ModelClassName, type ModelConfigs } from "./model-classes.js";
@@ -65,7 +65,7 @@ export async function saveModel<N extends ModelClassName>(
   await mkdir(folder, { recursive: true });
   await writeCheckpoint(join(folder, WEIGHTS_STEM[modelClass.library]), params, {
     ...options,
-    files: { "config.json": `${JSON.stringify(json, null, 2)}\n` },
+    files: { "config.json": `${formatJson(json, 2)}\n` },
   });
 }
 

@@ -1,10 +1,10 @@
 import { mkdtempSync, rmSync } from "node:fs";
-import { copyFile, cp, mkdir, mkdtemp, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { copyFile, cp, mkdir, mkdtemp, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeEach, describe, expect, it } from "vitest";
 import { planFromConfig } from "@sdxs/diffusion";
-import { HostTensor, mapTensors } from "@sdxs/tensor";
+import { HostTensor, mapTensors, parseJson } from "@sdxs/tensor";
 import { writeSafetensorsFile } from "@sdxs/tensor/node";
 import { loadModel } from "./model-folder.js";
 import { layOut, modelCases, readJson, type ModelCase } from "./model-folder.test-support.js";
@@ -36,6 +36,23 @@ const scheduler = {
   num_train_timesteps: 1000,
   skip_prk_steps: true,
 };
+
+/** DPMSolverMultistepScheduler().save_pretrained(...) of diffusers 0.27.2, shortened. */
+const dpmSolverConfig = `{
+  "_class_name": "DPMSolverMultistepScheduler",
+  "_diffusers_version": "0.27.2",
+  "algorithm_type": "dpmsolver++",
+  "beta_end": 0.02,
+  "beta_schedule": "linear",
+  "beta_start": 0.0001,
+  "final_sigmas_type": "zero",
+  "lambda_min_clipped": -Infinity,
+  "num_train_timesteps": 1000,
+  "solver_order": 2,
+  "trained_betas": null,
+  "variance_type": null
+}
+`;
 
 /** model_index.json of stabilityai/stable-diffusion-2-1, as diffusers 0.8 wrote it, but for scheduler and VAE. */
 const index = {
@@ -121,6 +138,32 @@ describe("loadPipelineFolder", () => {
     expect(planFromConfig(components.scheduler, 1)).toEqual(planFromConfig(scheduler, 1));
     expect(Object.keys(components)).toEqual(["scheduler"]);
     expect(skipped).toEqual(["feature_extractor", "text_encoder", "tokenizer", "unet", "vae"]);
+  });
+
+  it("reads the numbers that Python's JSON has and JSON.parse refuses, and writes them back", async () => {
+    await layOutSdxs();
+    const path = join(folder, "scheduler/scheduler_config.json");
+    await writeFile(path, dpmSolverConfig);
+    await writeJson("model_index.json", { ...index, scheduler: ["diffusers", "DPMSolverMultistepScheduler"] });
+    const { components } = await loadPipelineFolder(folder);
+    expect(components.scheduler).toMatchObject({ lambda_min_clipped: -Infinity, solver_order: 2 });
+    const saved = join(folder, "saved");
+    await savePipelineFolder(saved, { components });
+    // As diffusers 0.27.2 reads it: null would fail in its comparison with the schedule.
+    const text = await readFile(join(saved, "scheduler/scheduler_config.json"), "utf8");
+    expect(text).toContain('"lambda_min_clipped": -Infinity,');
+    expect(parseJson(text, "saved")).toEqual(parseJson(dpmSolverConfig, "diffusers"));
+  });
+
+  it("says where a configuration is broken", async () => {
+    await layOutSdxs();
+    await writeFile(join(folder, "unet/config.json"), '{\n  "sample_size": 64\n  "in_channels": 4\n}\n');
+    await expect(loadPipelineFolder(folder)).rejects.toMatchObject({
+      code: "MALFORMED_FILE",
+      message: expect.stringContaining(
+        `${join(folder, "unet/config.json")} is not JSON: at line 3, column 3, expected "," or "}", got "\\"in_channels`,
+      ),
+    });
   });
 
   it("loads Stable Diffusion XL's two text encoders, whose tokenizers pad differently", async () => {

@@ -1,7 +1,7 @@
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { SchedulerConfig } from "@sdxs/diffusion";
-import { InvalidArgumentError } from "@sdxs/tensor";
+import { InvalidArgumentError, formatJson } from "@sdxs/tensor";
 import { diskFiles, replaceFile } from "@sdxs/tensor/node";
 import { modelClasses, type ModelClassName } from "./model-classes.js";
 import { checkModel, saveModel, type SaveModelOptions } from "./model-folder.js";
@@ -151,7 +151,7 @@ const withoutSafetyChecker = {
   requires_safety_checker: false,
 };
 
-const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
+const json = (value: unknown): string => `${formatJson(value, 2)}\n`;
 
 function valuesOf(components: Partial<PipelineComponents>, name: ComponentName): readonly unknown[] {
   if (name === "controlnet") return components.controlnet ?? [];

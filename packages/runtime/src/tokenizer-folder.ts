@@ -1,5 +1,6 @@
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { formatJson } from "@sdxs/tensor";
 import { diskFiles, replaceFiles } from "@sdxs/tensor/node";
 import { readTokenizer, tokenizerClass } from "./open-tokenizer.js";
 import type { PromptTokenizer } from "./tokenizer.js";
@@ -50,7 +51,7 @@ export async function saveTokenizerFolder(folder: string, tokenizer: PromptToken
   }
 }
 
-const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
+const json = (value: unknown): string => `${formatJson(value, 2)}\n`;
 
 const mergesText = (merges: string | readonly string[]): string =>
   typeof merges === "string" ? merges : `#version: 0.2\n${merges.join("\n")}\n`;

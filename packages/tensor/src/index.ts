@@ -80,6 +80,7 @@ export {
   type SafetensorsReader,
   type WriteSafetensorsOptions,
 } from "./safetensors.js";
+export { formatJson, parseJson } from "./json.js";
 export { readJson, type ModelFiles, type SafetensorsFile } from "./model-files.js";
 export { openWeights, type OpenWeightsOptions } from "./checkpoint.js";
 export {

@@ -1,4 +1,5 @@
 import { UnsupportedConfigError } from "./errors.js";
+import { formatJson } from "./json.js";
 
 /** What a field of a model's config.json may hold. `expected` completes "supported: ...". */
 export interface FieldType<V> {
@@ -64,7 +65,7 @@ export function configReader(
 ): <V>(field: string, type: FieldType<V>, defaultValue: NoInfer<V>) => V {
   if (typeof json !== "object" || json === null || Array.isArray(json)) {
     throw new UnsupportedConfigError(
-      `${modelName}: the configuration must be an object, as in config.json, got ${JSON.stringify(json)}.`,
+      `${modelName}: the configuration must be an object, as in config.json, got ${formatJson(json)}.`,
     );
   }
   const fields = new Map(Object.entries(json));
@@ -72,7 +73,7 @@ export function configReader(
     const value: unknown = fields.has(field) ? fields.get(field) : defaultValue;
     if (type.accepts(value)) return value;
     throw new UnsupportedConfigError(
-      `${modelName}: "${field}" is ${JSON.stringify(value)}; supported: ${type.expected}. ` +
+      `${modelName}: "${field}" is ${formatJson(value)}; supported: ${type.expected}. ` +
         `Use a model of a supported configuration.`,
     );
   };

@@ -1,4 +1,4 @@
-import { MalformedFileError } from "./errors.js";
+import { parseJson } from "./json.js";
 import type { SafetensorsReader } from "./safetensors.js";
 
 /** A file whose tensors are read one at a time. Close it. */
@@ -23,12 +23,7 @@ export interface ModelFiles {
   folder(name: string): ModelFiles;
 }
 
-/** Reads a JSON file. Throws `MalformedFileError` beside what `readText` throws. */
+/** Reads a JSON file, as Python writes it; see `parseJson`. Throws `MalformedFileError` beside what `readText` throws. */
 export async function readJson(files: Pick<ModelFiles, "location" | "readText">, name: string): Promise<unknown> {
-  const text = await files.readText(name);
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new MalformedFileError(`${files.location(name)} is not JSON. Fetch it again.`, { cause });
-  }
+  return parseJson(await files.readText(name), files.location(name));
 }

@@ -1,6 +1,7 @@
 import { InvalidArgumentError, MalformedFileError, SdxsError } from "./errors.js";
 import { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16Checked } from "./half.js";
 import { HostTensor, sizeOf, type HostData, type Shape } from "./host-tensor.js";
+import { parseJson } from "./json.js";
 import type { TensorMap } from "./ops.js";
 
 // The format: 8 bytes with the header's length, the header as JSON, the tensors' bytes; all little-endian, as every
@@ -130,7 +131,7 @@ export function parseSafetensorsHeader(prefix: Uint8Array, fileSize: number): Sa
       `parseSafetensorsHeader: needs the first ${8 + headerLength} bytes of the file, got ${prefix.length}.`,
     );
   }
-  const header = parseJson(prefix.subarray(8, 8 + headerLength));
+  const header = parseHeaderText(prefix.subarray(8, 8 + headerLength));
   const dataStart = 8 + headerLength;
 
   let metadata: Record<string, string> = {};
@@ -429,19 +430,17 @@ async function readExactly(
   return bytes;
 }
 
-function parseJson(bytes: Uint8Array): Record<string, unknown> {
+function parseHeaderText(bytes: Uint8Array): Record<string, unknown> {
   let text: string;
-  let header: unknown;
   try {
     text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-    checkJsonStructure(text);
-    header = JSON.parse(text);
   } catch (cause) {
-    if (cause instanceof SdxsError) throw cause;
     throw new MalformedFileError("safetensors: the header is not JSON in UTF-8. Is this a safetensors file?", {
       cause,
     });
   }
+  checkJsonStructure(text);
+  const header = parseJson(text, "safetensors: the header");
   if (typeof header !== "object" || header === null || Array.isArray(header)) {
     throw new MalformedFileError("safetensors: the header must be a JSON object.");
   }
@@ -481,7 +480,7 @@ function checkJsonStructure(text: string): void {
       let next = i + 1;
       while (next < text.length && " \t\n\r".includes(text[next]!)) next++;
       if (innermost?.names === undefined || text[next] !== ":") continue;
-      const name = JSON.parse(text.slice(start, i + 1)) as string;
+      const name = parseJson(text.slice(start, i + 1), "safetensors: a name in the header") as string;
       if (innermost.names.has(name)) {
         throw new MalformedFileError(`safetensors: the header has ${quote(name)} twice in one object.`);
       }

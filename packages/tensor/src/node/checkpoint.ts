@@ -3,6 +3,7 @@ import { basename, dirname, join } from "node:path";
 import { escaped, openWeights, type OpenWeightsOptions } from "../checkpoint.js";
 import { InvalidArgumentError } from "../errors.js";
 import type { HostTensor } from "../host-tensor.js";
+import { formatJson } from "../json.js";
 import type { SafetensorsFile } from "../model-files.js";
 import type { TensorMap } from "../ops.js";
 import { safetensorsChunks, type WriteSafetensorsOptions } from "../safetensors.js";
@@ -77,7 +78,7 @@ export async function writeCheckpoint(
       metadata: { total_size: totalSize },
       weight_map: Object.fromEntries(weightMap.sort(([a], [b]) => (a < b ? -1 : 1))),
     };
-    texts.unshift({ name: `${stem}.safetensors.index.json`, chunks: [`${JSON.stringify(index, null, 2)}\n`] });
+    texts.unshift({ name: `${stem}.safetensors.index.json`, chunks: [`${formatJson(index, 2)}\n`] });
   }
   const contents = [...weights, ...texts];
   await replaceFiles(contents.map(({ name, chunks }): FileContent => ({ path: join(folder, name), chunks })));

@@ -170,6 +170,7 @@ async function transpile(target: string): Promise<void> {
   for (const name of [
     "node/files",
     "model-files",
+    "json",
     "safetensors",
     "half",
     "half-wasm",
