@@ -62,7 +62,7 @@ export async function generate(args: readonly string[], terminal: Terminal): Pro
     );
     for (const [index, { prompt, seed }] of pictures.entries()) {
       const place = `${index + 1}/${pictures.length}`;
-      const { images, times, warnings } = await pipeline.generate(prompt, {
+      const { images, times } = await pipeline.generate(prompt, {
         ...options,
         loras,
         seed,
@@ -70,7 +70,6 @@ export async function generate(args: readonly string[], terminal: Terminal): Pro
       });
       const path = pictures.length === 1 ? out : numbered(out, index + 1);
       await replaceFile(path, [await toPng(toRgba(images)[0]!)]);
-      for (const warning of warnings) terminal.note(`sdxs: warning: ${warning}`);
       const ms = Math.round(times.textEncoder + times.unet + times.decoder);
       terminal.note(`${place}: ${JSON.stringify(prompt)}, seed ${seed}, ${ms} ms`);
       terminal.out(path);

@@ -74,7 +74,11 @@ export async function openPipeline(
     ...(controlNets && { controlnet: await loadControlNets(model, controlNets, terminal) }),
   };
   const precision = gpu !== undefined && { precision: gpu };
-  return { pipeline: createPipeline({ components, backend, ...defaults, ...int8, ...precision }), components };
+  const onWarning: PipelineOptions<unknown>["onWarning"] = ({ message }) => terminal.note(`sdxs: warning: ${message}`);
+  return {
+    pipeline: createPipeline({ components, backend, ...defaults, ...int8, ...precision, onWarning }),
+    components,
+  };
 }
 
 /** Makes a backend on the GPU, and another where that one's device is lost. */

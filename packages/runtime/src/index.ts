@@ -26,6 +26,7 @@ export {
 } from "./pipeline.js";
 export { calibratePipeline, type PipelineCalibration } from "./calibrate-pipeline.js";
 export type { PipelineLora } from "./pipeline-loras.js";
+export type { PipelineWarning, WarningCode } from "./pipeline-warnings.js";
 export type { PictureStream, StreamRequest, StreamedImages } from "./pipeline-stream.js";
 export { servePipeline, workerPipeline, type WorkerPort } from "./worker-pipeline.js";
 export { toImageBitmaps, toRgba, type RgbaImage } from "./pictures.js";

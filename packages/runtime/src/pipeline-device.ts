@@ -14,13 +14,18 @@ import {
 import type { EncodedImage, GenerateRequest } from "./pipeline-request.js";
 import { PipelineStage, disposeAll, type PipelineStageOptions } from "./pipeline-stage.js";
 import type { PipelineCalibration } from "./calibrate-pipeline.js";
+import type { PipelineWarning } from "./pipeline-warnings.js";
 import type { GeneratedImages, TextToImageComponents } from "./pipeline.js";
-import { PromptEncoder } from "./prompt-embeddings.js";
+import { PromptEncoder, type CutPrompt } from "./prompt-embeddings.js";
 
 export interface PipelineDeviceOptions extends Pick<PipelineStageOptions, "precision"> {
   readonly int8?: PipelineCalibration | undefined;
   /** Keeps what `calibrate` needs of each picture. */
   readonly recording?: boolean;
+}
+
+export interface DrawnImages extends Omit<GeneratedImages, "warnings"> {
+  readonly warnings: readonly PipelineWarning[];
 }
 
 /** What a pipeline has on one device: networks, compiled programs and embeddings. One `draw` at a time. */
@@ -58,7 +63,7 @@ export class PipelineDevice<D> {
     ];
   }
 
-  async draw(request: GenerateRequest): Promise<GeneratedImages> {
+  async draw(request: GenerateRequest): Promise<DrawnImages> {
     const { prompts, negativePrompt, plan, guidanceScale, noise, noiseOf, controls, signal, onStep } = request;
     const throwIfAborted = (): void => {
       if (signal?.aborted) throw new SdxsError("ABORTED", "generate: aborted.", { cause: signal.reason });
@@ -146,7 +151,8 @@ export class PipelineDevice<D> {
         unet: unetMs,
         decoder: decoderMs,
       };
-      return { images, times, warnings: [...truncations(cut, this.text.tokens), ...blackPictures(images)] };
+      const warnings = [...request.warnings, ...truncations(cut, this.text.tokens), ...blackPictures(images)];
+      return { images, times, warnings };
     } finally {
       release();
       if (begun) this.backend.dispose(begun);
@@ -198,17 +204,22 @@ async function nonFinite<D>(backend: Backend<D>, results: Readonly<Record<string
   );
 }
 
-function truncations(cut: readonly string[], tokens: number): string[] {
-  return [...new Set(cut)].map(
-    (prompt) => `The prompt "${prompt}" has more than ${tokens} tokens; its last words were cut.`,
+function truncations(cut: readonly CutPrompt[], tokens: number): PipelineWarning[] {
+  const messages = cut.map(
+    ({ prompt, lost }) =>
+      `The prompt ${JSON.stringify(prompt)} has more than ${tokens} tokens; its last words were cut: ${JSON.stringify(lost)}.`,
   );
+  return [...new Set(messages)].map((message) => ({ code: "PROMPT_CUT", message }));
 }
 
-function blackPictures({ shape, data }: HostTensor): string[] {
+function blackPictures({ shape, data }: HostTensor): PipelineWarning[] {
   const size = data.length / (shape[0] ?? 1);
   return Array.from({ length: shape[0] ?? 0 }, (_, image) => image)
     .filter((image) => data.subarray(image * size, (image + 1) * size).every((value) => value < BLACK))
-    .map((image) => `Image ${image} is all black: the decoder was given latents far outside what it knows.`);
+    .map((image) => ({
+      code: "BLACK_IMAGE",
+      message: `Image ${image} is all black: the decoder was given latents far outside what it knows.`,
+    }));
 }
 
 /** Below half a step of 8 bits. */

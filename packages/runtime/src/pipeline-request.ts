@@ -1,5 +1,6 @@
 import { partialPlan, planFromConfig, type SamplerPlan } from "@sdxs/diffusion";
 import { HostTensor, InvalidArgumentError, ShapeError, random, sizeOf } from "@sdxs/tensor";
+import type { PipelineWarning } from "./pipeline-warnings.js";
 import type { GenerateOptions, PipelineOptions, TextToImageComponents } from "./pipeline.js";
 
 /** What the image encoder takes. */
@@ -26,6 +27,8 @@ export interface GenerateRequest {
   readonly noiseOf: (step: number) => HostTensor;
   readonly controls: NonNullable<GenerateOptions["controls"]>;
   readonly loras: NonNullable<GenerateOptions["loras"]>;
+  /** Of what has no effect, or not the one that was meant. */
+  readonly warnings: readonly PipelineWarning[];
   readonly signal: GenerateOptions["signal"] | undefined;
   readonly onStep: GenerateOptions["onStep"] | undefined;
 }
@@ -88,6 +91,7 @@ export function checkRequest(
     noiseOf,
     controls,
     loras,
+    warnings: [],
     signal,
     onStep,
   };

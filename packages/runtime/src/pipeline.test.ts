@@ -38,6 +38,7 @@ import {
   vaeConfig,
   weights,
 } from "./pipeline-case.test-support.js";
+import type { PipelineWarning } from "./pipeline-warnings.js";
 import { createPipeline, type TextToImageComponents } from "./pipeline.js";
 import { textEncoder } from "./text-encoder.js";
 
@@ -204,9 +205,14 @@ describe("createPipeline draws what its networks give one after the other", () =
     expect(drawn[0]!.images.data).toEqual((await pipeline.generate("red", { seed: "s" })).images.data);
   });
 
-  it("and says where a prompt was cut", async () => {
-    const { warnings } = await pipeline.generate("red red red red red");
-    expect(warnings).toEqual([expect.stringContaining("more than 6 tokens")]);
+  it("and says which words of a prompt were cut, by the result and by onWarning", async () => {
+    const heard: PipelineWarning[] = [];
+    const warned = createPipeline({ components, backend, onWarning: (warning) => heard.push(warning) });
+    const { warnings } = await warned.generate("red red red red red");
+    await warned.dispose();
+    const message = 'The prompt "red red red red red" has more than 6 tokens; its last words were cut: "red".';
+    expect(warnings).toEqual([message]);
+    expect(heard).toEqual([{ code: "PROMPT_CUT", message }]);
   });
 });
 

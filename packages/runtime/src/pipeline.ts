@@ -5,6 +5,7 @@ import { PipelineDevice } from "./pipeline-device.js";
 import type { PipelineLora } from "./pipeline-loras.js";
 import { checkRequest, type GenerateRequest } from "./pipeline-request.js";
 import { pictureStream, type PictureStream } from "./pipeline-stream.js";
+import type { PipelineWarning } from "./pipeline-warnings.js";
 
 /** What a text-to-image pipeline is made of; ControlNets if it has any, and Stable Diffusion XL's second text encoder. */
 export type TextToImageComponents = Pick<
@@ -37,6 +38,8 @@ export interface PipelineOptions<D> {
   readonly steps?: number;
   /** Default of `GenerateOptions.guidanceScale`. Default 1: none, as one-step models need. */
   readonly guidanceScale?: number;
+  /** Called with each warning, of the components and of requests. Those of a request are also in `GeneratedImages.warnings`. */
+  readonly onWarning?: (warning: PipelineWarning) => void;
 }
 
 export interface GenerateOptions {
@@ -146,6 +149,11 @@ export function createPipeline<D>(options: PipelineOptions<D>): Pipeline {
   let disposed = false;
   let last: Promise<unknown> = Promise.resolve();
 
+  const drawOn = async (on: PipelineDevice<D>, request: GenerateRequest): Promise<GeneratedImages> => {
+    const drawn = await on.draw(request);
+    for (const warning of drawn.warnings) options.onWarning?.(warning);
+    return { ...drawn, warnings: drawn.warnings.map(({ message }) => message) };
+  };
   const draw = async (request: GenerateRequest): Promise<GeneratedImages> => {
     const newDevice = async (): Promise<PipelineDevice<D>> =>
       new PipelineDevice(typeof backend === "function" ? await backend() : backend, components, {
@@ -154,13 +162,13 @@ export function createPipeline<D>(options: PipelineOptions<D>): Pipeline {
       });
     device ??= await newDevice();
     try {
-      return await device.draw(request);
+      return await drawOn(device, request);
     } catch (error) {
       if ((error as Partial<SdxsError>).code !== "DEVICE_LOST" || typeof backend !== "function") throw error;
       await device.dispose().catch(() => undefined); // what goes with a lost device may fail
       device = undefined;
       device = await newDevice();
-      return device.draw(request);
+      return drawOn(device, request);
     }
   };
   const inTurn: Pipeline["generate"] = (prompts, given = {}) => {

@@ -7,14 +7,20 @@ import type { PromptTokenizer } from "./tokenizer.js";
 /** Batches of prompts whose embeddings are kept, a typing user's newest. Chosen; those of one prompt take 640 kB at most. */
 const KEPT_EMBEDDINGS = 16;
 
+/** A prompt that is longer than the text encoders take. */
+export interface CutPrompt {
+  readonly prompt: string;
+  /** Its last words, as the tokenizer decodes them. */
+  readonly lost: string;
+}
+
 export interface PromptEmbeddings<D> {
   /**
    * `context` [prompts, tokens, features] and, for Stable Diffusion XL, `textEmbeds` [prompts, features]: on the device, where
    * they stay for the next call.
    */
   readonly tensors: Readonly<Record<"context" | "textEmbeds", D>>;
-  /** Prompts that lost their last words. */
-  readonly cut: readonly string[];
+  readonly cut: readonly CutPrompt[];
 }
 
 /** The tokenizer and the text encoder, or Stable Diffusion XL's two, with the embeddings of recent prompts. */
@@ -74,7 +80,10 @@ export class PromptEncoder<D> {
     );
     const inputs = { ids, ...(ids2 && { ids_2: ids2, kept }) } as Readonly<Record<PromptInput, HostTensor>>;
     const tensors = await this.stage.run(specsOf(inputs), inputs);
-    return { tensors, cut: texts.filter((_, index) => encoded.some((rows) => rows[index]?.truncated)) };
+    const cut = encoded.flatMap((rows) =>
+      rows.flatMap(({ truncated, lost }, index) => (truncated ? [{ prompt: texts[index]!, lost }] : [])),
+    );
+    return { tensors, cut };
   }
 
   /** Encodes with these weights in place of the text encoders' own from now on. */

@@ -35,6 +35,8 @@ export interface EncodedPrompt {
   readonly length: number;
   /** Whether the prompt was too long and lost its last words: worth a warning. */
   readonly truncated: boolean;
+  /** The words that were lost, in lower case as the tokenizer decodes them; "" where none were. */
+  readonly lost: string;
 }
 
 /** Turns prompts into the ids that a text encoder takes. */
@@ -91,6 +93,13 @@ export function loadTokenizer(files: TokenizerFiles): PromptTokenizer {
   const paddingId = idOf("padding", padding);
   const defaultLength = lengthOf(config);
 
+  const decode = (ids: readonly number[]): string =>
+    ids.length === 0
+      ? ""
+      : tokenizer
+          .decode([...ids])
+          .replaceAll("</w>", " ")
+          .trim();
   const encode = (prompt: string, maximumLength = defaultLength): EncodedPrompt => {
     if (!Number.isInteger(maximumLength) || maximumLength < 2) {
       throw new InvalidArgumentError(
@@ -101,7 +110,8 @@ export function loadTokenizer(files: TokenizerFiles): PromptTokenizer {
     const kept = prompted.slice(0, maximumLength - 2);
     const ids = new Int32Array(maximumLength).fill(paddingId);
     ids.set([beginId, ...kept, endId]);
-    return { ids, length: kept.length + 2, truncated: kept.length < prompted.length };
+    const lost = decode(prompted.slice(maximumLength - 2));
+    return { ids, length: kept.length + 2, truncated: kept.length < prompted.length, lost };
   };
 
   return {
