@@ -66,7 +66,7 @@ export interface ExportOnnxSpec<In extends string = string> extends Omit<Compile
 }
 
 /**
- * Writes a program as an ONNX model (opset 18). A name in place of a size leaves it open: the model takes any size there,
+ * Writes a program as an ONNX model (opset 17). A name in place of a size leaves it open: the model takes any size there,
  * the same wherever the name occurs, and bears the name as ONNX's symbolic dimension.
  *
  * @throws InvalidArgumentError for one name of an input and an output, for more than 2 GB of weights without

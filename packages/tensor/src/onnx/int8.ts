@@ -40,10 +40,10 @@ export function int8Convolution(
   const constantBias = bias?.op === "constant" ? bias : undefined;
   const operands = [image, weightInBits(l, weight!, scales, 0)];
   if (constantBias) operands.push(biasInBits(l, constantBias, scales, scaleOf(input).scale));
-  const convolved = l.part("Conv", operands, attributes);
+  const convolved = l.emit("Conv", operands, attributes);
   const rest =
     bias !== undefined && !constantBias ? l.reshape(l.value(bias), [1, weight!.shape[0] ?? 1, 1, 1]) : undefined;
-  const result = rest === undefined ? convolved : l.part("Add", [convolved, rest]);
+  const result = rest === undefined ? convolved : l.emit("Add", [convolved, rest]);
   // A ReLU that follows is part of the convolution: it is what is rounded.
   return l.isFollowedByRelu(node) ? result : eightBits(l, result, output);
 }
@@ -55,7 +55,7 @@ export function int8Product(l: Lowering, product: Node, { input }: WeightRanges)
   const columns = isTransposed ? 0 : 1;
   const scales = channelScales(weight!, columns);
   const matrix = weightInBits(l, weight!, scales, columns, isTransposed);
-  return l.part("MatMul", [eightBits(l, l.value(a!), input), matrix]);
+  return l.emit("MatMul", [eightBits(l, l.value(a!), input), matrix]);
 }
 
 /** `value` rounded to 256 steps over its range, as the float32 that they stand for; once per value. */
@@ -66,7 +66,7 @@ export function eightBits(l: Lowering, value: string, range: Range): string {
   const known = l.roundings.get(key);
   if (known !== undefined) return known;
   const steps = [l.scalar(scale), l.graph.shared(`u${zero}`, [], () => Uint8ClampedArray.of(zero))];
-  const rounded = l.part("DequantizeLinear", [l.part("QuantizeLinear", [value, ...steps]), ...steps]);
+  const rounded = l.emit("DequantizeLinear", [l.emit("QuantizeLinear", [value, ...steps]), ...steps]);
   l.roundings.set(key, rounded);
   l.rounded.add(rounded);
   return rounded;
@@ -122,7 +122,7 @@ function weightInBits(
   });
   const stored = l.graph.initializer(transposed ? [columns, rows] : shape, steps);
   const perChannel = l.graph.initializer([scales.length], scales);
-  return l.part("DequantizeLinear", [stored, perChannel], { axis: transposed ? 1 - axis : axis });
+  return l.emit("DequantizeLinear", [stored, perChannel], { axis: transposed ? 1 - axis : axis });
 }
 
 /** In the steps of the products that it is added to. */
@@ -130,5 +130,5 @@ function biasInBits(l: Lowering, { shape, data }: Node, scales: Float32Array<Arr
   const steps = scales.map((channel) => channel * scale);
   const rounded = Int32Array.from(data!, (value, i) => Math.round(value / steps[i]!));
   const operands = [l.graph.initializer(shape, rounded), l.graph.initializer(shape, steps)];
-  return l.part("DequantizeLinear", operands, { axis: 0 });
+  return l.emit("DequantizeLinear", operands, { axis: 0 });
 }

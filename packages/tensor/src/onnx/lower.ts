@@ -73,7 +73,7 @@ export function lower(
   for (const [name, node] of Object.entries(outputs)) {
     if (options.named) {
       const shape = lowering.graph.target(node.shape);
-      lowering.graph.node("Reshape", [lowering.value(memoryOf(node)), shape], {}, [true], false, name);
+      lowering.graph.node("Reshape", [lowering.value(memoryOf(node)), shape], {}, [true], name);
       lowering.graph.output(name, node.dtype, node.shape);
       lowered[name] = { value: name, shape: node.shape };
       continue;
@@ -158,6 +158,7 @@ export class Lowering {
     this.leaves = new Set(roots.filter((root) => this.useCount(root) === 1));
   }
 
+  /** Results that nothing but one output uses. */
   readonly leaves: ReadonlySet<Node>;
 
   useCount(node: Node): number {
@@ -197,7 +198,7 @@ export class Lowering {
   private converted(value: string, to: "float32" | "float16"): string {
     let result = this.conversions.get(value);
     if (result === undefined) {
-      result = this.part("Cast", [value], { to: ELEMENT_TYPE[to] });
+      result = this.emit("Cast", [value], { to: ELEMENT_TYPE[to] });
       this.conversions.set(value, result);
     }
     return result;
@@ -250,16 +251,6 @@ export class Lowering {
     return this.value(operand(node, index));
   }
 
-  /** One operator with one output; the last operator of a leaf is marked as such. */
-  emit(
-    node: Node,
-    op: string,
-    inputs: readonly string[],
-    attributes: Readonly<Record<string, AttributeValue>> = {},
-  ): string {
-    return this.graph.node(op, inputs, attributes, [true], this.leaves.has(node))[0] ?? "";
-  }
-
   /** One operator whose result has to be reshaped to the node's shape, unless it leaves the graph at once. */
   emitRaw(
     node: Node,
@@ -268,14 +259,14 @@ export class Lowering {
     attributes: Readonly<Record<string, AttributeValue>>,
     shape: Shape,
   ): string {
-    const value = this.emit(node, op, inputs, attributes);
+    const value = this.emit(op, inputs, attributes);
     if (!this.leaves.has(node)) return this.reshape(value, node.shape);
     this.rawShapes.set(node, shape);
     return value;
   }
 
-  /** An operator in the middle of a rule. */
-  part(op: string, inputs: readonly string[], attributes: Readonly<Record<string, AttributeValue>> = {}): string {
+  /** One operator with one output. */
+  emit(op: string, inputs: readonly string[], attributes: Readonly<Record<string, AttributeValue>> = {}): string {
     return this.graph.node(op, inputs, attributes)[0] ?? "";
   }
 
@@ -288,7 +279,7 @@ export class Lowering {
 
   /** [size] of ones, likewise. */
   ones(size: number): string {
-    if (this.graph.isOpen(size)) return this.part("Expand", [this.scalar(1), this.graph.integers([size])]);
+    if (this.graph.isOpen(size)) return this.emit("Expand", [this.scalar(1), this.graph.integers([size])]);
     const data = new Float32Array(size).fill(1);
     return this.graph.shared(`${this.half ? "half" : ""} ones ${size}`, [size], () =>
       this.half ? encodeFloat16(data) : data,
@@ -296,7 +287,7 @@ export class Lowering {
   }
 
   reshape(value: string, shape: Shape): string {
-    return this.part("Reshape", [value, this.graph.target(shape)]);
+    return this.emit("Reshape", [value, this.graph.target(shape)]);
   }
 }
 
@@ -340,7 +331,6 @@ const same =
   (op: string): Rule =>
   (l, node) =>
     l.emit(
-      node,
       op,
       node.inputs.map((input) => l.value(input)),
     );
@@ -359,12 +349,16 @@ const reduce =
     const row = sizeOf(shape.slice(leading.length));
     const isLong = row >= LONG_ROW && !l.graph.isOpen(row) && axes.every((axis) => axis >= leading.length);
     const parts = isLong ? largestDivisor(row, MOST_PARTS) : 1;
+    // Only ReduceSum takes its axes as an input in opset 17.
+    const over = (value: string, along: readonly number[], keepdims: number): string =>
+      op === "ReduceSum"
+        ? l.emit(op, [value, l.graph.integers(along)], { keepdims })
+        : l.emit(op, [value], { axes: along, keepdims });
     const keepdims = keepDims ? 1 : 0;
-    if (parts === 1) return l.emit(node, op, [l.in(node, 0), l.graph.integers(axes)], { keepdims });
+    if (parts === 1) return over(l.in(node, 0), axes, keepdims);
     const pieces = l.reshape(l.in(node, 0), [sizeOf(leading) * parts, row / parts]);
-    const sums = l.part(op, [pieces, l.graph.integers([1])], { keepdims: 0 });
-    const rows = l.reshape(sums, [...leading, parts, ...axes.slice(1).map(() => 1)]);
-    return l.emit(node, op, [rows, l.graph.integers(axes)], { keepdims });
+    const rows = l.reshape(over(pieces, [1], 0), [...leading, parts, ...axes.slice(1).map(() => 1)]);
+    return over(rows, axes, keepdims);
   };
 
 /** Largest divisor up to a limit. */
@@ -378,7 +372,7 @@ const pool =
   (op: string): Rule =>
   (l, node) => {
     const k = node.attributes.k ?? 1;
-    return l.emit(node, op, [l.in(node, 0)], { kernel_shape: [k, k], strides: [k, k] });
+    return l.emit(op, [l.in(node, 0)], { kernel_shape: [k, k], strides: [k, k] });
   };
 
 const rules: Readonly<Record<OpName, Rule>> = {
@@ -388,7 +382,7 @@ const rules: Readonly<Record<OpName, Rule>> = {
     if (l.int8.has(node)) return ""; // stored where it is used
     const isStoredInHalf = l.float16 && l.weightNames.has(node) && data.byteLength >= EXTERNAL_FROM_BYTES;
     if (!isStoredInHalf || !(data instanceof Float32Array)) return l.graph.initializer(shape, data);
-    return l.part("Cast", [l.halfConstant(node)], { to: ELEMENT_TYPE.float32 });
+    return l.emit("Cast", [l.halfConstant(node)], { to: ELEMENT_TYPE.float32 });
   },
   neg: same("Neg"),
   abs: same("Abs"),
@@ -412,17 +406,17 @@ const rules: Readonly<Record<OpName, Rule>> = {
     const product = biasedProduct(node);
     if (!product || !l.isAbsorbed(product)) return same("Add")(l, node);
     const ranges = l.int8.get(operand(product, 1));
-    if (ranges) return l.emit(node, "Add", [int8Product(l, product, ranges), l.in(node, 1)]);
-    return l.emit(node, "Gemm", [l.in(product, 0), l.in(product, 1), l.in(node, 1)], transposes(product));
+    if (ranges) return l.emit("Add", [int8Product(l, product, ranges), l.in(node, 1)]);
+    return l.emit("Gemm", [l.in(product, 0), l.in(product, 1), l.in(node, 1)], transposes(product));
   },
   sub: same("Sub"),
   mul(l, node) {
     const parts = geluParts(node);
     if (!parts?.every((part) => l.isAbsorbed(part))) return same("Mul")(l, node);
-    return l.emit(node, "com.microsoft::Gelu", [l.in(node, 0)]);
+    return l.emit("com.microsoft::Gelu", [l.in(node, 0)]);
   },
   div: same("Div"),
-  pow: (l, node) => l.emit(node, "Pow", [l.in(node, 0), l.scalar(node.attributes.exponent ?? 1)]),
+  pow: (l, node) => l.emit("Pow", [l.in(node, 0), l.scalar(node.attributes.exponent ?? 1)]),
   maximum: same("Max"),
   minimum: same("Min"),
   equal: same("Equal"),
@@ -433,23 +427,23 @@ const rules: Readonly<Record<OpName, Rule>> = {
   mean: reduce("ReduceMean"),
   max: reduce("ReduceMax"),
   argMax: (l, node) =>
-    l.emit(node, "Cast", [l.part("ArgMax", [l.in(node, 0)], { axis: node.attributes.axis ?? 0, keepdims: 0 })], {
+    l.emit("Cast", [l.emit("ArgMax", [l.in(node, 0)], { axis: node.attributes.axis ?? 0, keepdims: 0 })], {
       to: ELEMENT_TYPE.int32,
     }),
-  softmax: (l, node) => l.emit(node, "Softmax", [l.in(node, 0)], { axis: node.attributes.axis ?? -1 }),
+  softmax: (l, node) => l.emit("Softmax", [l.in(node, 0)], { axis: node.attributes.axis ?? -1 }),
 
   matmul(l, node) {
     const ranges = l.int8.get(operand(node, 1));
     if (ranges) return int8Product(l, node, ranges);
     if (operand(node, 0).shape.length === 2 && operand(node, 1).shape.length === 2) {
-      return l.emit(node, "Gemm", [l.in(node, 0), l.in(node, 1)], transposes(node));
+      return l.emit("Gemm", [l.in(node, 0), l.in(node, 1)], transposes(node));
     }
     const exchanged = (index: number, wanted = false): string => {
       const rank = operand(node, index).shape.length;
       const perm = Array.from({ length: rank }, (_, i) => (i === rank - 2 ? rank - 1 : i === rank - 1 ? rank - 2 : i));
-      return wanted ? l.part("Transpose", [l.in(node, index)], { perm }) : l.in(node, index);
+      return wanted ? l.emit("Transpose", [l.in(node, index)], { perm }) : l.in(node, index);
     };
-    return l.emit(node, "MatMul", [exchanged(0, node.attributes.transposeA), exchanged(1, node.attributes.transposeB)]);
+    return l.emit("MatMul", [exchanged(0, node.attributes.transposeA), exchanged(1, node.attributes.transposeB)]);
   },
   conv2d(l, node) {
     const weight = operand(node, 1);
@@ -460,16 +454,16 @@ const rules: Readonly<Record<OpName, Rule>> = {
     if (l.arranged.has(weights)) return winogradConvolution(l, node, image, weights, bias[0]);
     if (!blocksPay(l, node, weight)) {
       const operands = convOperands(l, image, weights, weight.shape[1] ?? 1);
-      return l.emit(node, "Conv", [...operands, ...bias], attributes);
+      return l.emit("Conv", [...operands, ...bias], attributes);
     }
     const [outChannels = 1, inChannels = 1, kernelHeight = 1, kernelWidth = 1] = weight.shape;
     const { channelBlock: block } = l;
     const area = kernelHeight * kernelWidth;
     const rows = l.reshape(weights, [outChannels / block, block, inChannels * area]);
     // A product with the identity: onnxruntime transposes operands of products faster than it transposes.
-    const turned = l.part("MatMul", [l.part("Transpose", [rows], { perm: [0, 2, 1] }), identity(l, block)]);
+    const turned = l.emit("MatMul", [l.emit("Transpose", [rows], { perm: [0, 2, 1] }), identity(l, block)]);
     const blocks = l.reshape(turned, [outChannels / block, inChannels / block, block, area, block]);
-    const ordered = l.part("Transpose", [blocks], { perm: [0, 1, 3, 2, 4] });
+    const ordered = l.emit("Transpose", [blocks], { perm: [0, 1, 3, 2, 4] });
     return blockedConvolution(l, node, image, [l.reshape(ordered, weight.shape), ...bias], attributes);
   },
   conv2dInputGrad: inputGradient,
@@ -482,7 +476,6 @@ const rules: Readonly<Record<OpName, Rule>> = {
     if (height % oldHeight === 0 && width % oldWidth === 0) {
       const scales = [1, 1, height / oldHeight, width / oldWidth];
       return l.emit(
-        node,
         "Resize",
         [l.in(node, 0), "", l.graph.shared(`f4,${scales.join()}`, [4], () => Float32Array.from(scales))],
         {
@@ -500,16 +493,15 @@ const rules: Readonly<Record<OpName, Rule>> = {
     // Uneven factors by exact indices: Resize computes them in floating point, which may round to a neighbour.
     const indices = (from: number, to: number): string =>
       l.graph.integers(Array.from({ length: to }, (_, i) => Math.floor((i * from) / to)));
-    const rows = l.part("Gather", [l.in(node, 0), indices(oldHeight, height)], { axis: 2 });
-    return l.emit(node, "Gather", [rows, indices(oldWidth, width)], { axis: 3 });
+    const rows = l.emit("Gather", [l.in(node, 0), indices(oldHeight, height)], { axis: 2 });
+    return l.emit("Gather", [rows, indices(oldWidth, width)], { axis: 3 });
   },
 
-  reshape: (l, node) => l.emit(node, "Reshape", [l.in(node, 0), l.graph.target(node.shape)]),
-  transpose: (l, node) => l.emit(node, "Transpose", [l.in(node, 0)], { perm: node.attributes.permutation ?? [] }),
-  broadcastTo: (l, node) => l.emit(node, "Expand", [l.in(node, 0), l.graph.integers(node.shape)]),
+  reshape: (l, node) => l.emit("Reshape", [l.in(node, 0), l.graph.target(node.shape)]),
+  transpose: (l, node) => l.emit("Transpose", [l.in(node, 0)], { perm: node.attributes.permutation ?? [] }),
+  broadcastTo: (l, node) => l.emit("Expand", [l.in(node, 0), l.graph.integers(node.shape)]),
   concat: (l, node) =>
     l.emit(
-      node,
       "Concat",
       node.inputs.map((input) => l.value(input)),
       { axis: node.attributes.axis ?? 0 },
@@ -517,15 +509,15 @@ const rules: Readonly<Record<OpName, Rule>> = {
   slice(l, node) {
     const { axis = 0, begin = 0 } = node.attributes;
     const bounds = [[begin], [begin + (node.shape[axis] ?? 0)], [axis]].map((values) => l.graph.integers(values));
-    return l.emit(node, "Slice", [l.in(node, 0), ...bounds]);
+    return l.emit("Slice", [l.in(node, 0), ...bounds]);
   },
   pad(l, node) {
     const widths = node.attributes.widths ?? [];
     const pads = [...widths.map(([before]) => before), ...widths.map(([, after]) => after)];
-    return l.emit(node, "Pad", [l.in(node, 0), l.graph.integers(pads)]);
+    return l.emit("Pad", [l.in(node, 0), l.graph.integers(pads)]);
   },
-  gather: (l, node) => l.emit(node, "Gather", [l.in(node, 0), l.in(node, 1)], { axis: node.attributes.axis ?? 0 }),
-  cast: (l, node) => l.emit(node, "Cast", [l.in(node, 0)], { to: ELEMENT_TYPE[node.dtype] }),
+  gather: (l, node) => l.emit("Gather", [l.in(node, 0), l.in(node, 1)], { axis: node.attributes.axis ?? 0 }),
+  cast: (l, node) => l.emit("Cast", [l.in(node, 0)], { to: ELEMENT_TYPE[node.dtype] }),
   stopGradient: (l, node) => l.in(node, 0),
   variable: (l, node) => l.in(node, 0),
 
@@ -550,8 +542,8 @@ function arithmetic(l: Lowering): SineOps<string> {
   const binary =
     (op: string) =>
     (a: Operand<string>, b: Operand<string>): string =>
-      l.part(op, [value(a), value(b)]);
-  return { add: binary("Add"), sub: binary("Sub"), mul: binary("Mul"), floor: (x) => l.part("Floor", [x]) };
+      l.emit(op, [value(a), value(b)]);
+  return { add: binary("Add"), sub: binary("Sub"), mul: binary("Mul"), floor: (x) => l.emit("Floor", [x]) };
 }
 
 function transposes(product: Node): Record<string, number> {
@@ -600,9 +592,9 @@ function blockedConvolution(
   weightAndBias: readonly string[],
   attributes: Readonly<Record<string, AttributeValue>>,
 ): string {
-  const blocks = l.part(`${BLOCKED}::ReorderInput`, [image]);
-  const result = l.part(`${BLOCKED}::Conv`, [blocks, ...weightAndBias], attributes);
-  return l.emit(node, `${BLOCKED}::ReorderOutput`, [result], { channels: node.shape[1] ?? 1 });
+  const blocks = l.emit(`${BLOCKED}::ReorderInput`, [image]);
+  const result = l.emit(`${BLOCKED}::Conv`, [blocks, ...weightAndBias], attributes);
+  return l.emit(`${BLOCKED}::ReorderOutput`, [result], { channels: node.shape[1] ?? 1 });
 }
 
 /**
@@ -630,7 +622,7 @@ function identity(l: Lowering, size: number): string {
 function convOperands(l: Lowering, image: string, weight: string, channels: number): [image: string, weight: string] {
   if (!l.webgpu || channels === 3 || channels % 3 !== 0 || channels % 4 === 0) return [image, weight];
   const zeros = l.graph.integers([0, 0, 0, 0, 0, 4 - (channels % 4), 0, 0]);
-  return [l.part("Pad", [image, zeros]), l.part("Pad", [weight, zeros])];
+  return [l.emit("Pad", [image, zeros]), l.emit("Pad", [weight, zeros])];
 }
 
 /** Stride 1: convolution with weights flipped and exchanged; else ConvTranspose. */
@@ -642,11 +634,12 @@ function inputGradient(l: Lowering, node: Node): string {
   const fits = Math.max(top, bottom) < kernelHeight && Math.max(left, right) < kernelWidth;
   if (stride === 1 && fits) {
     const area = kernelHeight * kernelWidth;
-    const taps = l.reshape(l.value(weight), [outChannels * inChannels, area]);
+    const taps = (): string => l.reshape(l.value(weight), [outChannels * inChannels, area]);
     // Reversing the taps as a product with a permutation matrix: faster than Slice with negative steps.
-    const reversal = l.graph.shared(`reversal${area}`, [area, area], () =>
-      Float32Array.from({ length: area * area }, (_, i) => (Math.floor(i / area) + (i % area) === area - 1 ? 1 : 0)),
-    );
+    const reversal = (): string =>
+      l.graph.shared(`reversal${area}`, [area, area], () =>
+        Float32Array.from({ length: area * area }, (_, i) => (Math.floor(i / area) + (i % area) === area - 1 ? 1 : 0)),
+      );
     const attributes = {
       kernel_shape: [kernelHeight, kernelWidth],
       strides: [1, 1],
@@ -654,15 +647,15 @@ function inputGradient(l: Lowering, node: Node): string {
     };
     if (blocksPay(l, node, weight)) {
       const { channelBlock: block } = l;
-      const turned = l.part("Gemm", [reversal, taps], { transB: 1 }); // [area, outChannels * inChannels]
+      const turned = l.emit("Gemm", [reversal(), taps()], { transB: 1 }); // [area, outChannels * inChannels]
       const blocks = l.reshape(turned, [area, outChannels / block, block, inChannels / block, block]);
-      const ordered = l.part("Transpose", [blocks], { perm: [3, 1, 0, 2, 4] });
+      const ordered = l.emit("Transpose", [blocks], { perm: [3, 1, 0, 2, 4] });
       const weights = l.reshape(ordered, [inChannels, outChannels, kernelHeight, kernelWidth]);
       return blockedConvolution(l, node, l.in(node, 0), [weights], attributes);
     }
-    const flipped = area > 1 ? l.reshape(l.part("Gemm", [taps, reversal]), weight.shape) : l.value(weight);
-    const exchanged = l.part("Transpose", [flipped], { perm: [1, 0, 2, 3] });
-    return l.emit(node, "Conv", convOperands(l, l.in(node, 0), exchanged, outChannels), attributes);
+    const flipped = area > 1 ? l.reshape(l.emit("Gemm", [taps(), reversal()]), weight.shape) : l.value(weight);
+    const exchanged = l.emit("Transpose", [flipped], { perm: [1, 0, 2, 3] });
+    return l.emit("Conv", convOperands(l, l.in(node, 0), exchanged, outChannels), attributes);
   }
   const [, , height = 1, width = 1] = node.shape;
   const [, , outHeight = 1, outWidth = 1] = operand(node, 0).shape;
@@ -670,7 +663,7 @@ function inputGradient(l: Lowering, node: Node): string {
     height - (stride * (outHeight - 1) + kernelHeight - top - bottom),
     width - (stride * (outWidth - 1) + kernelWidth - left - right),
   ];
-  return l.emit(node, "ConvTranspose", [l.in(node, 0), l.value(weight)], {
+  return l.emit("ConvTranspose", [l.in(node, 0), l.value(weight)], {
     ...convAttributes(node, weight),
     output_padding: missing,
   });
@@ -692,15 +685,15 @@ function weightGradient(l: Lowering, node: Node): string {
   const area = kernelHeight * kernelWidth;
 
   const pixelMajor = ({ shape: [n = 1, channels = 1, rows = 1, columns = 1] }: Node, value: string): string => {
-    const transposed = l.part("Transpose", [l.reshape(value, [n * channels, rows * columns])], { perm: [1, 0] });
+    const transposed = l.emit("Transpose", [l.reshape(value, [n * channels, rows * columns])], { perm: [1, 0] });
     return l.reshape(transposed, [rows, columns, n * channels]);
   };
   const padded = (value: string, [above, below, before, after]: readonly [number, number, number, number]): string =>
     above + below + before + after === 0
       ? value
-      : l.part("Pad", [value, l.graph.integers([above, before, 0, below, after, 0])]);
+      : l.emit("Pad", [value, l.graph.integers([above, before, 0, below, after, 0])]);
   const window = (value: string, row: number, column: number, rows: number, columns: number): string =>
-    l.part("Slice", [
+    l.emit("Slice", [
       value,
       l.graph.integers([row, column]),
       l.graph.integers([row + stride * (rows - 1) + 1, column + stride * (columns - 1) + 1]),
@@ -710,7 +703,7 @@ function weightGradient(l: Lowering, node: Node): string {
   const taps: string[] = [];
   const addTap = (g: string, image: string, pixels: number): void => {
     const operands = [l.reshape(g, [pixels, outChannels]), l.reshape(image, [pixels, inChannels])];
-    taps.push(l.part("Gemm", operands, { transA: 1 })); // [outChannels, inChannels]
+    taps.push(l.emit("Gemm", operands, { transA: 1 })); // [outChannels, inChannels]
   };
 
   const [image, g] = [pixelMajor(x, l.value(x)), pixelMajor(gradient, l.value(gradient))];
@@ -740,7 +733,7 @@ function weightGradient(l: Lowering, node: Node): string {
       }
     }
   }
-  const stacked = l.reshape(l.part("Concat", taps, { axis: 0 }), [area, outChannels * inChannels]);
+  const stacked = l.reshape(l.emit("Concat", taps, { axis: 0 }), [area, outChannels * inChannels]);
   // The transposition to [outChannels * inChannels, area] as a product: faster than Transpose on long, thin matrices.
   return l.emitRaw(node, "Gemm", [stacked, identity(l, area)], { transA: 1 }, [outChannels * inChannels, area]);
 }

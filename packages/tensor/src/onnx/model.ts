@@ -12,9 +12,9 @@ const MAX_MODEL_BYTES = 2 ** 31 - 1;
 /** Tensors from this size on go to the external file when one is written: chosen, so that small constants stay readable. */
 export const EXTERNAL_FROM_BYTES = 1024;
 
-/** The opset that every emitted operator belongs to: the first with ReduceMean and Pad over axes given as inputs. */
-const OPSET = 18;
-/** onnx.IR_VERSION of the release that brought opset 18. */
+/** The opset that every emitted operator belongs to: the first with LayerNormalization. */
+const OPSET = 17;
+/** onnx.IR_VERSION of the release that brought opset 17. */
 const IR_VERSION = 8;
 
 export type AttributeValue = number | string | readonly number[] | { readonly float: number };
@@ -29,7 +29,9 @@ type InitializerData =
 
 /** An ONNX graph under construction: nodes and initializers in the order of their addition. */
 export class OnnxGraph {
-  private readonly nodes: { message: MessageWriter; leaf: boolean }[] = [];
+  private readonly nodes: { message: MessageWriter; outputs: readonly string[] }[] = [];
+  /** Values that some node reads. */
+  private readonly read = new Set<string>();
   private readonly initializers: { name: string; shape: Shape; data: InitializerData }[] = [];
   private readonly inputs: MessageWriter[] = [];
   private readonly outputs: MessageWriter[] = [];
@@ -51,13 +53,15 @@ export class OnnxGraph {
     inputs: readonly string[],
     attributes: Readonly<Record<string, AttributeValue>> = {},
     wanted: readonly boolean[] = [true],
-    leaf = false,
     name?: string,
   ): string[] {
     const id = this.count++;
     const outputs = wanted.map((want, i) => (want ? (name ?? `_v${id}${i === 0 ? "" : `_${i}`}`) : ""));
     const message = new MessageWriter();
-    for (const input of inputs) message.text(1, input);
+    for (const input of inputs) {
+      message.text(1, input);
+      if (input !== "") this.read.add(input); // "" leaves an optional one out
+    }
     for (const output of outputs) message.text(2, output);
     const [type = op, domain] = op.split("::").reverse();
     message.text(3, `${type}_${id}`).text(4, type);
@@ -66,7 +70,7 @@ export class OnnxGraph {
       message.text(7, domain);
       this.domains.add(domain);
     }
-    this.nodes.push({ message, leaf });
+    this.nodes.push({ message, outputs });
     return outputs;
   }
 
@@ -165,9 +169,11 @@ export class OnnxGraph {
   serialize(locate?: (name: string) => string): SerializedModel {
     const graph = new MessageWriter();
     // onnxruntime walks back from the graph's leaves, last leaf first: reversed, gradients run as soon as they
-    // can, and the activations they need are freed early.
-    const leaves = this.nodes.filter(({ leaf }) => leaf).reverse();
-    for (const { message } of [...this.nodes.filter(({ leaf }) => !leaf), ...leaves]) graph.message(1, message);
+    // can, and the activations they need are freed early. No node reads a leaf, so each still follows what it reads.
+    const isLeaf = ({ outputs }: { readonly outputs: readonly string[] }): boolean =>
+      !outputs.some((output) => this.read.has(output));
+    const leaves = this.nodes.filter(isLeaf).reverse();
+    for (const { message } of [...this.nodes.filter((node) => !isLeaf(node)), ...leaves]) graph.message(1, message);
     graph.text(2, "sdxs");
     const external: Record<string, Uint8Array<ArrayBuffer>[]> = {};
     const lengths: Record<string, number> = {};

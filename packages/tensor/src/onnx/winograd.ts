@@ -102,33 +102,33 @@ export function winogradConvolution(
   const tiles = batch * rows * columns;
 
   // Pixels as rows of channels, so that tiles are gathered by whole rows; the last row is what lies outside.
-  const pixels = l.part("Transpose", [l.reshape(image, [batch, inChannels, inHeight * inWidth])], { perm: [0, 2, 1] });
+  const pixels = l.emit("Transpose", [l.reshape(image, [batch, inChannels, inHeight * inWidth])], { perm: [0, 2, 1] });
   const outside = l.graph.shared(`zeros${inChannels}`, [1, inChannels], () => new Float32Array(inChannels));
-  const all = l.part("Concat", [l.reshape(pixels, [batch * inHeight * inWidth, inChannels]), outside], { axis: 0 });
+  const all = l.emit("Concat", [l.reshape(pixels, [batch * inHeight * inWidth, inChannels]), outside], { axis: 0 });
   const parts = Math.ceil((POINTS * tiles * inChannels) / MOST_ELEMENTS);
   const results = split(tilePixels(node), parts).map((indices) => {
-    const gathered = l.part("Gather", [all, l.graph.integers(indices.flat())], { axis: 0 });
+    const gathered = l.emit("Gather", [all, l.graph.integers(indices.flat())], { axis: 0 });
     const tilesOfPart = indices[0]?.length ?? 0;
-    const points = l.part("MatMul", [both(l, "BT", BT), l.reshape(gathered, [POINTS, tilesOfPart * inChannels])]);
+    const points = l.emit("MatMul", [both(l, "BT", BT), l.reshape(gathered, [POINTS, tilesOfPart * inChannels])]);
     const tilesByChannels = l.reshape(points, [POINTS, tilesOfPart, inChannels]);
-    const channelsByTiles = l.part("Transpose", [tilesByChannels], { perm: [0, 2, 1] });
-    const products = l.part("MatMul", [weight, channelsByTiles]); // [POINTS, outChannels, tilesOfPart]
+    const channelsByTiles = l.emit("Transpose", [tilesByChannels], { perm: [0, 2, 1] });
+    const products = l.emit("MatMul", [weight, channelsByTiles]); // [POINTS, outChannels, tilesOfPart]
     const flat = l.reshape(products, [POINTS, outChannels * tilesOfPart]);
-    return l.reshape(l.part("MatMul", [both(l, "AT", AT), flat]), [4, outChannels, tilesOfPart]);
+    return l.reshape(l.emit("MatMul", [both(l, "AT", AT), flat]), [4, outChannels, tilesOfPart]);
   });
   const [first = ""] = results;
-  const result = parts === 1 ? first : l.part("Concat", results, { axis: 2 });
+  const result = parts === 1 ? first : l.emit("Concat", results, { axis: 2 });
 
   // Two exchanges of two axes each are faster than one of all.
   const parted = l.reshape(result, [2, 2, outChannels * tiles]);
-  const wide = l.reshape(l.part("Transpose", [parted], { perm: [0, 2, 1] }), [
+  const wide = l.reshape(l.emit("Transpose", [parted], { perm: [0, 2, 1] }), [
     2,
     outChannels,
     batch,
     rows,
     2 * columns,
   ]);
-  const joined = l.part("Transpose", [wide], { perm: [2, 1, 3, 0, 4] });
+  const joined = l.emit("Transpose", [wide], { perm: [2, 1, 3, 0, 4] });
   let convolved = l.reshape(joined, [batch, outChannels, 2 * rows, 2 * columns]);
   if (height % 2 === 1 || width % 2 === 1) {
     const bounds = [
@@ -136,9 +136,9 @@ export function winogradConvolution(
       [height, width],
       [2, 3],
     ].map((values) => l.graph.integers(values));
-    convolved = l.part("Slice", [convolved, ...bounds]);
+    convolved = l.emit("Slice", [convolved, ...bounds]);
   }
-  return bias === undefined ? convolved : l.emit(node, "Add", [convolved, l.reshape(bias, [1, outChannels, 1, 1])]);
+  return bias === undefined ? convolved : l.emit("Add", [convolved, l.reshape(bias, [1, outChannels, 1, 1])]);
 }
 
 /** For each of a tile's pixels and each tile, the number of the pixel in the batch; the one after the last is outside. */
