@@ -38,6 +38,15 @@ export default Object.entries(ceilings).map(([entry, limit]) => {
     limit,
     gzip: true,
     // tsup writes Node's own modules without their prefix.
-    ignore: ["@sdxs/*", "@tensorflow/*", "onnxruntime-*", "@huggingface/*", "fast-png", "node:*", ...builtinModules],
+    ignore: [
+      "@sdxs/*",
+      "@tensorflow/*",
+      "onnxruntime-*",
+      "@huggingface/*",
+      "fast-png",
+      "sharp",
+      "node:*",
+      ...builtinModules,
+    ],
   };
 });

@@ -23,9 +23,13 @@ describe.each(publishedPackages)("$manifest.name", ({ folder, manifest }) => {
     await run(join(root, "node_modules/.bin/attw"), [tarball, "--profile", "node16"]);
   });
 
-  test("declares exactly the packages that its build imports", () => {
+  test("declares exactly the packages that its build imports, and what it brings to packages that take it if it is there", () => {
     const declared = Object.keys({ ...manifest.dependencies, ...manifest.peerDependencies });
-    expect(importedPackages(join(folder, "dist"))).toEqual(declared.sort());
+    const imported = importedPackages(join(folder, "dist"));
+    const below = publishedPackages.filter(({ manifest: { name } }) => declared.includes(name));
+    const taken = below.flatMap(({ manifest: { peerDependencies = {} } }) => Object.keys(peerDependencies));
+    const brought = declared.filter((name) => name in (manifest.dependencies ?? {}) && taken.includes(name));
+    expect([...new Set([...imported, ...brought])].sort()).toEqual(declared.sort());
   });
 
   test("carries the licence", () => {

@@ -11,3 +11,4 @@ export type {
 } from "./open-pipeline.js";
 export { loadTokenizerFolder, saveTokenizerFolder } from "./tokenizer-folder.js";
 export { diskCache } from "./disk-cache.js";
+export { readPicture } from "./read-picture.js";

@@ -1,6 +1,6 @@
 import { HostTensor } from "@sdxs/tensor";
 import { expect, it, vi } from "vitest";
-import { toImageBitmaps, toRgba } from "./pictures.js";
+import { fromRgba, toImageBitmaps, toRgba } from "./pictures.js";
 
 it("toRgba rounds [-1, 1] to bytes, clips what lies outside, and adds opacity", () => {
   // Two images of two pixels: red, green, blue planes.
@@ -25,4 +25,16 @@ it("toImageBitmaps hands the bytes to the browser", async () => {
     [white, 1, 1],
   ]);
   vi.unstubAllGlobals();
+});
+
+it("fromRgba blends with white, and takes the bytes of toRgba", () => {
+  const data = Uint8ClampedArray.of(255, 0, 51, 255, 0, 0, 0, 0, 0, 0, 0, 51);
+  const image = fromRgba({ width: 3, height: 1, data });
+  expect(image.shape).toEqual([1, 3, 1, 3]);
+  [1, 1, 0.6, -1, 1, 0.6, -0.6, 1, 0.6].forEach((value, i) => expect(image.data[i]).toBeCloseTo(value, 6));
+  const opaque = { width: 2, height: 1, data: Uint8ClampedArray.of(1, 2, 3, 255, 250, 128, 0, 255) };
+  expect(toRgba(fromRgba(opaque))).toEqual([opaque]);
+  expect(() => fromRgba({ width: 2, height: 2, data })).toThrow(
+    expect.objectContaining({ code: "INVALID_ARGUMENT", message: expect.stringContaining("2 * 2 * 4 bytes") }),
+  );
 });
