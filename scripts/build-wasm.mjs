@@ -5,7 +5,7 @@ import { basename } from "node:path";
 import wabt from "wabt";
 
 const { parseWat } = await wabt();
-for (const path of ["onnx/adamw", "half"]) {
+for (const path of ["onnx/adamw", "weights/half"]) {
   const source = new URL(`../packages/tensor/src/${path}.wat`, import.meta.url);
   const target = new URL(`../packages/tensor/src/${path}-wasm.ts`, import.meta.url);
   const name = basename(path);

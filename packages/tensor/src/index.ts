@@ -7,8 +7,8 @@ export {
   ShapeError,
   UnsupportedConfigError,
   type ErrorCode,
-} from "./errors.js";
-export { HostTensor, sizeOf, type DType, type HostData, type Shape } from "./host-tensor.js";
+} from "./core/errors.js";
+export { HostTensor, sizeOf, type DType, type HostData, type Shape } from "./core/host-tensor.js";
 export type {
   Conv2dOptions,
   FusedOps,
@@ -19,28 +19,22 @@ export type {
   Padding,
   ReduceOptions,
   TensorMap,
-} from "./ops.js";
+} from "./core/ops.js";
 export type {
   Backend,
-  CompileSpec,
+  Calibration,
   CompiledProgram,
+  CompileSpec,
   ParameterSpec,
   Program,
-  StepReport,
+  Range,
   TensorSpec,
-  Trainable,
-} from "./program.js";
-export {
-  checkParameters,
-  declareParameters,
-  mapTensors,
-  prefixed,
-  scope,
-  select,
-  specsOf,
-  type HostParams,
-  type Scope,
-} from "./scope.js";
+  WeightRanges,
+} from "./core/program.js";
+export type { AdamWOptions, StepReport, Trainable } from "./core/trainable.js";
+export { checkParameters, mapTensors, prefixed, select, specsOf, type HostParams } from "./core/parameters.js";
+export { declareParameters } from "./graph/declare-parameters.js";
+export { scope, type Scope } from "./nn/scope.js";
 export {
   attention,
   gelu,
@@ -51,7 +45,7 @@ export {
   multiHeadAttention,
   quickGelu,
   silu,
-} from "./functional.js";
+} from "./nn/functional.js";
 export {
   convLayer,
   groupNormLayer,
@@ -59,13 +53,13 @@ export {
   linearLayer,
   type ConvLayerOptions,
   type LinearLayerOptions,
-} from "./layers.js";
-export { fanInUniform, normal, ones, uniform, zeros, type Initializer } from "./initializers.js";
-export { random, type Random, type StreamName } from "./random.js";
-export { breather, nextTurn } from "./breather.js";
-export { downloadAll } from "./download.js";
-export { initialize } from "./initialize.js";
-export { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16 } from "./half.js";
+} from "./nn/layers.js";
+export { fanInUniform, normal, ones, uniform, zeros, type Initializer } from "./core/initializers.js";
+export { random, type Random, type StreamName } from "./core/random.js";
+export { breather, nextTurn } from "./core/breather.js";
+export { downloadAll } from "./core/download.js";
+export { initialize } from "./nn/initialize.js";
+export { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16 } from "./weights/half.js";
 export {
   openSafetensors,
   parseSafetensorsHeader,
@@ -79,10 +73,10 @@ export {
   type SafetensorsInfo,
   type SafetensorsReader,
   type WriteSafetensorsOptions,
-} from "./safetensors.js";
-export { formatJson, parseJson } from "./json.js";
-export { readJson, type ModelFiles, type SafetensorsFile } from "./model-files.js";
-export { openWeights, type OpenWeightsOptions } from "./checkpoint.js";
+} from "./weights/safetensors.js";
+export { formatJson, parseJson } from "./core/json.js";
+export { readJson, type ModelFiles, type SafetensorsFile } from "./weights/model-files.js";
+export { openWeights, type OpenWeightsOptions } from "./weights/checkpoint.js";
 export {
   constantSchedule,
   cosineSchedule,
@@ -92,17 +86,16 @@ export {
   type PolynomialOptions,
   type Schedule,
   type WarmupOptions,
-} from "./schedules.js";
+} from "./optim/schedules.js";
 export {
   adamW,
   type AdamW,
-  type AdamWOptions,
   type AdamWResult,
   type AdamWState,
   type AdamWUpdate,
   type BiasCorrections,
   type ResolvedAdamWOptions,
-} from "./adamw.js";
+} from "./optim/adamw.js";
 export {
   configReader,
   either,
@@ -114,10 +107,10 @@ export {
   positiveInteger,
   wholeNumber,
   type FieldType,
-} from "./model-config.js";
-export { calibrate, type Calibration, type Range, type WeightRanges } from "./calibration.js";
-export { withGradients } from "./gradients.js";
-export { forwardBackend, type ForwardDevice } from "./forward-backend.js";
-export type { ForwardConv2dOptions, ForwardOps } from "./graph/compute.js";
-export { programTrainable, type ProgramDevice } from "./program-trainable.js";
-export { countArithmetic, type Arithmetic } from "./arithmetic.js";
+} from "./weights/model-config.js";
+export { calibrate } from "./nn/calibration.js";
+export { withGradients } from "./optim/gradients.js";
+export { forwardBackend, type ForwardDevice } from "./forward/forward-backend.js";
+export type { ForwardConv2dOptions, ForwardOps } from "./forward/compute.js";
+export { programTrainable, type ProgramDevice } from "./optim/program-trainable.js";
+export { countArithmetic, type Arithmetic } from "./graph/arithmetic.js";

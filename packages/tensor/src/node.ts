@@ -14,4 +14,4 @@ export {
   type OpenCheckpointOptions,
   type WriteCheckpointOptions,
 } from "./node/checkpoint.js";
-export type { SafetensorsFile } from "./model-files.js";
+export type { SafetensorsFile } from "./weights/model-files.js";

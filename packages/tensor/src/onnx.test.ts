@@ -1,10 +1,10 @@
 import * as ort from "onnxruntime-node";
 import { describe, expect, it, test, vi } from "vitest";
 import { conformanceCases, fromBackend, runCase } from "./conformance.js";
-import { HostTensor } from "./host-tensor.js";
+import { HostTensor } from "./core/host-tensor.js";
 import { exportOnnx, onnxBackend, traceProgram } from "./onnx.js";
-import type { Program } from "./program.js";
-import { random } from "./random.js";
+import type { Program } from "./core/program.js";
+import { random } from "./core/random.js";
 
 const backend = onnxBackend({ ort, threads: 1 });
 const cases = conformanceCases().map((one) => [one.name, one] as const);
@@ -159,7 +159,7 @@ describe("onnxBackend", () => {
 
   it("takes host tensors of another copy of the package", async () => {
     vi.resetModules();
-    const x = (await import("./host-tensor.js")).HostTensor.from([2, 1], [3, 5]);
+    const x = (await import("./core/host-tensor.js")).HostTensor.from([2, 1], [3, 5]);
     expect(x).not.toBeInstanceOf(HostTensor);
     const frozen = { bias: HostTensor.scalar(1) };
     const compiled = await backend.compile(doubled, { inputs: { x: { shape: [2, 1] } }, frozen });

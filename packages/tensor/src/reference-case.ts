@@ -9,13 +9,13 @@ import * as tf from "@tensorflow/tfjs";
 import "@tensorflow/tfjs-backend-wasm";
 import * as ort from "onnxruntime-node";
 import { fromBackend } from "./conformance/adapter.js";
-import { MalformedFileError, SdxsError } from "./errors.js";
-import type { HostTensor, Shape } from "./host-tensor.js";
+import { MalformedFileError, SdxsError } from "./core/errors.js";
+import type { HostTensor, Shape } from "./core/host-tensor.js";
 import { readSafetensorsFile } from "./node.js";
 import { onnxBackend } from "./onnx.js";
-import type { Ops, TensorMap } from "./ops.js";
-import type { Backend, Program, TensorSpec } from "./program.js";
-import { checkParameters, prefixed, select } from "./scope.js";
+import type { Ops, TensorMap } from "./core/ops.js";
+import type { Backend, Program, TensorSpec } from "./core/program.js";
+import { checkParameters, prefixed, select } from "./core/parameters.js";
 import { tfjsBackend } from "./tfjs.js";
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 /** Support for the tests of all packages; not part of the published package. */
 import { expect } from "vitest";
-import { withGradients } from "./gradients.js";
-import { HostTensor } from "./host-tensor.js";
-import type { TensorMap } from "./ops.js";
-import type { Program, TensorSpec } from "./program.js";
+import { withGradients } from "./optim/gradients.js";
+import { HostTensor } from "./core/host-tensor.js";
+import type { TensorMap } from "./core/ops.js";
+import type { Program, TensorSpec } from "./core/program.js";
 import {
   agrees,
   compareGradient,

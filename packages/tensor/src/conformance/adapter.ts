@@ -1,8 +1,8 @@
-import type { HostTensor } from "../host-tensor.js";
-import type { TensorMap } from "../ops.js";
-import { downloadAll } from "../download.js";
-import type { Backend, Program } from "../program.js";
-import { specsOf } from "../scope.js";
+import type { HostTensor } from "../core/host-tensor.js";
+import type { TensorMap } from "../core/ops.js";
+import { downloadAll } from "../core/download.js";
+import type { Backend, Program } from "../core/program.js";
+import { specsOf } from "../core/parameters.js";
 
 /** What the suite needs of an implementation of `Ops` to test it. */
 export interface ConformanceAdapter {

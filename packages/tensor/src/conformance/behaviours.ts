@@ -1,8 +1,8 @@
-import { gradientCheckpoint, groupNorm, silu } from "../functional.js";
-import { HostTensor, sizeOf } from "../host-tensor.js";
-import type { Ops, TensorMap } from "../ops.js";
-import type { Program } from "../program.js";
-import { specsOf } from "../scope.js";
+import { gradientCheckpoint, groupNorm, silu } from "../nn/functional.js";
+import { HostTensor, sizeOf } from "../core/host-tensor.js";
+import type { Ops, TensorMap } from "../core/ops.js";
+import type { Program } from "../core/program.js";
+import { specsOf } from "../core/parameters.js";
 import { compare, failed, known, passed, rejected, type ConformanceCase } from "./case.js";
 import { positive, spread, wholeNumbers } from "./data.js";
 

@@ -1,9 +1,8 @@
-import type { SdxsError } from "../errors.js";
-import { type ErrorCode } from "../errors.js";
-import { sameShape, show } from "../graph/shapes.js";
-import type { HostTensor } from "../host-tensor.js";
-import type { TensorMap } from "../ops.js";
-import type { Program } from "../program.js";
+import type { ErrorCode, SdxsError } from "../core/errors.js";
+import { sameShape, show } from "../core/shapes.js";
+import type { HostTensor } from "../core/host-tensor.js";
+import type { TensorMap } from "../core/ops.js";
+import type { Program } from "../core/program.js";
 import type { ConformanceAdapter } from "./adapter.js";
 
 /** What a check found. */

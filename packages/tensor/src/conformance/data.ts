@@ -1,5 +1,5 @@
-import { HostTensor, sizeOf, type Shape } from "../host-tensor.js";
-import { random } from "../random.js";
+import { HostTensor, sizeOf, type Shape } from "../core/host-tensor.js";
+import { random } from "../core/random.js";
 
 /**
  * Distinct values, evenly spaced over (-2, 2) in random order. At up to 400 elements they are at least 0.005 from

@@ -1,8 +1,8 @@
-import { sizeOf } from "../host-tensor.js";
-import type { Ops, TensorMap } from "../ops.js";
+import { sizeOf } from "../core/host-tensor.js";
+import type { Ops, TensorMap } from "../core/ops.js";
 import { referenceOps } from "../reference/ops.js";
 import type { ReferenceTensor } from "../reference/tensor.js";
-import { mapTensors } from "../scope.js";
+import { mapTensors } from "../core/parameters.js";
 
 /**
  * Distance of the points of a difference in each variable. Chosen: the truncation error of the five-point

@@ -1,11 +1,11 @@
-import { sameShape, show } from "../graph/shapes.js";
-import { HostTensor, sizeOf } from "../host-tensor.js";
-import type { Ops, TensorMap } from "../ops.js";
-import type { Program } from "../program.js";
-import { random } from "../random.js";
+import { sameShape, show } from "../core/shapes.js";
+import { HostTensor, sizeOf } from "../core/host-tensor.js";
+import type { Ops, TensorMap } from "../core/ops.js";
+import type { Program } from "../core/program.js";
+import { random } from "../core/random.js";
 import { referenceOps } from "../reference/ops.js";
 import { fromHost, toHost, type ReferenceTensor } from "../reference/tensor.js";
-import { mapTensors } from "../scope.js";
+import { mapTensors } from "../core/parameters.js";
 import { compare, failed, type ConformanceCase } from "./case.js";
 import { differenceOps, differentiate } from "./differences.js";
 

@@ -1,6 +1,6 @@
-import { attention, gelu, groupNorm, layerNorm, linear, quickGelu, silu } from "../functional.js";
-import { HostTensor, type Shape } from "../host-tensor.js";
-import type { Conv2dOptions, ReduceOptions } from "../ops.js";
+import { attention, gelu, groupNorm, layerNorm, linear, quickGelu, silu } from "../nn/functional.js";
+import { HostTensor, type Shape } from "../core/host-tensor.js";
+import type { Conv2dOptions, ReduceOptions } from "../core/ops.js";
 import type { ConformanceCase } from "./case.js";
 import { booleans, positive, spread, wholeNumbers } from "./data.js";
 import { operation, type OperationOptions } from "./operation.js";

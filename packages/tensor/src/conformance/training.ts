@@ -1,12 +1,13 @@
-import { adamW, type AdamWOptions, type AdamWState } from "../adamw.js";
-import type { ErrorCode, SdxsError } from "../errors.js";
-import { withGradients } from "../gradients.js";
-import { HostTensor } from "../host-tensor.js";
-import type { TensorMap } from "../ops.js";
-import type { Backend, Program, Trainable } from "../program.js";
+import { adamW, type AdamWState } from "../optim/adamw.js";
+import type { AdamWOptions, Trainable } from "../core/trainable.js";
+import type { ErrorCode, SdxsError } from "../core/errors.js";
+import { withGradients } from "../optim/gradients.js";
+import { HostTensor } from "../core/host-tensor.js";
+import type { TensorMap } from "../core/ops.js";
+import type { Backend, Program } from "../core/program.js";
 import { referenceOps } from "../reference/ops.js";
 import { fromHost, toHost, type ReferenceTensor } from "../reference/tensor.js";
-import { mapTensors, prefixed, select } from "../scope.js";
+import { mapTensors, prefixed, select } from "../core/parameters.js";
 import { compare, failed, passed, type ConformanceCase, type Finding } from "./case.js";
 import { spread } from "./data.js";
 

@@ -1,8 +1,8 @@
-import { InvalidArgumentError, SdxsError, ShapeError } from "../errors.js";
-import { attention } from "../functional.js";
-import { sizeOf, type DType, type HostData, type Shape } from "../host-tensor.js";
-import type { FusedOps, Operand, Ops, TensorMap } from "../ops.js";
-import type { TensorSpec } from "../program.js";
+import { InvalidArgumentError, SdxsError, ShapeError } from "../core/errors.js";
+import { attention } from "../nn/functional.js";
+import { sizeOf, type DType, type HostData, type Shape } from "../core/host-tensor.js";
+import type { FusedOps, Operand, Ops, TensorMap } from "../core/ops.js";
+import type { TensorSpec } from "../core/program.js";
 import { memoryOf, type Attributes, type CustomGradient, type Node, type OpName } from "./node.js";
 import {
   broadcastShapes,
@@ -22,7 +22,7 @@ import {
   show,
   sliceShape,
   transposeAxes,
-} from "./shapes.js";
+} from "../core/shapes.js";
 import { vjp } from "./vjp.js";
 
 /** Operations of the recorded graph beyond `Ops`, for gradient rules. */

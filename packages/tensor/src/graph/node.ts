@@ -1,4 +1,4 @@
-import type { DType, HostData, Shape } from "../host-tensor.js";
+import type { DType, HostData, Shape } from "../core/host-tensor.js";
 
 /** The operations of the recorded graph: the primitives of `Ops`, and what their gradients need besides. */
 export type OpName =

@@ -1,6 +1,6 @@
-import { InvalidArgumentError } from "../errors.js";
-import type { CompileSpec, Program } from "../program.js";
-import { mapTensors } from "../scope.js";
+import { InvalidArgumentError } from "../core/errors.js";
+import type { CompileSpec, Program } from "../core/program.js";
+import { mapTensors } from "../core/parameters.js";
 import type { GraphBuilder } from "./builder.js";
 import type { Node } from "./node.js";
 

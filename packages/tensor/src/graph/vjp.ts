@@ -1,8 +1,8 @@
-import { SdxsError } from "../errors.js";
-import { sizeOf, type Shape } from "../host-tensor.js";
+import { SdxsError } from "../core/errors.js";
+import { sizeOf, type Shape } from "../core/host-tensor.js";
 import type { GraphOps } from "./builder.js";
 import type { Node, OpName } from "./node.js";
-import { reducedShape, sameShape } from "./shapes.js";
+import { reducedShape, sameShape } from "../core/shapes.js";
 
 /**
  * A vector-Jacobian product: the gradients of a node's inputs, given that of its output.

@@ -3,9 +3,9 @@ import { mkdtemp, readFile, readdir, rename, rm, truncate, writeFile } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeEach, describe, expect, it } from "vitest";
-import { HostTensor } from "../host-tensor.js";
-import { random } from "../random.js";
-import type { TensorMap } from "../ops.js";
+import { HostTensor } from "../core/host-tensor.js";
+import { random } from "../core/random.js";
+import type { TensorMap } from "../core/ops.js";
 import { openCheckpoint, writeCheckpoint, type OpenCheckpointOptions } from "./checkpoint.js";
 import { openSafetensorsFile, writeSafetensorsFile } from "./files.js";
 

@@ -1,12 +1,12 @@
 import { readdir, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { escaped, openWeights, type OpenWeightsOptions } from "../checkpoint.js";
-import { InvalidArgumentError } from "../errors.js";
-import type { HostTensor } from "../host-tensor.js";
-import { formatJson } from "../json.js";
-import type { SafetensorsFile } from "../model-files.js";
-import type { TensorMap } from "../ops.js";
-import { safetensorsChunks, type WriteSafetensorsOptions } from "../safetensors.js";
+import { escaped, openWeights, type OpenWeightsOptions } from "../weights/checkpoint.js";
+import { InvalidArgumentError } from "../core/errors.js";
+import type { HostTensor } from "../core/host-tensor.js";
+import { formatJson } from "../core/json.js";
+import type { SafetensorsFile } from "../weights/model-files.js";
+import type { TensorMap } from "../core/ops.js";
+import { safetensorsChunks, type WriteSafetensorsOptions } from "../weights/safetensors.js";
 import { diskFiles, replaceFiles, type FileContent } from "./files.js";
 
 export type OpenCheckpointOptions = OpenWeightsOptions;

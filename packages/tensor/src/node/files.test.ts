@@ -7,10 +7,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import ts from "typescript";
 import { afterAll, describe, expect, it, vi } from "vitest";
-import { HostTensor } from "../host-tensor.js";
+import { HostTensor } from "../core/host-tensor.js";
 import { openSafetensorsFile, readSafetensorsFile, replaceFile, writeSafetensorsFile } from "./files.js";
-import { random } from "../random.js";
-import { writeSafetensors } from "../safetensors.js";
+import { random } from "../core/random.js";
+import { writeSafetensors } from "../weights/safetensors.js";
 
 const fault = vi.hoisted(() => ({ write: undefined as string | undefined }));
 
@@ -126,8 +126,8 @@ describe("safetensors files", () => {
     // Writes files that are filled with their own number, one after the other.
     await fs.writeFile(
       join(place, "writer.mjs"),
-      `import { writeSafetensorsFile } from "./node/files.js";
-       import { HostTensor } from "./host-tensor.js";
+      `import { writeSafetensorsFile } from "./files.js";
+       import { HostTensor } from "../core/host-tensor.js";
        for (let n = 1; ; n++) {
          const tensors = Object.fromEntries("abcd".split("").map((name) => [name, HostTensor.filled([50000], n)]));
          await writeSafetensorsFile(process.argv[2], tensors);

@@ -1,10 +1,10 @@
 import { open, readFile, readdir, rename, rm, type FileHandle } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { MalformedFileError, SdxsError } from "../errors.js";
-import type { HostTensor } from "../host-tensor.js";
-import type { TensorMap } from "../ops.js";
-import { readJson, type ModelFiles, type SafetensorsFile } from "../model-files.js";
-import { openSafetensors, safetensorsChunks, type WriteSafetensorsOptions } from "../safetensors.js";
+import { MalformedFileError, SdxsError } from "../core/errors.js";
+import type { HostTensor } from "../core/host-tensor.js";
+import type { TensorMap } from "../core/ops.js";
+import { readJson, type ModelFiles, type SafetensorsFile } from "../weights/model-files.js";
+import { openSafetensors, safetensorsChunks, type WriteSafetensorsOptions } from "../weights/safetensors.js";
 
 /** The most that one call reads, below the 2 GB that systems allow: chosen. */
 const MAX_READ_BYTES = 2 ** 30;

@@ -1,5 +1,5 @@
 import type { Tensor } from "onnxruntime-common";
-import { sizeOf, type HostData, type Shape } from "../host-tensor.js";
+import { sizeOf, type HostData, type Shape } from "../core/host-tensor.js";
 
 /** What is used of onnxruntime's `Tensor.fromGpuBuffer`. */
 export type FromGpuBuffer = (

@@ -1,9 +1,9 @@
 import * as ort from "onnxruntime-node";
 import { describe, expect, it } from "vitest";
-import { calibrate, type Calibration } from "../calibration.js";
-import { HostTensor, type Shape } from "../host-tensor.js";
-import type { CompileSpec, Program } from "../program.js";
-import { random } from "../random.js";
+import { calibrate } from "../nn/calibration.js";
+import type { Calibration, CompileSpec, Program } from "../core/program.js";
+import { HostTensor, type Shape } from "../core/host-tensor.js";
+import { random } from "../core/random.js";
 import { exportOnnx, onnxBackend } from "./backend.js";
 
 const backend = onnxBackend({ ort });

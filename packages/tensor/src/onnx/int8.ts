@@ -1,6 +1,6 @@
-import type { Range, WeightRanges } from "../calibration.js";
+import type { Range, WeightRanges } from "../core/program.js";
 import type { Node } from "../graph/node.js";
-import { sizeOf } from "../host-tensor.js";
+import { sizeOf } from "../core/host-tensor.js";
 import type { AttributeValue } from "./model.js";
 import type { Lowering } from "./lower.js";
 

@@ -1,13 +1,13 @@
-import { InvalidArgumentError, SdxsError } from "../errors.js";
-import { sizeOf, type Shape } from "../host-tensor.js";
-import type { WeightRanges } from "../calibration.js";
+import { InvalidArgumentError, SdxsError } from "../core/errors.js";
+import { sizeOf, type Shape } from "../core/host-tensor.js";
+import type { WeightRanges } from "../core/program.js";
 import { memoryOf, reachable, type Node, type OpName } from "../graph/node.js";
-import type { Operand } from "../ops.js";
-import { cosine, sine, type SineOps } from "../sine.js";
-import { encodeFloat16, encodeFloat16Checked } from "../half.js";
+import type { Operand } from "../core/ops.js";
+import { cosine, sine, type SineOps } from "../core/sine.js";
+import { encodeFloat16, encodeFloat16Checked } from "../weights/half.js";
 import type { OpenSizes } from "./open-sizes.js";
 import { ELEMENT_TYPE, EXTERNAL_FROM_BYTES, OnnxGraph, type AttributeValue } from "./model.js";
-import { computesInHalf } from "./half-precision.js";
+import { computesInHalf } from "../graph/half-precision.js";
 import { eightBits, int8Convolution, int8Product, isInt8 } from "./int8.js";
 import { isWinogradConvolution, winogradConvolution, winogradShape } from "./winograd.js";
 

@@ -1,7 +1,7 @@
 import * as ort from "onnxruntime-node";
 import { describe, expect, it } from "vitest";
-import { HostTensor } from "../host-tensor.js";
-import type { Program } from "../program.js";
+import { HostTensor } from "../core/host-tensor.js";
+import type { Program } from "../core/program.js";
 import { onnxBackend } from "./backend.js";
 
 const size = 2 ** 16;

@@ -1,5 +1,5 @@
-import { InvalidArgumentError } from "../errors.js";
-import type { DType, HostData, Shape } from "../host-tensor.js";
+import { InvalidArgumentError } from "../core/errors.js";
+import type { DType, HostData, Shape } from "../core/host-tensor.js";
 import { openSizeName, type OpenSize, type OpenSizes } from "./open-sizes.js";
 import { MessageWriter } from "./protobuf.js";
 

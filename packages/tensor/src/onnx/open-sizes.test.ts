@@ -1,13 +1,14 @@
 import * as ort from "onnxruntime-node";
 import { describe, expect, it } from "vitest";
-import type { Shape } from "../host-tensor.js";
-import { initialize } from "../initialize.js";
-import { convLayer, groupNormLayer } from "../layers.js";
+import type { Shape } from "../core/host-tensor.js";
+import { initialize } from "../nn/initialize.js";
+import { convLayer, groupNormLayer } from "../nn/layers.js";
 import { exportOnnx, onnxBackend } from "../onnx.js";
-import type { Ops } from "../ops.js";
-import type { Program } from "../program.js";
-import { random } from "../random.js";
-import { declareParameters, scope, type Scope } from "../scope.js";
+import type { Ops } from "../core/ops.js";
+import type { Program } from "../core/program.js";
+import { random } from "../core/random.js";
+import { declareParameters } from "../graph/declare-parameters.js";
+import { scope, type Scope } from "../nn/scope.js";
 
 const backend = onnxBackend({ ort, threads: 1 });
 

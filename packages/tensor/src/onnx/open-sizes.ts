@@ -3,8 +3,8 @@
  * it has to be a multiple of: every size that follows from open ones by products bears their primes as factors, and is
  * written as that product of the inputs' sizes.
  */
-import { InvalidArgumentError } from "../errors.js";
-import type { Shape } from "../host-tensor.js";
+import { InvalidArgumentError } from "../core/errors.js";
+import type { Shape } from "../core/host-tensor.js";
 
 /** A shape whose sizes may be left open: a name stands for any size, the same wherever it occurs. */
 export type OpenShape = readonly (number | string)[];

@@ -1,8 +1,8 @@
 import type { InferenceSession, Tensor, TypedTensor } from "onnxruntime-common";
-import { SdxsError } from "../errors.js";
-import { noFloat16, watchDevice, type GpuDevice, type GpuWatch } from "../gpu-device.js";
-import type { HostData, Shape } from "../host-tensor.js";
-import { sameShape } from "../graph/shapes.js";
+import { SdxsError } from "../core/errors.js";
+import { noFloat16, watchDevice, type GpuDevice, type GpuWatch } from "../core/gpu-device.js";
+import type { HostData, Shape } from "../core/host-tensor.js";
+import { sameShape } from "../core/shapes.js";
 import { DeviceTensors, type FromGpuBuffer } from "./device-tensors.js";
 import type { TraceOptions } from "./backend.js";
 import { freeNow } from "./free-memory.js";

@@ -1,8 +1,8 @@
-import { adamW, type AdamW, type AdamWOptions } from "../adamw.js";
-import { InvalidArgumentError, ParameterError } from "../errors.js";
-import { HostTensor, sizeOf, type Shape } from "../host-tensor.js";
-import type { TensorMap } from "../ops.js";
-import type { StepReport, Trainable } from "../program.js";
+import { adamW, type AdamW } from "../optim/adamw.js";
+import type { AdamWOptions, StepReport, Trainable } from "../core/trainable.js";
+import { InvalidArgumentError, ParameterError } from "../core/errors.js";
+import { HostTensor, sizeOf, type Shape } from "../core/host-tensor.js";
+import type { TensorMap } from "../core/ops.js";
 import {
   checkGradients,
   checkLive,
@@ -10,8 +10,8 @@ import {
   stateParts,
   trainableShapes,
   type StatePart,
-} from "../training-checks.js";
-import { wasmModule } from "../wasm-module.js";
+} from "../optim/training-checks.js";
+import { wasmModule } from "../core/wasm-module.js";
 import { ADAMW_WASM_BASE64 } from "./adamw-wasm.js";
 
 interface Kernels {

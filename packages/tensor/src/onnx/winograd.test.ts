@@ -1,8 +1,8 @@
 import * as ort from "onnxruntime-node";
 import { describe, expect, it } from "vitest";
-import { HostTensor, type Shape } from "../host-tensor.js";
-import type { Program } from "../program.js";
-import { random } from "../random.js";
+import { HostTensor, type Shape } from "../core/host-tensor.js";
+import type { Program } from "../core/program.js";
+import { random } from "../core/random.js";
 import { onnxBackend } from "./backend.js";
 import { winogradWeight } from "./winograd.js";
 

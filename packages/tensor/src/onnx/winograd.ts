@@ -1,4 +1,4 @@
-import { HostTensor, sizeOf, type Shape } from "../host-tensor.js";
+import { HostTensor, sizeOf, type Shape } from "../core/host-tensor.js";
 import type { Node } from "../graph/node.js";
 import type { Lowering } from "./lower.js";
 

@@ -1,4 +1,4 @@
-import { InvalidArgumentError, SdxsError, ShapeError } from "../errors.js";
+import { InvalidArgumentError, SdxsError, ShapeError } from "../core/errors.js";
 import {
   broadcastShapes,
   concatShape,
@@ -17,9 +17,9 @@ import {
   show,
   sliceShape,
   transposeAxes,
-} from "../graph/shapes.js";
-import { HostTensor, type DType, type Shape } from "../host-tensor.js";
-import type { Operand, Ops, ReduceOptions } from "../ops.js";
+} from "../core/shapes.js";
+import { HostTensor, type DType, type Shape } from "../core/host-tensor.js";
+import type { Operand, Ops, ReduceOptions } from "../core/ops.js";
 import { at, broadcastAt, fromHost, tabulate, type ReferenceTensor } from "./tensor.js";
 
 /**

@@ -1,4 +1,4 @@
-import { HostTensor, sizeOf, type DType, type Shape } from "../host-tensor.js";
+import { HostTensor, sizeOf, type DType, type Shape } from "../core/host-tensor.js";
 
 /** A tensor of the reference: row-major numbers in double precision. Booleans are 0 and 1. */
 export interface ReferenceTensor {

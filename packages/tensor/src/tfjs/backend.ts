@@ -1,13 +1,13 @@
 import type { NamedTensorMap } from "@tensorflow/tfjs";
-import { MissingPackageError, SdxsError } from "../errors.js";
+import { MissingPackageError, SdxsError } from "../core/errors.js";
 import { GraphBuilder } from "../graph/builder.js";
-import { watchDevice, type GpuDevice, type GpuWatch } from "../gpu-device.js";
-import { HostTensor } from "../host-tensor.js";
-import type { Ops, TensorMap } from "../ops.js";
-import type { Backend, CompileSpec, CompiledProgram, Program } from "../program.js";
-import { programTrainable } from "../program-trainable.js";
-import { checkAgainstSpec } from "../run-checks.js";
-import { mapTensors } from "../scope.js";
+import { watchDevice, type GpuDevice, type GpuWatch } from "../core/gpu-device.js";
+import { HostTensor } from "../core/host-tensor.js";
+import type { Ops, TensorMap } from "../core/ops.js";
+import type { Backend, CompileSpec, CompiledProgram, Program } from "../core/program.js";
+import { programTrainable } from "../optim/program-trainable.js";
+import { checkAgainstSpec } from "../core/run-checks.js";
+import { mapTensors } from "../core/parameters.js";
 import type { Tensor, TensorFlow } from "./lazy.js";
 import { tfjsOps } from "./ops.js";
 

@@ -1,5 +1,5 @@
 import type { DataType, Rank, Tensor1D, Tensor2D, Tensor3D, Tensor4D, TensorContainer } from "@tensorflow/tfjs";
-import { InvalidArgumentError, SdxsError, ShapeError } from "../errors.js";
+import { InvalidArgumentError, SdxsError, ShapeError } from "../core/errors.js";
 import {
   broadcastShapes,
   concatShape,
@@ -18,11 +18,11 @@ import {
   show,
   sliceShape,
   transposeAxes,
-} from "../graph/shapes.js";
-import { sizeOf, type DType, type Shape } from "../host-tensor.js";
-import type { Operand, Ops, ReduceOptions, TensorMap } from "../ops.js";
-import { mapTensors } from "../scope.js";
-import { cosine, sine, type SineOps } from "../sine.js";
+} from "../core/shapes.js";
+import { sizeOf, type DType, type Shape } from "../core/host-tensor.js";
+import type { Operand, Ops, ReduceOptions, TensorMap } from "../core/ops.js";
+import { mapTensors } from "../core/parameters.js";
+import { cosine, sine, type SineOps } from "../core/sine.js";
 import { convolve } from "./convolution.js";
 import { detached, runPair, withOutputGradient, type PairOperation, type Tensor, type TensorFlow } from "./lazy.js";
 import { batchedProduct } from "./product.js";

@@ -1,5 +1,5 @@
-import { reducedShape } from "../graph/shapes.js";
-import { sizeOf } from "../host-tensor.js";
+import { reducedShape } from "../core/shapes.js";
+import { sizeOf } from "../core/host-tensor.js";
 import type { Tensor, TensorFlow } from "./lazy.js";
 
 /** Chosen: the rounding errors of 2^10 float32 additions come to 1e-6 or so. */

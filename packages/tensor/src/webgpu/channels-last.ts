@@ -1,6 +1,6 @@
 import { GraphBuilder } from "../graph/builder.js";
 import { reachable, type Attributes, type Node } from "../graph/node.js";
-import { sizeOf, type Shape } from "../host-tensor.js";
+import { sizeOf, type Shape } from "../core/host-tensor.js";
 import { isElementwise } from "./kinds.js";
 
 /** [samples, channels, ...places] to [samples, ...places, channels]. */

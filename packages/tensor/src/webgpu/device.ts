@@ -1,4 +1,4 @@
-import { SdxsError } from "../errors.js";
+import { SdxsError } from "../core/errors.js";
 import type { DeviceTraits } from "./plan.js";
 
 /** Multiplication of small matrices by a GPU's own units, which WebGPU offers as an experiment. */

@@ -1,5 +1,5 @@
 import type { Node } from "../graph/node.js";
-import { sizeOf } from "../host-tensor.js";
+import { sizeOf } from "../core/host-tensor.js";
 import { Shader, type Surroundings } from "./shader.js";
 
 /** Workgroups along one axis of a dispatch, at most: WebGPU's default limit. */

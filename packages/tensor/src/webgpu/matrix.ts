@@ -1,5 +1,5 @@
 import type { Node } from "../graph/node.js";
-import { sizeOf, type Shape } from "../host-tensor.js";
+import { sizeOf, type Shape } from "../core/host-tensor.js";
 import type { Shader } from "./shader.js";
 import { contiguous, merged, placeOf, type Layout, type View } from "./view.js";
 

@@ -1,7 +1,7 @@
-import { watchDevice } from "../gpu-device.js";
-import { SdxsError } from "../errors.js";
-import { encodeFloat16 } from "../half.js";
-import { HostTensor, sizeOf, type DType, type HostData, type Shape } from "../host-tensor.js";
+import { watchDevice } from "../core/gpu-device.js";
+import { SdxsError } from "../core/errors.js";
+import { encodeFloat16 } from "../weights/half.js";
+import { HostTensor, sizeOf, type DType, type HostData, type Shape } from "../core/host-tensor.js";
 import { FULL, type Storage } from "./shader.js";
 
 // WebGPU's own numbers, which Node does not have as globals.

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { attention, groupNorm, linear, silu } from "../functional.js";
+import { attention, groupNorm, linear, silu } from "../nn/functional.js";
 import { GraphBuilder, type GraphOps } from "../graph/builder.js";
 import type { Node } from "../graph/node.js";
 import { planOf, type DeviceTraits, type Plan } from "./plan.js";

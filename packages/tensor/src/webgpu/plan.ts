@@ -1,7 +1,7 @@
 import { reachable, type Node } from "../graph/node.js";
-import { SdxsError } from "../errors.js";
-import { sizeOf } from "../host-tensor.js";
-import { computesInHalf } from "../onnx/half-precision.js";
+import { SdxsError } from "../core/errors.js";
+import { sizeOf } from "../core/host-tensor.js";
+import { computesInHalf } from "../graph/half-precision.js";
 import { channelsLast } from "./channels-last.js";
 import { MOST_GROUPS, elementsKernel, isScratch, type Kernel, type Scratch } from "./kernel.js";
 import { isGiven, isProduct, isRows } from "./kinds.js";

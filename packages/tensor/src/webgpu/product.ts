@@ -1,5 +1,5 @@
 import type { Node } from "../graph/node.js";
-import { sizeOf, type Shape } from "../host-tensor.js";
+import { sizeOf, type Shape } from "../core/host-tensor.js";
 import { BUILTINS, elementsKernel, labelOf, type Kernel, type Scratch } from "./kernel.js";
 import {
   gradientMatrix,

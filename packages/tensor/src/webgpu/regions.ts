@@ -1,5 +1,5 @@
 import { reachable, type Node } from "../graph/node.js";
-import { sizeOf } from "../host-tensor.js";
+import { sizeOf } from "../core/host-tensor.js";
 import { fixedNodes, isAnchor, isElementwise, isGiven, isMove, isProduct } from "./kinds.js";
 import { literal } from "./literal.js";
 import { viewOf } from "./view.js";

@@ -1,7 +1,7 @@
 import { GraphBuilder } from "../graph/builder.js";
 import { reachable, type Node } from "../graph/node.js";
-import { sameShape } from "../graph/shapes.js";
-import { sizeOf } from "../host-tensor.js";
+import { sameShape } from "../core/shapes.js";
+import { sizeOf } from "../core/host-tensor.js";
 import { literal } from "./literal.js";
 
 /** Products of fewer rows are sums of one row each: chosen. */

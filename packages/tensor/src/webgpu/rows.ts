@@ -1,5 +1,5 @@
 import type { Node } from "../graph/node.js";
-import { sizeOf } from "../host-tensor.js";
+import { sizeOf } from "../core/host-tensor.js";
 import { BUILTINS, gridOf, labelOf, workgroupNumber, type Kernel, type Scratch } from "./kernel.js";
 import { Shader, type Surroundings } from "./shader.js";
 import { contiguous, merged, placeOf, type Layout } from "./view.js";

@@ -1,7 +1,7 @@
-import { SdxsError } from "../errors.js";
+import { SdxsError } from "../core/errors.js";
 import type { Node } from "../graph/node.js";
-import { sizeOf, type DType } from "../host-tensor.js";
-import { cosine, sine, type SineOps } from "../sine.js";
+import { sizeOf, type DType } from "../core/host-tensor.js";
+import { cosine, sine, type SineOps } from "../core/sine.js";
 import { isScratch, type Scratch } from "./kernel.js";
 import { literal } from "./literal.js";
 import { broadcastLayout, contiguous, moved, placeOf, type Layout } from "./view.js";

@@ -1,6 +1,6 @@
 import type { Node } from "../graph/node.js";
-import { broadcastShapes } from "../graph/shapes.js";
-import type { Shape } from "../host-tensor.js";
+import { broadcastShapes } from "../core/shapes.js";
+import type { Shape } from "../core/host-tensor.js";
 
 /** Where elements lie: element (i0, i1, ...) at `offset` plus the sum of each index times its stride. */
 export interface Layout {

@@ -1,0 +1,102 @@
+import { SdxsError } from "../core/errors.js";
+import type { MatmulOptions, Ops, ReduceOptions } from "../core/ops.js";
+import type { Node } from "../graph/node.js";
+
+type Binary = "add" | "sub" | "mul" | "div" | "maximum" | "minimum" | "equal" | "greater" | "less";
+type Reduction = "sum" | "mean" | "max";
+
+/** What a recorded graph holds as data or as other operations, or has no more use for once it is differentiated. */
+type Unneeded = "constant" | "scalar" | "square" | "stopGradient" | "valueAndGrad" | "fused";
+
+/**
+ * The operations of `Ops` that compute, without differentiation. What reaches them from a recorded graph has been checked
+ * and is in one form: operands are tensors that broadcast, axes are given and count from the start, paddings name four
+ * sides, and no size is -1. Each result is disposed of apart from its operands.
+ */
+export interface ForwardOps<T>
+  extends
+    Omit<Ops<T>, Unneeded | Binary | Reduction | "where" | "matmul" | "conv2d">,
+    Record<Binary, (a: T, b: T) => T>,
+    Record<Reduction, (x: T, options: Required<ReduceOptions>) => T> {
+  where(condition: T, a: T, b: T): T;
+  matmul(a: T, b: T, options: Required<MatmulOptions>): T;
+  conv2d(x: T, weight: T, bias: T | undefined, options: ForwardConv2dOptions): T;
+}
+
+export interface ForwardConv2dOptions {
+  readonly stride: number;
+  readonly padding: readonly [top: number, bottom: number, left: number, right: number];
+}
+
+/** The value of a node, of which `inForwardOps` left an operation of `Ops`, from those of its inputs. */
+export function compute<T>(ops: ForwardOps<T>, { op, attributes, shape, dtype }: Node, operands: readonly T[]): T {
+  const [a, b, c] = operands as [T, T, T];
+  const { axes = [], axis = 0, keepDims = false, stride = 1, padding = [0, 0, 0, 0], k = 1 } = attributes;
+  switch (op) {
+    case "neg":
+    case "abs":
+    case "sign":
+    case "exp":
+    case "log":
+    case "sqrt":
+    case "sin":
+    case "cos":
+    case "tanh":
+    case "sigmoid":
+    case "relu":
+    case "erf":
+    case "floor":
+      return ops[op](a);
+    case "add":
+    case "sub":
+    case "mul":
+    case "div":
+    case "maximum":
+    case "minimum":
+    case "equal":
+    case "greater":
+    case "less":
+      return ops[op](a, b);
+    case "pow":
+      return ops.pow(a, attributes.exponent ?? 1);
+    case "where":
+      return ops.where(a, b, c);
+    case "sum":
+    case "mean":
+    case "max":
+      return ops[op](a, { axes, keepDims });
+    case "argMax":
+    case "softmax":
+      return ops[op](a, axis);
+    case "matmul":
+      return ops.matmul(a, b, {
+        transposeA: attributes.transposeA ?? false,
+        transposeB: attributes.transposeB ?? false,
+      });
+    case "conv2d":
+      return ops.conv2d(a, b, operands[2], { stride, padding });
+    case "avgPool2d":
+    case "maxPool2d":
+      return ops[op](a, k);
+    case "resizeNearest":
+      return ops.resizeNearest(a, [shape[2] ?? 0, shape[3] ?? 0]);
+    case "transpose":
+      return ops.transpose(a, attributes.permutation ?? []);
+    case "broadcastTo":
+      return ops.broadcastTo(a, shape);
+    case "concat":
+      return ops.concat(operands, axis);
+    case "slice":
+      return ops.slice(a, axis, attributes.begin ?? 0, shape[axis] ?? 0);
+    case "pad":
+      return ops.pad(a, attributes.widths ?? []);
+    case "gather":
+      return ops.gather(a, b, axis);
+    case "cast":
+      return ops.cast(a, dtype);
+    case "reshape":
+      return ops.reshape(a, shape);
+    default:
+      throw new SdxsError("UNSUPPORTED_OPERATION", `The operation "${op}" is not one of \`Ops\` that compute.`);
+  }
+}

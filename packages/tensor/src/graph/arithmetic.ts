@@ -1,0 +1,84 @@
+import { GraphBuilder } from "./builder.js";
+import { reachable, type Node } from "./node.js";
+import { sizeOf } from "../core/host-tensor.js";
+import type { Program, TensorSpec } from "../core/program.js";
+
+/** What a program cannot do without, however it is computed. */
+export interface Arithmetic {
+  /** Multiply-adds of its convolutions and matrix products, gradients included. */
+  readonly multiplyAdds: number;
+  /** Bytes of their operands and results, each moved once. */
+  readonly bytes: number;
+  /**
+   * The same multiply-adds by the parameter that they belong to: a layer's to its weight, and those of products without
+   * a weight, as in attention, to the layer that their operands came from last. Under "" those that no layer precedes.
+   */
+  readonly multiplyAddsOf: Readonly<Record<string, number>>;
+}
+
+/**
+ * Counts a program's convolutions and matrix products from its recorded graph; nothing is computed. One multiply-add is
+ * two floating-point operations.
+ *
+ * @example
+ * countArithmetic((ops, { w }, { x }) => ({ y: ops.matmul(x, w) }), { w: { shape: [3, 4] } }, { x: { shape: [2, 3] } });
+ * // { multiplyAdds: 24, bytes: 104, multiplyAddsOf: { w: 24 } }
+ */
+export function countArithmetic<In extends string>(
+  program: Program<In>,
+  params: Readonly<Record<string, TensorSpec>>,
+  inputs: Readonly<Record<In, TensorSpec>>,
+): Arithmetic {
+  const builder = new GraphBuilder();
+  const weights = builder.inputs(params);
+  const owners = new Map<Node, Owner>(
+    Object.entries(weights).map(([parameter, node]) => [node, { parameter, isWeight: true }]),
+  );
+  const outputs = program(builder.ops, weights, builder.inputs(inputs));
+
+  let multiplyAdds = 0;
+  let bytes = 0;
+  const multiplyAddsOf: Record<string, number> = {};
+  for (const node of reachable(Object.values<Node>(outputs))) {
+    const owner = owners.get(node) ?? inheritedOwner(node, owners);
+    if (owner) owners.set(node, owner);
+    const count = multiplyAddsIn(node);
+    if (count === 0) continue;
+    multiplyAdds += count;
+    for (const tensor of [node, ...node.inputs]) bytes += sizeOf(tensor.shape) * Float32Array.BYTES_PER_ELEMENT;
+    const name = owner?.parameter ?? "";
+    multiplyAddsOf[name] = (multiplyAddsOf[name] ?? 0) + count;
+  }
+  return { multiplyAdds, bytes, multiplyAddsOf };
+}
+
+/** The layer that a value belongs to. */
+interface Owner {
+  readonly parameter: string;
+  /** The value is the parameter itself, perhaps scaled or reshaped: what is computed with it is the parameter's layer. */
+  readonly isWeight: boolean;
+}
+
+function inheritedOwner(node: Node, owners: ReadonlyMap<Node, Owner>): Owner | undefined {
+  const latestFirst = node.inputs.filter(({ op }) => op !== "constant").sort((a, b) => b.id - a.id);
+  const found = latestFirst.map((input) => owners.get(input));
+  const owner = found.find((one) => one?.isWeight) ?? found.find((one) => one !== undefined);
+  return owner && { parameter: owner.parameter, isWeight: found.every((one) => one?.isWeight) };
+}
+
+function multiplyAddsIn(node: Node): number {
+  switch (node.op) {
+    case "matmul": {
+      const first = node.inputs[0]?.shape ?? [];
+      return sizeOf(node.shape) * (first.at(node.attributes.transposeA ? -2 : -1) ?? 0);
+    }
+    case "conv2d": // [N, Co, H, W] results, each from Ci * kh * kw products
+      return sizeOf(node.shape) * sizeOf(node.inputs[1]?.shape.slice(1) ?? [0]);
+    case "conv2dInputGrad": // as many as forward: inputs (gradient [N, Co, H, W], weight [Co, Ci, kh, kw])
+      return sizeOf(node.inputs[0]?.shape ?? [0]) * sizeOf(node.inputs[1]?.shape.slice(1) ?? [0]);
+    case "conv2dWeightGrad": // likewise: inputs (input, gradient [N, Co, H, W]), result [Co, Ci, kh, kw]
+      return sizeOf(node.inputs[1]?.shape ?? [0]) * sizeOf(node.shape.slice(1));
+    default:
+      return 0;
+  }
+}

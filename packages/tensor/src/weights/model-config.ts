@@ -1,0 +1,80 @@
+import { UnsupportedConfigError } from "../core/errors.js";
+import { formatJson } from "../core/json.js";
+
+/** What a field of a model's config.json may hold. `expected` completes "supported: ...". */
+export interface FieldType<V> {
+  readonly expected: string;
+  accepts(value: unknown): value is V;
+}
+
+const fieldType = <V>(expected: string, test: (value: unknown) => boolean): FieldType<V> => ({
+  expected,
+  accepts: (value): value is V => test(value),
+});
+
+/** A whole number of at least 1. */
+export const positiveInteger = fieldType<number>(
+  "a whole number of at least 1",
+  (value) => typeof value === "number" && Number.isInteger(value) && value >= 1,
+);
+
+/** A whole number of at least 0. */
+export const wholeNumber = fieldType<number>(
+  "a whole number of at least 0",
+  (value) => typeof value === "number" && Number.isInteger(value) && value >= 0,
+);
+
+/** A finite number. */
+export const finiteNumber = fieldType<number>(
+  "a number",
+  (value) => typeof value === "number" && Number.isFinite(value),
+);
+
+/** true or false. */
+export const flag = fieldType<boolean>("true or false", (value) => typeof value === "boolean");
+
+/** One of the given values. */
+export const oneOf = <const V extends string | number | boolean | null>(values: readonly V[]): FieldType<V> =>
+  fieldType(values.map((value) => JSON.stringify(value)).join(" or "), (value) => values.some((one) => one === value));
+
+/** A list of at least one element, each of the given type. */
+export const listOf = <V>(element: FieldType<V>): FieldType<readonly V[]> =>
+  fieldType(
+    `a list, each element ${element.expected}`,
+    (value) => Array.isArray(value) && value.length > 0 && value.every((one) => element.accepts(one)),
+  );
+
+/** Either of two types. */
+export const either = <A, B>(a: FieldType<A>, b: FieldType<B>): FieldType<A | B> =>
+  fieldType(`${a.expected}, or ${b.expected}`, (value) => a.accepts(value) || b.accepts(value));
+
+/** The given type or null. */
+export const nullable = <V>(type: FieldType<V>): FieldType<V | null> => either(type, oneOf([null]));
+
+/**
+ * Reads the fields of a diffusers or transformers config.json. An absent field takes the library's default;
+ * anything the model does not implement is an `UnsupportedConfigError` that names the field.
+ *
+ * @example
+ * const read = configReader("AutoencoderTiny", JSON.parse(text));
+ * const latentChannels = read("latent_channels", positiveInteger, 4);
+ */
+export function configReader(
+  modelName: string,
+  json: unknown,
+): <V>(field: string, type: FieldType<V>, defaultValue: NoInfer<V>) => V {
+  if (typeof json !== "object" || json === null || Array.isArray(json)) {
+    throw new UnsupportedConfigError(
+      `${modelName}: the configuration must be an object, as in config.json, got ${formatJson(json)}.`,
+    );
+  }
+  const fields = new Map(Object.entries(json));
+  return (field, type, defaultValue) => {
+    const value: unknown = fields.has(field) ? fields.get(field) : defaultValue;
+    if (type.accepts(value)) return value;
+    throw new UnsupportedConfigError(
+      `${modelName}: "${field}" is ${formatJson(value)}; supported: ${type.expected}. ` +
+        `Use a model of a supported configuration.`,
+    );
+  };
+}
