@@ -21,7 +21,7 @@ import {
   tinyDecoderParameters,
 } from "@sdxs/tiny-vae";
 import { format } from "prettier";
-import { markdownTable, withFigures } from "./report.js";
+import { markdownTable, withFigures } from "./markdown.js";
 
 /** Each published student with its teacher and the preset that makes it. */
 const STUDENTS: readonly (readonly [student: PublishedUNet, teacher: PublishedUNet, preset: BlockRemovalPreset])[] = [

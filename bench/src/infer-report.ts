@@ -1,5 +1,5 @@
 import type { InferBackend } from "./infer-arguments.js";
-import { markdownTable } from "./report.js";
+import { markdownTable } from "./markdown.js";
 import { median } from "./statistics.js";
 
 export interface StageTimes {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { comparisonTable, floorTable, withFigures } from "./report.js";
+import { withFigures } from "./markdown.js";
+import { comparisonTable, floorTable } from "./report.js";
 
 const report = (stepMs: number) => ({ stepMs, forwardMs: stepMs / 4, peakRssMb: 600 });
 

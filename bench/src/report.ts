@@ -1,4 +1,5 @@
 import type { StepTimes } from "./processes.js";
+import { markdownTable } from "./markdown.js";
 import { median } from "./statistics.js";
 
 /** One backend against PyTorch on one case: the reports of all rounds, in their order. */
@@ -72,21 +73,7 @@ export function floorTable(floors: readonly Floor[], peaks: MachinePeaks): strin
   return markdownTable(header, rows);
 }
 
-export function markdownTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
-  return [header, header.map(() => "---"), ...rows].map((cells) => `| ${cells.join(" | ")} |`).join("\n");
-}
-
 /** Three digits are as many as such a measurement carries. */
 function rounded(value: number): string {
   return value >= 100 ? value.toFixed(0) : value.toPrecision(value >= 10 ? 3 : 2);
-}
-
-const BEGIN = "<!-- figures -->";
-const END = "<!-- end of figures -->";
-
-/** A document with what stands between its two markers replaced. */
-export function withFigures(document: string, figures: string): string {
-  const [begin, end] = [document.indexOf(BEGIN), document.indexOf(END)];
-  if (begin < 0 || end < begin) throw new Error(`The document needs the lines ${BEGIN} and ${END} around its figures.`);
-  return `${document.slice(0, begin + BEGIN.length)}\n\n${figures}\n\n${document.slice(end)}`;
 }

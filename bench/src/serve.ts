@@ -11,7 +11,7 @@ import { SdxsError } from "@sdxs/tensor";
 import { readOptions, runCommand } from "./command.js";
 import { machineLine } from "./machine.js";
 import { saveRandomStudent } from "./random-student.js";
-import { markdownTable } from "./report.js";
+import { markdownTable } from "./markdown.js";
 import { loadServer } from "./server-load.js";
 import { wholeNumber } from "./train-arguments.js";
 

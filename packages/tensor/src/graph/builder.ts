@@ -3,6 +3,7 @@ import { attention } from "../nn/functional.js";
 import { sizeOf, type DType, type HostData, type Shape } from "../core/host-tensor.js";
 import type { FusedOps, Operand, Ops, TensorMap } from "../core/ops.js";
 import type { TensorSpec } from "../core/program.js";
+import type { GraphOps } from "./graph-ops.js";
 import { memoryOf, type Attributes, type CustomGradient, type Node, type OpName } from "./node.js";
 import {
   broadcastShapes,
@@ -24,29 +25,6 @@ import {
   transposeAxes,
 } from "../core/shapes.js";
 import { vjp } from "./vjp.js";
-
-/** Operations of the recorded graph beyond `Ops`, for gradient rules. */
-export interface GraphOps extends Ops<Node> {
-  conv2dInputGrad(
-    gradient: Node,
-    weight: Node,
-    like: Node,
-    stride: number,
-    padding: readonly [number, number, number, number],
-  ): Node;
-  conv2dWeightGrad(
-    x: Node,
-    gradient: Node,
-    like: Node,
-    stride: number,
-    padding: readonly [number, number, number, number],
-  ): Node;
-  /** (x - mean) / sqrt(variance + epsilon) over the last axis. */
-  normalize(x: Node, epsilon: number): Node;
-  /** 1 / sqrt(variance + epsilon) of a `normalize` node, last axis 1. */
-  inverseStd(normalized: Node): Node;
-  zerosLike(x: Node): Node;
-}
 
 /**
  * Records what a program does to symbolic tensors. Equal subexpressions become one node, so a gradient

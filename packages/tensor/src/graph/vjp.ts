@@ -1,6 +1,6 @@
 import { SdxsError } from "../core/errors.js";
 import { sizeOf, type Shape } from "../core/host-tensor.js";
-import type { GraphOps } from "./builder.js";
+import type { GraphOps } from "./graph-ops.js";
 import type { Node, OpName } from "./node.js";
 import { reducedShape, sameShape } from "../core/shapes.js";
 

@@ -10,22 +10,13 @@ import type { Backend, CompiledProgram, CompileSpec, Program, TensorSpec } from 
 import { programTrainable } from "../optim/program-trainable.js";
 import { mapTensors } from "../core/parameters.js";
 import { freeNow } from "./free-memory.js";
-import { lower, type LoweredGraph, type LoweringOptions } from "./lower.js";
+import { lower, type LoweredGraph } from "./lower.js";
 import type { SerializedModel } from "./model.js";
 import { OpenSizes, type OpenShape } from "./open-sizes.js";
 import { Runtime, type OnnxBackendOptions } from "./runtime.js";
+import type { TraceOptions } from "./trace-options.js";
 import { WasmTrainable } from "./trainable.js";
 import { winogradShape, winogradWeight } from "./winograd.js";
-
-export interface TraceOptions extends LoweringOptions {
-  /** Refuse tensors of more bytes. Default: none. */
-  readonly maxTensorBytes?: number;
-  /**
-   * float16 halves what is stored: frozen weights of 1 kB and more become float16, and everything is computed in float32.
-   * Default "float32".
-   */
-  readonly weights?: "float32" | "float16";
-}
 
 export interface ExportOnnxOptions extends Pick<TraceOptions, "weights"> {
   /** The file beside the model that weights go to, which is needed above 2 GB. Default: they go into the model. */

@@ -4,10 +4,10 @@ import { noFloat16, watchDevice, type GpuDevice, type GpuWatch } from "../core/g
 import type { HostData, Shape } from "../core/host-tensor.js";
 import { sameShape } from "../core/shapes.js";
 import { DeviceTensors, type FromGpuBuffer } from "./device-tensors.js";
-import type { TraceOptions } from "./backend.js";
 import { freeNow } from "./free-memory.js";
 import { channelBlockProbe } from "./lower.js";
 import { OnnxGraph } from "./model.js";
+import type { TraceOptions } from "./trace-options.js";
 
 /** What the adapter uses of onnxruntime: the module `onnxruntime-node` or `onnxruntime-web` itself. */
 export interface OnnxRuntime {

@@ -1,6 +1,4 @@
 import type { Node } from "../graph/node.js";
-import { sizeOf } from "../core/host-tensor.js";
-import { Shader, type Surroundings } from "./shader.js";
 
 /** Workgroups along one axis of a dispatch, at most: WebGPU's default limit. */
 export const MOST_GROUPS = 65535;
@@ -34,30 +32,3 @@ export const gridOf = (groups: number): readonly [number, number, number] =>
 export const workgroupNumber = `(group.y * ${MOST_GROUPS}u + group.x)`;
 
 export const BUILTINS = "@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32";
-
-const THREADS = 256;
-
-/**
- * A kernel that joins elements.
- *
- * @param each elements that a thread writes, by one call of `write` with the number of the first
- */
-export function elementsKernel(
-  root: Node,
-  around: Surroundings,
-  each: 1 | 4 = 1,
-  write = (shader: Shader, index: string): void => shader.store(root, index),
-): Kernel {
-  const shader = new Shader(around);
-  const size = sizeOf(root.shape);
-  const index = shader.let(`(${workgroupNumber} * ${THREADS}u + thread)${each > 1 ? ` * ${each}u` : ""}`);
-  shader.line(`if (${index} >= ${size}u) { return; }`);
-  write(shader, index);
-  return {
-    code: shader.code(around.storage(root), THREADS, BUILTINS, { isQuad: each === 4 }),
-    groups: gridOf(Math.ceil(size / THREADS / each)),
-    reads: shader.reads,
-    result: root,
-    label: labelOf(root),
-  };
-}

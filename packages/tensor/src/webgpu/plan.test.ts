@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { attention, groupNorm, linear, silu } from "../nn/functional.js";
-import { GraphBuilder, type GraphOps } from "../graph/builder.js";
+import { GraphBuilder } from "../graph/builder.js";
+import type { GraphOps } from "../graph/graph-ops.js";
 import type { Node } from "../graph/node.js";
 import { planOf, type DeviceTraits, type Plan } from "./plan.js";
 

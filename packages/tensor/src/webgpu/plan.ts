@@ -3,7 +3,8 @@ import { SdxsError } from "../core/errors.js";
 import { sizeOf } from "../core/host-tensor.js";
 import { computesInHalf } from "../graph/half-precision.js";
 import { channelsLast } from "./channels-last.js";
-import { MOST_GROUPS, elementsKernel, isScratch, type Kernel, type Scratch } from "./kernel.js";
+import { elementwiseKernel } from "./elementwise.js";
+import { MOST_GROUPS, isScratch, type Kernel, type Scratch } from "./kernel.js";
 import { isGiven, isProduct, isRows } from "./kinds.js";
 import { mergeProducts } from "./merge-products.js";
 import { productKernels } from "./product.js";
@@ -63,7 +64,7 @@ export function planOf(
   const around: Surroundings = { isStored: regions.isStored, storage };
   const kernels = regions.roots.flatMap((root): readonly Kernel[] => {
     const anchor = regions.anchors.get(root);
-    if (!anchor) return [elementsKernel(root, around)];
+    if (!anchor) return [elementwiseKernel(root, around)];
     if (isRows(anchor)) return rowsKernels(root, anchor, around, traits.maxThreads);
     return productKernels(root, anchor, around, traits.hasMatrixUnits && precision === "float16");
   });

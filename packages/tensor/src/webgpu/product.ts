@@ -1,6 +1,7 @@
 import type { Node } from "../graph/node.js";
 import { sizeOf, type Shape } from "../core/host-tensor.js";
-import { BUILTINS, elementsKernel, labelOf, type Kernel, type Scratch } from "./kernel.js";
+import { elementwiseKernel } from "./elementwise.js";
+import { BUILTINS, labelOf, type Kernel, type Scratch } from "./kernel.js";
 import {
   gradientMatrix,
   imageOf,
@@ -187,7 +188,7 @@ function sumKernel(result: Result, around: Surroundings, scratch: Scratch, split
   const { root, anchor, isQuad } = result;
   const total = sizeOf(anchor.shape);
   const width = isQuad ? 4 : 1;
-  const kernel = elementsKernel(root, around, width, (shader, index) => {
+  const kernel = elementwiseKernel(root, around, width, (shader, index) => {
     const part = shader.buffer(scratch, width);
     const parts = times(splits, (i) => `${part}[(${index} + ${i * total}u) / ${width}u]`);
     writeResult(shader, result, index, shader.let(parts.join(" + ")));
