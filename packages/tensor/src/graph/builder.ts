@@ -1,7 +1,7 @@
 import { InvalidArgumentError, SdxsError, ShapeError } from "../core/errors.js";
 import { attention } from "../nn/functional.js";
 import { sizeOf, type DType, type HostData, type Shape } from "../core/host-tensor.js";
-import type { FusedOps, Operand, Ops, TensorMap } from "../core/ops.js";
+import type { FusedOps, Operand, TensorMap } from "../core/ops.js";
 import type { TensorSpec } from "../core/program.js";
 import type { GraphOps } from "./graph-ops.js";
 import { memoryOf, type Attributes, type CustomGradient, type Node, type OpName } from "./node.js";

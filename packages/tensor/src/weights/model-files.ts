@@ -1,5 +1,4 @@
 import { parseJson } from "../core/json.js";
-import { MalformedFileError } from "../core/errors.js";
 import type { SafetensorsReader } from "./safetensors.js";
 
 /** A file whose tensors are read one at a time. Close it. */
