@@ -5,6 +5,7 @@ import {
   checkParameters,
   mapTensors,
   openWeights,
+  openWeightsFile,
   readJson,
   type HostParams,
   type HostTensor,
@@ -43,7 +44,7 @@ export interface LoadModelOptions<N extends ModelClassName = ModelClassName> {
 
 /** What the files of each library's weights begin with. */
 export const WEIGHTS_STEM = { diffusers: "diffusion_pytorch_model", transformers: "model" } as const;
-const FLOAT_TYPES = ["F32", "F16", "BF16", "F64"];
+const FLOAT_TYPES = ["F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F64"];
 
 const configFile = "config.json";
 /** What a whole pipeline's folder has. */
@@ -79,7 +80,7 @@ export async function openModel<N extends ModelClassName = ModelClassName>(
   const weights =
     singleFile === undefined
       ? await openWeights(files, WEIGHTS_STEM[modelClass.library], options)
-      : await files.openSafetensors(singleFile);
+      : await openWeightsFile(files, singleFile);
   try {
     const readParameters = openParameters(path, weights, modelClass, config);
     return {

@@ -76,7 +76,7 @@ export {
 } from "./weights/safetensors.js";
 export { formatJson, parseJson } from "./core/json.js";
 export { readJson, type ModelFiles, type SafetensorsFile } from "./weights/model-files.js";
-export { openWeights, type OpenWeightsOptions } from "./weights/checkpoint.js";
+export { openWeights, openWeightsFile, type OpenWeightsOptions } from "./weights/checkpoint.js";
 export {
   constantSchedule,
   cosineSchedule,

@@ -1,5 +1,6 @@
 import { InvalidArgumentError, MalformedFileError, SdxsError } from "../core/errors.js";
 import { readJson, type ModelFiles, type SafetensorsFile } from "./model-files.js";
+import { withFloat8Scales } from "./scaled-float8.js";
 
 export interface OpenWeightsOptions {
   /**
@@ -16,11 +17,11 @@ const COMMON_VARIANT = "fp16";
 
 /**
  * Opens a model's weights, whether they are one file or several with an index. Headers are read now, each tensor when it
- * is asked for.
+ * is asked for. 8-bit weights that have scales beside them ("scaled_fp8", as ComfyUI stores them) are read times these.
  *
  * @param stem What the files' names begin with: "diffusion_pytorch_model" for diffusers, "model" for transformers.
  * @throws SdxsError with code MISSING_FILE where there is nothing to read or a file of the index is missing,
- * UNSUPPORTED_OPERATION where there are pickled weights only, MalformedFileError for a broken file or index.
+ * UNSUPPORTED_OPERATION where there are pickled weights only or quantised ones, MalformedFileError for a broken file or index.
  *
  * @example
  * const weights = await openWeights(diskFiles("unet"), "diffusion_pytorch_model", { variant: "fp16" });
@@ -41,7 +42,28 @@ export async function openWeights(
     const wanted = variant === undefined ? `${stem}.safetensors` : `${stem}.${variant}.safetensors`;
     throw noWeights(files.location(), wanted, weights, present);
   }
-  return chosen.endsWith(".json") ? openShards(files, chosen) : files.openSafetensors(chosen);
+  const opened = await (chosen.endsWith(".json") ? openShards(files, chosen) : files.openSafetensors(chosen));
+  return openScaled(opened, files.location(chosen));
+}
+
+/**
+ * Opens a model's weights in one file by its name.
+ *
+ * @throws what `openWeights` throws for a file.
+ */
+export async function openWeightsFile(files: ModelFiles, name: string): Promise<SafetensorsFile> {
+  return openScaled(await files.openSafetensors(name), files.location(name));
+}
+
+/** With the scales of 8-bit layers applied; closes what it refuses. */
+async function openScaled(file: SafetensorsFile, location: string): Promise<SafetensorsFile> {
+  try {
+    return withFloat8Scales(file);
+  } catch (error) {
+    await file.close();
+    if (!(error instanceof SdxsError)) throw error;
+    throw new SdxsError(error.code, `${location}: ${error.message}`, { cause: error });
+  }
 }
 
 /** Names to ask for where files cannot be listed. */

@@ -65,6 +65,8 @@ describe("readSafetensors", () => {
     ["F32", Float32Array.of(1.5, -2, 1e-40), Float32Array.of(1.5, -2, 1e-40)],
     ["F16", Uint16Array.of(0x3c00, 0xc000, 0x0001), Float32Array.of(1, -2, 2 ** -24)],
     ["BF16", Uint16Array.of(0x3f80, 0xc000, 0x4049), Float32Array.of(1, -2, 3.140625)],
+    ["F8_E4M3", Uint8Array.of(0x38, 0xc0, 0x7e), Float32Array.of(1, -2, 448)],
+    ["F8_E5M2", Uint8Array.of(0x3c, 0xc0, 0x01), Float32Array.of(1, -2, 2 ** -16)],
     ["F64", Float64Array.of(0.1, 1e300, -2), Float32Array.of(0.1, Infinity, -2)],
     ["I64", BigInt64Array.of(-1n, 2147483647n, -2147483648n), Int32Array.of(-1, 2147483647, -2147483648)],
     ["I32", Int32Array.of(-1, 2, 3), Int32Array.of(-1, 2, 3)],
@@ -90,7 +92,23 @@ describe("readSafetensors", () => {
     expect(read(single("I64", [2], BigInt64Array.of(5n, -2147483649n)))).toThrow(
       expect.objectContaining({ ...unsupported, message: expect.stringContaining("-2147483649 at position 1") }),
     );
-    expect(read(single("U32", [1], Uint32Array.of(1)))).toThrow(expect.objectContaining(unsupported));
+    const others: [dtype: string, elements: number, bytes: number][] = [
+      ["U32", 1, 4],
+      ["U64", 1, 8],
+      ["C64", 1, 8],
+      ["F8_E8M0", 1, 1],
+      ["F8_E4M3FNUZ", 1, 1],
+      ["F8_E5M2FNUZ", 1, 1],
+      ["F6_E2M3", 4, 3],
+      ["F6_E3M2", 4, 3],
+      ["F4", 2, 1],
+    ];
+    for (const [dtype, elements, bytes] of others) {
+      const message = expect.stringMatching(`"x" has the type ${dtype}, which is not read`);
+      expect(read(single(dtype, [elements], new Uint8Array(bytes)))).toThrow(
+        expect.objectContaining({ ...unsupported, message }),
+      );
+    }
     expect(read(single("BOOL", [2], Uint8Array.of(1, 2)))).toThrow(/BOOL tensor "x" holds the byte 2/);
   });
 

@@ -1,4 +1,5 @@
 import { InvalidArgumentError, MalformedFileError, SdxsError } from "../core/errors.js";
+import { decodeFloat8 } from "./float8.js";
 import { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16Checked } from "./half.js";
 import { HostTensor, sizeOf, type HostData, type Shape } from "../core/host-tensor.js";
 import { parseJson } from "../core/json.js";
@@ -7,13 +8,19 @@ import type { TensorMap } from "../core/ops.js";
 // The format: 8 bytes with the header's length, the header as JSON, the tensors' bytes; all little-endian, as every
 // platform that runs JavaScript is. https://huggingface.co/docs/safetensors
 
-/** Bytes per element of the format's element types. */
+/** Bytes per element of the format's element types, as of its release 0.7. */
 const BYTES_PER_ELEMENT = {
   BOOL: 1,
+  F4: 0.5,
+  F6_E2M3: 0.75,
+  F6_E3M2: 0.75,
   U8: 1,
   I8: 1,
   F8_E4M3: 1,
   F8_E5M2: 1,
+  F8_E8M0: 1,
+  F8_E4M3FNUZ: 1,
+  F8_E5M2FNUZ: 1,
   U16: 2,
   I16: 2,
   F16: 2,
@@ -24,6 +31,7 @@ const BYTES_PER_ELEMENT = {
   U64: 8,
   I64: 8,
   F64: 8,
+  C64: 8,
 } as const;
 
 /** Element types of the file format. */
@@ -164,8 +172,8 @@ export function parseSafetensorsHeader(prefix: Uint8Array, fileSize: number): Sa
 /**
  * Reads a whole file from memory.
  *
- * F32, F16, BF16 and F64 become float32 (F64 is rounded, all others are exact); I64 (which must fit), I32, I16, I8,
- * U16 and U8 become int32; BOOL becomes bool. Nothing shares memory with `bytes`.
+ * F32, F16, BF16, F8_E4M3, F8_E5M2 and F64 become float32 (F64 is rounded, all others are exact); I64 (which must fit), I32,
+ * I16, I8, U16 and U8 become int32; BOOL becomes bool. Nothing shares memory with `bytes`.
  *
  * @throws MalformedFileError where the file is broken; SdxsError with code UNSUPPORTED_OPERATION for other types
  * and for numbers beyond int32.
@@ -338,6 +346,8 @@ function allocate(name: string, dtype: SafetensorsDType, size: number): HostData
     case "F32":
     case "F16":
     case "BF16":
+    case "F8_E4M3":
+    case "F8_E5M2":
     case "F64":
       return new Float32Array(size);
     case "I64":
@@ -352,8 +362,7 @@ function allocate(name: string, dtype: SafetensorsDType, size: number): HostData
     default:
       throw new SdxsError(
         "UNSUPPORTED_OPERATION",
-        `safetensors: the tensor "${name}" has the type ${dtype}, which has no exact counterpart in float32 or int32 ` +
-          `here. Convert it to F32 or I32 first.`,
+        `safetensors: the tensor "${name}" has the type ${dtype}, which is not read. Convert it to F32 or I32 first.`,
       );
   }
 }
@@ -369,6 +378,10 @@ function decode(name: string, dtype: SafetensorsDType, bytes: Uint8Array, data: 
       break;
     case "BF16":
       decodeBfloat16(new Uint16Array(buffer, byteOffset, length), floats());
+      break;
+    case "F8_E4M3":
+    case "F8_E5M2":
+      decodeFloat8(dtype, bytes, floats());
       break;
     case "F64":
       data.set(new Float64Array(buffer, byteOffset, length), at);
@@ -528,11 +541,12 @@ function checkEntry(name: string, entry: unknown, dataStart: number, fileSize: n
       `ends at byte ${end}, beyond the file's ${fileSize - dataStart} bytes of data; the file is cut off: fetch it again`,
     );
   }
-  let expected: number = BYTES_PER_ELEMENT[dtype as SafetensorsDType];
+  let elements = 1;
   for (const size of shape) {
-    expected *= size;
-    if (!Number.isSafeInteger(expected)) return fail(`is larger than any file: [${shape.join(", ")}]`);
+    elements *= size;
+    if (!Number.isSafeInteger(8 * elements)) return fail(`is larger than any file: [${shape.join(", ")}]`);
   }
+  const expected = elements * BYTES_PER_ELEMENT[dtype as SafetensorsDType];
   if (expected !== end - begin) {
     return fail(`has ${end - begin} bytes; ${dtype} of shape [${shape.join(", ")}] needs ${expected}`);
   }
