@@ -2,6 +2,7 @@ import { partialPlan, planFromConfig, type SamplerPlan } from "@sdxs/diffusion";
 import { HostTensor, InvalidArgumentError, ShapeError, random, sizeOf } from "@sdxs/tensor";
 import type { PipelineWarning } from "./pipeline-warnings.js";
 import type { GenerateOptions, PipelineOptions, TextToImageComponents } from "./pipeline.js";
+import { resizePicture } from "./resize-picture.js";
 
 /** What the image encoder takes. */
 export interface EncodedImage {
@@ -73,8 +74,8 @@ export function checkRequest(
   if (noise !== undefined && noise.shape.join() !== shape.join()) {
     throw new ShapeError(`generate: noise must be [${shape.join(", ")}], got [${noise.shape.join(", ")}].`);
   }
-  if (image !== undefined) checkImage(components, "image", image, shape);
-  checkControls(components, shape, controls);
+  const picture = image && fitted("image", image, components.vae.config.in_channels, shape, components, [-1, 1]);
+  const fittedControls = fitControls(components, shape, controls);
   const isXl = components.unet.config.addition_embed_type !== null;
   const { forceZerosForEmptyPrompt: forceZeros = true } = defaults;
   const pixels = shape.slice(2).map((size) => size * pixelsPerLatent(components));
@@ -85,13 +86,16 @@ export function checkRequest(
     negativePrompt: options.negativePrompt ?? (isXl && forceZeros ? null : ""),
     sizes: isXl ? [...pixels, 0, 0, ...pixels] : undefined,
     plan: image === undefined ? plan : partialPlan(plan, strength),
-    image: image && { images: image, posterior: noiseFrom(seed, "posterior", [image.shape[0]!, ...shape.slice(1)]) },
+    image: picture && {
+      images: picture,
+      posterior: noiseFrom(seed, "posterior", [picture.shape[0]!, ...shape.slice(1)]),
+    },
     guidanceScale,
     noise: noise ?? noiseOf(0),
     noiseOf,
-    controls,
+    controls: fittedControls,
     loras,
-    warnings: [],
+    warnings: [...withoutEffect(options, guidanceScale), ...farSize(components, shape)],
     signal,
     onStep,
   };
@@ -124,10 +128,13 @@ export function pixelsPerLatent({ vae }: Pick<TextToImageComponents, "vae">): nu
 export function latentShape(
   components: TextToImageComponents,
   images: number,
-  { image, width = image?.shape[3], height = image?.shape[2] }: GenerateOptions,
+  { image, ...options }: GenerateOptions,
 ): number[] {
   const { config } = components.unet;
   const factor = pixelsPerLatent(components);
+  const ofImage = (axis: 2 | 3): number | undefined =>
+    image && Math.max(1, Math.floor((image.shape[axis] ?? 0) / factor)) * factor;
+  const { width = ofImage(3), height = ofImage(2) } = options;
   const trained = [config.sample_size ?? []].flat();
   const size = (name: string, pixels: number | undefined, latents: number | undefined): number => {
     const value = pixels ?? (latents === undefined ? undefined : latents * factor);
@@ -148,38 +155,81 @@ export function latentShape(
   return [images, config.in_channels, size("height", height, trained[0]), size("width", width, trained.at(-1))];
 }
 
-function checkControls(
+/** Throws for controls that do not fit; gives them at the picture's size. */
+function fitControls(
   { controlnet = [], ...components }: TextToImageComponents,
   latents: readonly number[],
   controls: NonNullable<GenerateOptions["controls"]>,
-): void {
+): NonNullable<GenerateOptions["controls"]> {
   if (controls.length > 0 && controls.length !== controlnet.length) {
     throw new InvalidArgumentError(
       `generate: controls must be one for each ControlNet, ${controlnet.length} here, got ${controls.length}. ` +
         `A scale of 0 turns one off.`,
     );
   }
-  for (const [index, { image, scale = 1 }] of controls.entries()) {
-    checkImage(components, `controls[${index}].image`, image, latents);
+  return controls.map(({ image, scale = 1 }, index) => {
     if (!Number.isFinite(scale)) {
       throw new InvalidArgumentError(`generate: controls[${index}].scale must be a finite number, got ${scale}.`);
     }
-  }
+    const channels = controlnet[index]!.config.conditioning_channels;
+    return { image: fitted(`controls[${index}].image`, image, channels, latents, components, [0, 1]), scale };
+  });
 }
 
-/** One image for each prompt or for all, of the size that the latents stand for. */
-function checkImage(
-  components: Pick<TextToImageComponents, "vae">,
+/** Images, one for each prompt or for all, at the size that the latents stand for, to which diffusers resizes them, too. */
+function fitted(
   name: string,
-  { shape }: HostTensor,
+  image: HostTensor,
+  channels: number,
   [images = 0, , height = 0, width = 0]: readonly number[],
-): void {
+  components: Pick<TextToImageComponents, "vae">,
+  range: readonly [number, number],
+): HostTensor {
+  const { shape } = image;
   const factor = pixelsPerLatent(components);
-  const [count = 0, , ...size] = shape;
-  if ((count === 1 || count === images) && size.join() === [factor * height, factor * width].join()) return;
-  throw new ShapeError(
-    `generate: ${name} must be [${images} or 1, channels, ${factor * height}, ${factor * width}], got [${shape.join(", ")}].`,
-  );
+  const [count = 0, given] = shape;
+  if (shape.length !== 4 || !(count === 1 || count === images) || given !== channels || sizeOf(shape) === 0) {
+    throw new ShapeError(
+      `generate: ${name} must be [${images} or 1, ${channels}, height, width], got [${shape.join(", ")}].` +
+        (given !== channels && shape.at(-1) === channels ? " Put the channels before height and width." : ""),
+    );
+  }
+  return resizePicture(image, { width: factor * width, height: factor * height }, { range });
+}
+
+/** Options that change nothing beside the others. */
+function withoutEffect(options: GenerateOptions, guidanceScale: number): PipelineWarning[] {
+  const { image, strength, negativePrompt } = options;
+  const found: string[] = [];
+  if (negativePrompt !== undefined && negativePrompt !== "" && guidanceScale <= 1) {
+    found.push(`negativePrompt has no effect with a guidanceScale of ${guidanceScale}: give one above 1.`);
+  }
+  if (strength !== undefined && image === undefined) {
+    found.push("strength has no effect without image: give the picture to begin with.");
+  }
+  return found.map((message) => ({ code: "NO_EFFECT", message: `generate: ${message}` }));
+}
+
+/** Chosen: Stable Diffusion 1 is in use at 512x768 pixels, 1.5 times its own, and repeats things at 1024x1024, 4 times its own. */
+const FAR = 2;
+
+/** U-Nets draw pictures of other sizes than they were trained on, worse and worse. */
+function farSize(components: TextToImageComponents, [, , height = 0, width = 0]: readonly number[]): PipelineWarning[] {
+  const trained = [components.unet.config.sample_size ?? []].flat();
+  const [high, wide] = [trained[0], trained.at(-1)];
+  if (high === undefined || wide === undefined) return [];
+  const ratio = (height * width) / (high * wide);
+  if (ratio <= FAR && ratio >= 1 / FAR) return [];
+  const factor = pixelsPerLatent(components);
+  const name = (w: number, h: number): string => `${w * factor}x${h * factor}`;
+  return [
+    {
+      code: "FAR_SIZE",
+      message:
+        `generate: a picture of ${name(width, height)} is far from the ${name(wide, high)} pixels that the U-Net was trained on, ` +
+        `and may show noise or the same thing several times.`,
+    },
+  ];
 }
 
 function describe(value: unknown): string {

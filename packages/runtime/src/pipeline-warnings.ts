@@ -2,8 +2,10 @@
  * What a warning is about:
  * - "PROMPT_CUT": a prompt is longer than the text encoder takes; its last words had no effect
  * - "BLACK_IMAGE": a picture is all black
+ * - "NO_EFFECT": an option changes nothing beside the others
+ * - "FAR_SIZE": the size in pixels is far from the one that the U-Net was trained on
  */
-export type WarningCode = "PROMPT_CUT" | "BLACK_IMAGE";
+export type WarningCode = "PROMPT_CUT" | "BLACK_IMAGE" | "NO_EFFECT" | "FAR_SIZE";
 
 /** Something a user should know, though a picture comes all the same. */
 export interface PipelineWarning {

@@ -356,9 +356,15 @@ describe("createPipeline tells what is wrong", () => {
       "red",
       { image: HostTensor.filled([2, 3, 8, 12], 0) },
       "SHAPE_MISMATCH",
-      /image must be \[1 or 1, channels, 8, 12\]/,
+      /image must be \[1 or 1, 3, height, width\], got \[2, 3, 8, 12\]\.$/,
     ],
-    ["red", { controls: [{ image: HostTensor.filled([1, 3, 4, 4], 0) }] }, "SHAPE_MISMATCH", /controls\[0\].image/],
+    [
+      "red",
+      { image: HostTensor.filled([1, 8, 12, 3], 0) },
+      "SHAPE_MISMATCH",
+      /got \[1, 8, 12, 3\]\. Put the channels before height and width\./,
+    ],
+    ["red", { controls: [{ image: HostTensor.filled([1, 1, 8, 12], 0) }] }, "SHAPE_MISMATCH", /controls\[0\].image/],
   ] as const)("of %j with %j", async (given, options, code, message) => {
     await expect(pipeline.generate(given, options)).rejects.toMatchObject({
       code,

@@ -52,7 +52,10 @@ export interface GenerateOptions {
    * the pipeline's default then grows as far as one of them needs.
    */
   readonly steps?: number;
-  /** What to begin with in place of noise alone: [images or 1, 3, height, width], red first, in [-1, 1]. */
+  /**
+   * What to begin with in place of noise alone: [images or 1, 3, height, width], red first, in [-1, 1]. `readPicture`,
+   * `fromImageSource` and `fromPng` make it of files. Of another size than the picture it is resized by `resizePicture`.
+   */
   readonly image?: HostTensor;
   /** How much of `image` is drawn anew, above 0 and at most 1. Default 0.8, as diffusers. */
   readonly strength?: number;
@@ -60,12 +63,15 @@ export interface GenerateOptions {
   readonly guidanceScale?: number;
   /** What to lead away from, with guidance alone. Default: the empty prompt. */
   readonly negativePrompt?: string;
-  /** Pixels, multiples of 8 as a rule. Default: those of `image`, or else what the U-Net was trained on. */
+  /**
+   * Pixels, multiples of 8 as a rule. Default: those of `image`, rounded down to such multiples as diffusers does, or else
+   * what the U-Net was trained on.
+   */
   readonly width?: number;
   readonly height?: number;
   /**
    * One for each ControlNet, in their order: [images or 1, 3, height, width], RGB from 0 to 1, and how strongly it guides
-   * (default 1).
+   * (default 1). Of another size than the picture it is resized by `resizePicture`.
    */
   readonly controls?: readonly { readonly image: HostTensor; readonly scale?: number }[];
   /**
