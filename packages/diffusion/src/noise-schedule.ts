@@ -9,8 +9,10 @@ export interface NoiseScheduleOptions {
   readonly betaStart?: number;
   /** beta at the last timestep, for the linear kinds. Default 0.012, that of Stable Diffusion. */
   readonly betaEnd?: number;
-  /** Number of timesteps. Default 1000. */
+  /** Number of timesteps. Default 1000, or that of `betas`. */
   readonly trainSteps?: number;
+  /** beta at each timestep, above 0 and below 1, in place of a kind. */
+  readonly betas?: readonly number[];
   /** Shift and scale sqrt(abar) so that the last timestep is pure noise (arXiv:2305.08891, Algorithm 1). Default false. */
   readonly zeroTerminalSnr?: boolean;
 }
@@ -36,14 +38,15 @@ export interface NoiseLevel<V> {
 /**
  * The tables of a diffusion model's forward process, as diffusers computes them.
  *
- * Throws `InvalidArgumentError` for betas outside (0, 1) or fewer than two timesteps.
+ * Throws `InvalidArgumentError` for betas outside (0, 1) or not one for each timestep, or fewer than two timesteps.
  *
  * @example
  * const schedule = noiseSchedule(); // Stable Diffusion's
  * schedule.alphasCumprod[999]; // 0.00466
  */
 export function noiseSchedule(options: NoiseScheduleOptions = {}): NoiseSchedule {
-  const { kind = "scaled_linear", betaStart = 0.00085, betaEnd = 0.012, trainSteps = 1000 } = options;
+  const { kind = "scaled_linear", betaStart = 0.00085, betaEnd = 0.012 } = options;
+  const { betas: given, trainSteps = given?.length ?? 1000 } = options;
   if (!Number.isInteger(trainSteps) || trainSteps < 2) {
     throw new InvalidArgumentError(
       `noiseSchedule: trainSteps must be a whole number of at least 2, got ${trainSteps}.`,
@@ -54,7 +57,14 @@ export function noiseSchedule(options: NoiseScheduleOptions = {}): NoiseSchedule
       `noiseSchedule: expected 0 < betaStart <= betaEnd < 1, got betaStart ${betaStart} and betaEnd ${betaEnd}.`,
     );
   }
+  if (given && !(given.length === trainSteps && given.every((beta) => beta > 0 && beta < 1))) {
+    throw new InvalidArgumentError(
+      `noiseSchedule: expected ${trainSteps} betas between 0 and 1, one for each timestep, got ${given.length}` +
+        `${given.length === trainSteps ? " with some beyond" : ""}.`,
+    );
+  }
   const betas = Float64Array.from({ length: trainSteps }, (_, t) => {
+    if (given) return given[t]!;
     const progress = t / (trainSteps - 1);
     switch (kind) {
       case "linear":

@@ -25,6 +25,7 @@ import {
   type StepInput,
 } from "./pipeline-programs.js";
 import { latentShape, pixelsPerLatent } from "./pipeline-request.js";
+import { pipelineScheduler } from "./pipeline-scheduler.js";
 
 /** The parts of a pipeline that can be written as ONNX files. */
 export const exportStages = ["text_encoder", "unet", "decoder", "whole"] as const;
@@ -132,14 +133,13 @@ function textProgram(components: TextToImageComponents): Program<"ids", "context
 
 /** Noise to latents in the only step of the scheduler's plan. */
 function oneStepProgram(components: TextToImageComponents): Program<"noise" | "context", "latents"> {
-  const plan = planFromConfig(components.scheduler, 1);
+  const plan = planFromConfig(pipelineScheduler(components), 1);
   const [step] = plan.steps;
-  const factors = factorsOf(step!);
+  const factors = factorsOf(step!, { predictions: 0, base: false });
   const program = stepProgram(components);
   return <T>(ops: Ops<T>, params: TensorMap<T>, { noise, context }: Readonly<Record<"noise" | "context", T>>) => {
     const inputs: Partial<Record<StepInput, T>> = {
       sample: ops.mul(noise, plan.initNoiseSigma),
-      previous: noise, // no step before: its factor is 0
       noise,
       context,
       timestep: ops.constant(Float32Array.of(step!.timestep), [1]),

@@ -1,5 +1,5 @@
-import { combineHost, type SamplerPlan } from "@sdxs/diffusion";
-import { HostTensor, SdxsError, breather, specsOf, type Backend, type TensorSpec } from "@sdxs/tensor";
+import { combineHost, memoryOf, type SamplerPlan } from "@sdxs/diffusion";
+import { HostTensor, SdxsError, breather, mapTensors, specsOf, type Backend, type TensorSpec } from "@sdxs/tensor";
 import { LoraSwitch } from "./pipeline-loras.js";
 import {
   autoencoderWeights,
@@ -10,6 +10,7 @@ import {
   stepProgram,
   type EncoderInput,
   type StepInput,
+  type StepOutput,
 } from "./pipeline-programs.js";
 import type { EncodedImage, GenerateRequest } from "./pipeline-request.js";
 import { PipelineStage, disposeAll, type PipelineStageOptions } from "./pipeline-stage.js";
@@ -31,7 +32,7 @@ export interface DrawnImages extends Omit<GeneratedImages, "warnings"> {
 /** What a pipeline has on one device: networks, compiled programs and embeddings. One `draw` at a time. */
 export class PipelineDevice<D> {
   private readonly text: PromptEncoder<D>;
-  private readonly step: PipelineStage<D, StepInput, "sample" | "prediction">;
+  private readonly step: PipelineStage<D, StepInput, StepOutput>;
   private readonly encoder: PipelineStage<D, EncoderInput, "sample">;
   private readonly decoder: PipelineStage<D, "latents", "images">;
   private readonly loras: readonly LoraSwitch[];
@@ -97,15 +98,20 @@ export class PipelineDevice<D> {
       ),
     } as Partial<Record<StepInput, HostTensor>> as Readonly<Record<StepInput, HostTensor>>;
     const latents: TensorSpec = { shape: noise.shape };
-    const owned: D[] = []; // what the sampler has on the device: its sample and its last prediction
-    const release = (): void => {
-      for (const tensor of owned.splice(0)) this.backend.dispose(tensor);
+    const memory = memoryOf(plan);
+    const owned = new Set<D>(); // what the sampler has on the device: its sample and what it remembers
+    const keepOnly = (held: readonly unknown[]): void => {
+      for (const tensor of owned) {
+        if (held.includes(tensor)) continue;
+        this.backend.dispose(tensor);
+        owned.delete(tensor);
+      }
     };
     try {
-      let state: Readonly<Record<"sample" | "prediction", D | HostTensor>> = {
-        sample: begun ?? combineHost([[plan.initNoiseSigma, noise]]),
-        prediction: noise, // no step before the first: its factor is 0
-      };
+      let sample: D | HostTensor = begun ?? combineHost([[plan.initNoiseSigma, noise]]);
+      // What there is not yet has a factor of 0.
+      let previous = Array<D | HostTensor>(memory.predictions).fill(noise);
+      let base: D | HostTensor = noise;
       const breathe = breather();
       for (const [index, step] of plan.steps.entries()) {
         await breathe();
@@ -114,34 +120,36 @@ export class PipelineDevice<D> {
           ...same,
           noise: step.update.noise === 0 ? noise : noiseOf(index + 1),
           timestep: HostTensor.filled([1], step.timestep),
-          factors: factorsOf(step),
+          factors: factorsOf(step, memory),
         };
+        const remembered = {
+          sample,
+          ...(memory.base && { base }),
+          ...Object.fromEntries(previous.map((tensor, age) => [`previous.${age}`, tensor])),
+        } as Readonly<Record<StepInput, D | HostTensor>>;
         const next = await this.step.run(
-          {
-            ...specsOf(host),
-            sample: latents,
-            previous: latents,
-            ...this.text.specs(seen.length),
-          },
-          { ...host, ...embeddings, sample: state.sample, previous: state.prediction },
+          { ...specsOf(host), ...mapTensors(remembered, () => latents), ...this.text.specs(seen.length) },
+          { ...host, ...embeddings, ...remembered },
         );
-        release();
-        owned.push(next.sample, next.prediction);
-        state = next;
+        for (const tensor of Object.values(next)) owned.add(tensor);
+        sample = next.sample;
+        previous = [next.prediction, ...previous].slice(0, memory.predictions);
+        base = next.base;
+        keepOnly([sample, base, ...previous]);
         onStep?.(index + 1, plan.steps.length);
       }
       const unetMs = clock();
 
       throwIfAborted();
-      const { images: device } = await this.decoder.run({ latents }, { latents: state.sample });
-      owned.push(device);
+      const { images: device } = await this.decoder.run({ latents }, { latents: sample });
+      owned.add(device);
       const images = await this.backend.download(device);
       const decoderMs = clock();
       if (!allFinite(images)) {
         const made = {
           "text encoder": embeddings.context,
           ...(begun && { "image encoder": begun }),
-          "U-Net": owned[0]!,
+          "U-Net": sample as D,
         };
         throw await nonFinite(this.backend, made);
       }
@@ -154,7 +162,7 @@ export class PipelineDevice<D> {
       const warnings = [...request.warnings, ...truncations(cut, this.text.tokens), ...blackPictures(images)];
       return { images, times, warnings };
     } finally {
-      release();
+      keepOnly([]);
       if (begun) this.backend.dispose(begun);
     }
   }

@@ -1,5 +1,5 @@
 import { combineResiduals, controlNet } from "@sdxs/controlnet";
-import { guided, type SamplerStep } from "@sdxs/diffusion";
+import { guided, type LinearUpdate, type memoryOf, type SamplerStep } from "@sdxs/diffusion";
 import { HostTensor, prefixed, scope, type HostParams, type Ops, type Program, type TensorMap } from "@sdxs/tensor";
 import { unet, type UNetInputs } from "@sdxs/tiny-unet";
 import {
@@ -88,12 +88,14 @@ export function decoderProgram({ vae }: Pick<TextToImageComponents, "vae">): Pro
 }
 
 /**
- * What one step of a sampler takes on the device; `textEmbeds` and `timeIds` for Stable Diffusion XL, `condition.N` and `strength.N` for
+ * What one step of a sampler takes on the device: `previous.N` are as many earlier predictions as it looks back to, the newest
+ * first, and `base` an earlier sample, where it has one (see `SamplerStep`); `textEmbeds` and `timeIds` for Stable Diffusion XL, `condition.N` and `strength.N` for
  * each ControlNet that is used.
  */
 export type StepInput =
   | "sample"
-  | "previous"
+  | "base"
+  | `previous.${number}`
   | "noise"
   | "context"
   | "textEmbeds"
@@ -103,6 +105,9 @@ export type StepInput =
   | "guidanceScale"
   | `condition.${number}`
   | `strength.${number}`;
+
+/** What it gives: the next sample, the newest prediction, and `base` where there is one. */
+export type StepOutput = "sample" | "prediction" | "base";
 
 /** U-Net and ControlNets under one roof. */
 export function denoiserWeights({ unet: { params }, controlnet = [] }: TextToImageComponents): HostParams {
@@ -121,10 +126,10 @@ export function denoiserWeights({ unet: { params }, controlnet = [] }: TextToIma
 export function stepProgram({
   unet: { config },
   controlnet = [],
-}: TextToImageComponents): Program<StepInput, "sample" | "prediction"> {
+}: TextToImageComponents): Program<StepInput, StepOutput> {
   return <T>(ops: Ops<T>, params: TensorMap<T>, inputs: Readonly<Record<StepInput, T>>) => {
     const p = scope(ops, params);
-    const { sample, previous, noise, context, textEmbeds, timeIds, timestep, factors } = inputs;
+    const { sample, base, noise, context, textEmbeds, timeIds, timestep, factors } = inputs;
     const factor = (index: number): T => ops.slice(factors, 0, index, 1);
     const network = (x: T): T => {
       const added = config.addition_embed_type !== null && { addedConditions: { textEmbeds, timeIds } };
@@ -150,18 +155,39 @@ export function stepProgram({
       const half = (index: number): T => ops.slice(both, 0, index * images, images);
       output = guided(ops, half(0), half(1), inputs.guidanceScale);
     }
-    const weighted = (...terms: readonly (readonly [tensor: T, index: number])[]): T =>
-      terms.map(([tensor, index]) => ops.mul(tensor, factor(index))).reduce((a, b) => ops.add(a, b));
-    const prediction = weighted([sample, 1], [output, 2]);
-    return { prediction, sample: weighted([sample, 3], [prediction, 4], [previous, 5], [noise, 6]) };
+    const weighted = (tensors: readonly T[], first: number): T =>
+      tensors.map((tensor, index) => ops.mul(tensor, factor(first + index))).reduce((a, b) => ops.add(a, b));
+    const prediction = weighted([sample, output], 1);
+    const predictions = [prediction];
+    for (
+      let earlier = inputs["previous.0"];
+      earlier !== undefined;
+      earlier = inputs[`previous.${predictions.length - 1}`]
+    ) {
+      predictions.push(earlier);
+    }
+    const next = weighted([sample, noise, ...predictions], 3);
+    if (base === undefined) return { prediction, sample: next } as Record<StepOutput, T>;
+    const rest = 5 + predictions.length;
+    return {
+      prediction,
+      sample: ops.add(next, ops.mul(base, factor(rest))),
+      base: weighted([base, sample, ...predictions], rest + 1),
+    };
   };
 }
 
-/** A step's numbers in the order in which `stepProgram` takes them. */
-export function factorsOf({ inputScale, prediction, update }: SamplerStep): HostTensor {
-  const [newest = 0, before = 0] = update.predictions;
-  const { sample, output } = prediction;
-  return HostTensor.from([7], [inputScale, sample, output, update.sample, newest, before, update.noise]);
+/** A step's numbers in the order in which `stepProgram` takes them, for a plan that remembers so much (see `memoryOf`). */
+export function factorsOf(
+  { inputScale, prediction, update, base = { sample: 0, base: 1, predictions: [] } }: SamplerStep,
+  memory: ReturnType<typeof memoryOf>,
+): HostTensor {
+  const predictions = (from: LinearUpdate): number[] =>
+    Array.from({ length: memory.predictions + 1 }, (_, age) => from.predictions[age] ?? 0);
+  const own = [inputScale, prediction.sample, prediction.output, update.sample, update.noise, ...predictions(update)];
+  const ofBase = [update.base ?? 0, base.base ?? 0, base.sample, ...predictions(base)];
+  const factors = memory.base ? [...own, ...ofBase] : own;
+  return HostTensor.from([factors.length], factors);
 }
 
 /** A condition of each image for a batch that holds every image twice; one for all stays as it is. */

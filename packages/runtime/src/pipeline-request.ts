@@ -1,5 +1,6 @@
-import { partialPlan, planFromConfig, type SamplerPlan } from "@sdxs/diffusion";
+import { planFromConfig, type SamplerPlan } from "@sdxs/diffusion";
 import { HostTensor, InvalidArgumentError, ShapeError, random, sizeOf } from "@sdxs/tensor";
+import { pipelineScheduler, schedulerWarnings } from "./pipeline-scheduler.js";
 import type { PipelineWarning } from "./pipeline-warnings.js";
 import type { GenerateOptions, PipelineOptions, TextToImageComponents } from "./pipeline.js";
 import { resizePicture } from "./resize-picture.js";
@@ -49,7 +50,7 @@ export function checkRequest(
   }
   const fewest = image === undefined ? 1 : Math.ceil(1 / strength);
   const { steps = Math.max(defaults.steps ?? 1, fewest) } = options;
-  const { noise, controls = [], loras = [], signal, onStep } = options;
+  const { noise, eta = 0, controls = [], loras = [], signal, onStep } = options;
   // What callers in plain JavaScript give may be anything.
   if (!Array.isArray(prompts) || !prompts.every((prompt) => typeof prompt === "string")) {
     throw new InvalidArgumentError(
@@ -80,12 +81,13 @@ export function checkRequest(
   const { forceZerosForEmptyPrompt: forceZeros = true } = defaults;
   const pixels = shape.slice(2).map((size) => size * pixelsPerLatent(components));
   const noiseOf = (step: number): HostTensor => noiseFrom(seed, step, shape);
-  const plan = planFromConfig(components.scheduler, steps);
+  const scheduler = pipelineScheduler(components, options.scheduler ?? defaults.scheduler);
+  const plan = planFromConfig(scheduler, steps, { eta, ...(image && { strength }) });
   return {
     prompts,
     negativePrompt: options.negativePrompt ?? (isXl && forceZeros ? null : ""),
     sizes: isXl ? [...pixels, 0, 0, ...pixels] : undefined,
-    plan: image === undefined ? plan : partialPlan(plan, strength),
+    plan,
     image: picture && {
       images: picture,
       posterior: noiseFrom(seed, "posterior", [picture.shape[0]!, ...shape.slice(1)]),
@@ -95,7 +97,11 @@ export function checkRequest(
     noiseOf,
     controls: fittedControls,
     loras,
-    warnings: [...withoutEffect(options, guidanceScale), ...farSize(components, shape)],
+    warnings: [
+      ...withoutEffect(options, guidanceScale),
+      ...farSize(components, shape),
+      ...schedulerWarnings(scheduler, plan, image === undefined),
+    ],
     signal,
     onStep,
   };

@@ -4,8 +4,10 @@
  * - "BLACK_IMAGE": a picture is all black
  * - "NO_EFFECT": an option changes nothing beside the others
  * - "FAR_SIZE": the size in pixels is far from the one that the U-Net was trained on
+ * - "SCHEDULER_FIELD": a field of the scheduler's configuration has no effect
+ * - "STARTS_CLEAN": the scheduler begins where pictures are nearly clean, as with one step and without trailing timesteps
  */
-export type WarningCode = "PROMPT_CUT" | "BLACK_IMAGE" | "NO_EFFECT" | "FAR_SIZE";
+export type WarningCode = "PROMPT_CUT" | "BLACK_IMAGE" | "NO_EFFECT" | "FAR_SIZE" | "SCHEDULER_FIELD" | "STARTS_CLEAN";
 
 /** Something a user should know, though a picture comes all the same. */
 export interface PipelineWarning {

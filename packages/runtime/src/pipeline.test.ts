@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, it } from "vitest";
 import * as ort from "onnxruntime-node";
 import { controlNet } from "@sdxs/controlnet";
-import { combineHost, partialPlan, planFromConfig, sample } from "@sdxs/diffusion";
+import { combineHost, planFromConfig, sample } from "@sdxs/diffusion";
 import {
   HostTensor,
   downloadAll,
@@ -72,8 +72,10 @@ async function expectedImages(given: {
   readonly clean?: HostTensor;
   readonly strength?: number;
 }): Promise<HostTensor> {
-  const { scheduler = components.scheduler, steps = 1, scale = 1, condition, clean, strength = 1 } = given;
-  const plan = partialPlan(planFromConfig(scheduler, steps), strength);
+  const { steps = 1, scale = 1, condition, clean, strength = 1 } = given;
+  // As diffusers' StableDiffusionPipeline takes it.
+  const scheduler = { ...(given.scheduler ?? components.scheduler), steps_offset: 1, clip_sample: false };
+  const plan = planFromConfig(scheduler, steps, { strength });
   const { alpha, sigma } = plan.steps[0]!.level;
   const contexts = { with: await embed(prompts), without: await embed(["", ""]) };
   const predict = (x: HostTensor, timestep: number, context: HostTensor) =>
@@ -133,23 +135,29 @@ describe("createPipeline draws what its networks give one after the other", () =
     expect(warnings).toEqual([]);
   });
 
-  it.each(["DDIMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler", "DEISMultistepScheduler"])(
-    "in four steps of the %s with guidance",
-    async (_class_name) => {
-      const scheduler = { ...components.scheduler, _class_name, clip_sample: false, solver_order: 2 };
-      const multiStep = createPipeline({
-        components: { ...components, scheduler },
-        backend,
-        steps: 4,
-        guidanceScale: 3,
-      });
-      const seen: number[] = [];
-      const { images } = await multiStep.generate(prompts, { noise, onStep: (step) => seen.push(step) });
-      expectClose(images, await expectedImages({ scheduler, steps: 4, scale: 3 }));
-      expect(seen).toEqual([1, 2, 3, 4]);
-      await multiStep.dispose();
-    },
-  );
+  it.each([
+    ["DDIMScheduler", 4],
+    ["DPMSolverMultistepScheduler", 4],
+    ["EulerDiscreteScheduler", 4],
+    ["DEISMultistepScheduler", 4],
+    ["UniPCMultistepScheduler", 4],
+    ["LMSDiscreteScheduler", 4],
+    ["PNDMScheduler", 12 + 1],
+    ["HeunDiscreteScheduler", 4 + 3],
+  ])("in four steps of the %s with guidance, by %i calls of the U-Net", async (_class_name, calls) => {
+    const scheduler = { ...components.scheduler, _class_name, clip_sample: false, solver_order: 2 };
+    const multiStep = createPipeline({
+      components: { ...components, scheduler },
+      backend,
+      steps: 4,
+      guidanceScale: 3,
+    });
+    const seen: number[] = [];
+    const { images } = await multiStep.generate(prompts, { noise, onStep: (step) => seen.push(step) });
+    expectClose(images, await expectedImages({ scheduler, steps: 4, scale: 3 }));
+    expect(seen).toEqual(Array.from({ length: calls }, (_, index) => index + 1));
+    await multiStep.dispose();
+  });
 
   it("in float16, to its precision, with guidance", async () => {
     const half = createPipeline({ components, backend, precision: "float16", guidanceScale: 3 });
@@ -260,7 +268,7 @@ describe("createPipeline draws from an image", () => {
       backend,
     });
     const { images } = await pipeline.generate("red", { image, noise: first(noise), seed: 3, strength: 0.5 });
-    const plan = partialPlan(planFromConfig(components.scheduler, 2), 0.5);
+    const plan = planFromConfig(components.scheduler, 2, { strength: 0.5 });
     const [context] = [await embed(["red"])];
     const { alpha, sigma } = plan.steps[0]!.level;
     const moments = { images: image, posterior: random(3, "generate", "posterior", 0).normal([4, 4, 6]) };

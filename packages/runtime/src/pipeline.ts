@@ -1,3 +1,4 @@
+import type { SchedulerConfig } from "@sdxs/diffusion";
 import { InvalidArgumentError, SdxsError, type Backend, type CompileSpec, type HostTensor } from "@sdxs/tensor";
 import type { PipelineCalibration } from "./calibrate-pipeline.js";
 import type { PipelineComponents } from "./open-pipeline.js";
@@ -34,6 +35,8 @@ export interface PipelineOptions<D> {
    * faster on GPUs that have it; processors gain nothing. Not together with `int8`. Default "float32".
    */
   readonly precision?: CompileSpec["precision"];
+  /** Default of `GenerateOptions.scheduler`. */
+  readonly scheduler?: GenerateOptions["scheduler"];
   /** Default of `GenerateOptions.steps`. Default 1. */
   readonly steps?: number;
   /** Default of `GenerateOptions.guidanceScale`. Default 1: none, as one-step models need. */
@@ -47,6 +50,14 @@ export interface GenerateOptions {
   readonly seed?: number | string;
   /** Standard normal noise [images, latent channels, height / 8, width / 8] in place of a seed's. */
   readonly noise?: HostTensor;
+  /**
+   * Another sampler in place of the pipeline's: a class of diffusers, as "UniPCMultistepScheduler", its short name, as "unipc"
+   * (`schedulerNames` of `@sdxs/diffusion` lists them), or a whole configuration. Under a name the pipeline's schedule and
+   * fields stay, as with diffusers' `from_config`.
+   */
+  readonly scheduler?: string | SchedulerConfig;
+  /** How much noise DDIM and TCD add at each step, from 0 to 1. Default 0, as diffusers' pipelines; TCD's authors take 0.3. */
+  readonly eta?: number;
   /**
    * Steps of the sampler that the scheduler's configuration names. With `image` the last steps x strength of them are done;
    * the pipeline's default then grows as far as one of them needs.
@@ -81,7 +92,7 @@ export interface GenerateOptions {
   readonly loras?: readonly PipelineLora[];
   /** Stops before the next stage or step with an error of code ABORTED. */
   readonly signal?: AbortSignal;
-  /** Called after each step, counted from 1. */
+  /** Called after each call of the U-Net, counted from 1. Heun's method makes two for each step but the last. */
   readonly onStep?: (step: number, steps: number) => void;
 }
 

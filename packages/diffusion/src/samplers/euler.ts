@@ -1,90 +1,56 @@
 import type { NoiseSchedule } from "../noise-schedule.js";
-import type { LinearPrediction, PredictionType } from "../prediction.js";
-import type { SamplerPlan } from "./plan.js";
-import {
-  checkSteps,
-  interpolate,
-  karrasSigmas,
-  linspace,
-  timestepOfSigma,
-  trailingTimesteps,
-  trainingSigmas,
-  type TimestepSpacing,
-} from "./timesteps.js";
+import { finitePlan, type SamplerPlan } from "./plan.js";
+import { atSigma, cleanFromRatio, initNoiseSigma, sigmaGrid, type SigmaOptions } from "./sigma-grid.js";
+import { spacedSigmas, trainingSigmas } from "./sigmas.js";
 
-export interface EulerOptions {
-  readonly steps: number;
-  /** Default "epsilon". */
-  readonly prediction?: PredictionType;
-  /** Default "linspace", as diffusers. */
-  readonly spacing?: TimestepSpacing;
-  /** Added to each timestep of "leading". Default 0, as diffusers; Stable Diffusion's configurations say 1. */
-  readonly stepsOffset?: number;
-  /** Space the noise levels as arXiv:2206.00364 does. Default false. */
-  readonly karras?: boolean;
+export interface EulerOptions extends SigmaOptions {
+  /** Noise-to-signal ratio at the end: none, or that of timestep 0. Default "zero", as diffusers. */
+  readonly finalSigma?: "zero" | "sigma_min";
+  /**
+   * How the noise-to-signal ratios of the timesteps are found: between those of the training's timesteps, or evenly in their
+   * logarithm over the schedule, without regard to the timesteps ("log_linear", as early video models). Default "linear".
+   */
+  readonly interpolation?: "linear" | "log_linear";
+  /** Tell the network log(sigma) / 4 in place of timesteps, as Stable Video Diffusion needs it (arXiv:2206.00364, Table 1). Default false. */
+  readonly continuousTimesteps?: boolean;
 }
 
 /**
  * Euler's method on the probability-flow ODE in the variance-exploding form (arXiv:2206.00364, Algorithm 1 without its correction).
- * The sample is x_0 + s noise, with s the noise-to-signal ratio, and is scaled before it goes into the network.
+ * The sample is x_0 + s noise, with s the noise-to-signal ratio, and is scaled before it goes into the network. It remembers x_0.
  *
  * Throws `InvalidArgumentError` for a step count outside [1, trainSteps].
  */
 export function euler(schedule: NoiseSchedule, options: EulerOptions): SamplerPlan {
-  const { steps, prediction = "epsilon", spacing = "linspace", stepsOffset = 0, karras = false } = options;
-  checkSteps("euler", schedule, steps);
+  const { prediction = "epsilon", finalSigma = "zero", continuousTimesteps = false } = options;
   const table = trainingSigmas(schedule);
-  const spaced = eulerTimesteps(schedule, steps, spacing, stepsOffset);
-  const sigmas = karras
-    ? karrasSigmas(interpolate(table, spaced[0]!), interpolate(table, spaced[steps - 1]!), steps)
-    : spaced.map((timestep) => interpolate(table, timestep));
-  const timesteps = karras ? sigmas.map((sigma) => timestepOfSigma(table, sigma)) : spaced;
-  const largest = Math.max(...sigmas);
-  return {
-    timesteps,
-    // With "leading" sampling begins below the last timestep, so the signal's unit variance counts too.
-    initNoiseSigma: spacing === "leading" ? Math.hypot(largest, 1) : largest,
-    steps: timesteps.map((timestep, i) => {
-      const sigma = sigmas[i]!;
-      const next = sigmas[i + 1] ?? 0;
-      // x + (x - x_0) / s (s' - s)
-      return {
-        level: { alpha: 1, sigma },
-        timestep,
-        inputScale: 1 / Math.hypot(sigma, 1),
-        prediction: cleanFromRatio(prediction, sigma),
-        update: { sample: next / sigma, predictions: [1 - next / sigma], noise: 0 },
-      };
-    }),
-  };
+  const end = finalSigma === "zero" ? 0 : table[0]!;
+  const grid = eulerGrid(schedule, table, options, end);
+  const { sigmas } = grid;
+  const timesteps = continuousTimesteps ? sigmas.slice(0, -1).map((sigma) => Math.log(sigma) / 4) : grid.timesteps;
+  const steps = timesteps.map((timestep, i) => {
+    const sigma = sigmas[i]!;
+    const ratio = sigmas[i + 1]! / sigma;
+    // x + (x - x_0) / s (s' - s)
+    return {
+      ...atSigma(sigma),
+      timestep,
+      prediction: cleanFromRatio(prediction, sigma),
+      update: { sample: ratio, predictions: [1 - ratio], noise: 0 },
+    };
+  });
+  return finitePlan("euler", grid.initNoiseSigma, steps.slice(grid.begin));
 }
 
-function eulerTimesteps(
-  schedule: NoiseSchedule,
-  steps: number,
-  spacing: TimestepSpacing,
-  stepsOffset: number,
-): number[] {
-  switch (spacing) {
-    case "linspace":
-      return linspace(0, schedule.trainSteps - 1, steps).reverse();
-    case "leading": {
-      const stride = Math.floor(schedule.trainSteps / steps);
-      return Array.from({ length: steps }, (_, i) => (steps - 1 - i) * stride + stepsOffset);
-    }
-    case "trailing":
-      return trailingTimesteps(schedule, steps);
-  }
-}
-
-/** x_0 from x_0 + s noise and the output of a network that saw it scaled to unit variance. */
-function cleanFromRatio(type: PredictionType, ratio: number): LinearPrediction {
-  switch (type) {
-    case "epsilon":
-      return { sample: 1, output: -ratio };
-    case "v_prediction":
-      return { sample: 1 / (ratio ** 2 + 1), output: -ratio / Math.hypot(ratio, 1) };
-    case "sample":
-      return { sample: 0, output: 1 };
-  }
+function eulerGrid(schedule: NoiseSchedule, table: Float64Array, options: EulerOptions, end: number) {
+  const { steps, interpolation = "linear", sigmaSpacing = "timesteps" } = options;
+  const largest = table.at(-1)!;
+  const smallest = table[0]!;
+  if (interpolation === "linear") return sigmaGrid("euler", schedule, options, end);
+  // The range is then the schedule's, whatever the timesteps.
+  const grid = sigmaGrid("euler", schedule, { sigmaMax: largest, sigmaMin: smallest, ...options }, end);
+  if (sigmaSpacing !== "timesteps") return grid;
+  // One more than there are timesteps: the last step ends at the smallest, and the end after it is not reached.
+  const sigmas = spacedSigmas("exponential", largest, smallest, steps + 1);
+  return { ...grid, sigmas: [...sigmas, end], initNoiseSigma: initNoiseSigma(sigmas, options) };
 }

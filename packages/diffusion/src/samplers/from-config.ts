@@ -1,16 +1,11 @@
 import { UnsupportedConfigError } from "@sdxs/tensor";
-import { noiseSchedule, type BetaSchedule, type NoiseSchedule } from "../noise-schedule.js";
+import { noiseSchedule, type NoiseSchedule } from "../noise-schedule.js";
 import type { PredictionType } from "../prediction.js";
-import { ddim } from "./ddim.js";
-import { ddpm } from "./ddpm.js";
-import { deis } from "./deis.js";
-import { dpmSolver } from "./dpm-solver.js";
-import { euler } from "./euler.js";
-import { lcm } from "./lcm.js";
+import { ConfigFields } from "./config-fields.js";
 import type { SamplerPlan } from "./plan.js";
-import type { TimestepSpacing } from "./timesteps.js";
+import { schedulerClasses, type SchedulerClass, type SchedulerClassName } from "./scheduler-classes.js";
 
-/** The fields of a diffusers `scheduler_config.json` that matter here; others are ignored. */
+/** A diffusers `scheduler_config.json`: its class, the fields that most classes have, and any others. */
 export interface SchedulerConfig {
   readonly _class_name: string;
   readonly num_train_timesteps?: number;
@@ -21,127 +16,177 @@ export interface SchedulerConfig {
   readonly prediction_type?: string;
   readonly timestep_spacing?: string;
   readonly steps_offset?: number;
-  readonly set_alpha_to_one?: boolean;
   readonly rescale_betas_zero_snr?: boolean;
-  readonly use_karras_sigmas?: boolean | null;
-  readonly final_sigmas_type?: string;
-  readonly solver_order?: number;
-  readonly algorithm_type?: string;
-  readonly solver_type?: string;
-  readonly clip_sample?: boolean;
-  readonly thresholding?: boolean;
-  readonly original_inference_steps?: number;
-  readonly timestep_scaling?: number;
+  readonly [field: string]: unknown;
 }
 
-/** The noise schedule of a diffusers scheduler configuration. Its defaults are diffusers' own, not Stable Diffusion's. */
+/** What a plan needs beside the configuration. */
+export interface PlanOptions {
+  /** For image-to-image: how much of the run is done, see `SamplerOptions.strength`. Default: all, from noise alone. */
+  readonly strength?: number;
+  /** How much noise DDIM and TCD add. Default: that of diffusers' schedulers, 0 for DDIM and 0.3 for TCD. */
+  readonly eta?: number;
+}
+
+/** The noise schedule of a diffusers scheduler configuration. Its defaults are those of its class in diffusers. */
 export function scheduleFromConfig(config: SchedulerConfig): NoiseSchedule {
-  if (config.trained_betas != null) {
-    throw new UnsupportedConfigError(
-      "scheduleFromConfig: trained_betas are not supported; name a beta_schedule instead.",
-    );
-  }
-  return noiseSchedule({
-    kind: oneOf<BetaSchedule>("beta_schedule", config.beta_schedule ?? "linear", [
-      "linear",
-      "scaled_linear",
-      "squaredcos_cap_v2",
-    ]),
-    betaStart: config.beta_start ?? 0.0001,
-    betaEnd: config.beta_end ?? 0.02,
-    trainSteps: config.num_train_timesteps ?? 1000,
-    zeroTerminalSnr: config.rescale_betas_zero_snr ?? false,
-  });
+  return readSchedule(new ConfigFields(config), schedulerClass(config) ?? anyClass);
 }
 
 /** The prediction type of a diffusers scheduler configuration. */
 export function predictionTypeFromConfig(config: SchedulerConfig): PredictionType {
-  return oneOf<PredictionType>("prediction_type", config.prediction_type ?? "epsilon", [
-    "epsilon",
-    "v_prediction",
-    "sample",
-  ]);
+  return readPrediction(new ConfigFields(config), schedulerClass(config) ?? anyClass);
 }
 
 /**
  * The plan that a diffusers pipeline with this scheduler would follow.
  *
- * Supports DDIM, DDPM, Euler, DPM-Solver++ (2M, midpoint), DEIS (order 2) and LCM.
- * Throws `UnsupportedConfigError`, naming the field, for what would give other numbers than diffusers.
+ * Throws `UnsupportedConfigError`, naming the class or the field, for what would give other numbers than diffusers, and
+ * `InvalidArgumentError` for a number of steps, a strength or an eta that the sampler does not take.
+ * `checkSchedulerConfig` tells what it leaves out.
  *
  * @example
  * const plan = planFromConfig(JSON.parse(await readFile("scheduler/scheduler_config.json", "utf8")), 25);
  */
-export function planFromConfig(config: SchedulerConfig, steps: number): SamplerPlan {
-  const schedule = scheduleFromConfig(config);
-  const prediction = predictionTypeFromConfig(config);
-  const spacing = (byDefault: TimestepSpacing): TimestepSpacing =>
-    oneOf<TimestepSpacing>("timestep_spacing", config.timestep_spacing ?? byDefault, [
-      "linspace",
-      "leading",
-      "trailing",
-    ]);
-  const stepsOffset = config.steps_offset ?? 0;
-  const karras = config.use_karras_sigmas ?? false;
-  oneOf("thresholding", config.thresholding ?? false, [false]);
-  switch (config._class_name) {
-    case "DDIMScheduler":
-      oneOf("clip_sample", config.clip_sample ?? true, [false]);
-      return ddim(schedule, {
-        steps,
-        prediction,
-        spacing: spacing("leading"),
-        stepsOffset,
-        endsClean: config.set_alpha_to_one ?? true,
-      });
-    case "DDPMScheduler":
-      oneOf("clip_sample", config.clip_sample ?? true, [false]);
-      return ddpm(schedule, { steps, prediction, spacing: spacing("leading"), stepsOffset });
-    case "EulerDiscreteScheduler":
-      return euler(schedule, { steps, prediction, spacing: spacing("linspace"), stepsOffset, karras });
-    case "DPMSolverMultistepScheduler":
-      oneOf("algorithm_type", config.algorithm_type ?? "dpmsolver++", ["dpmsolver++"]);
-      oneOf("solver_type", config.solver_type ?? "midpoint", ["midpoint"]);
-      oneOf("solver_order", config.solver_order ?? 2, [2]);
-      return dpmSolver(schedule, {
-        steps,
-        prediction,
-        spacing: spacing("linspace"),
-        stepsOffset,
-        karras,
-        finalSigma: oneOf("final_sigmas_type", config.final_sigmas_type ?? "zero", ["zero", "sigma_min"] as const),
-      });
-    case "DEISMultistepScheduler":
-      oneOf("algorithm_type", config.algorithm_type ?? "deis", ["deis"]);
-      oneOf("solver_type", config.solver_type ?? "logrho", ["logrho"]);
-      oneOf("solver_order", config.solver_order ?? 2, [2]);
-      return deis(schedule, { steps, prediction, spacing: spacing("linspace"), stepsOffset, karras });
-    case "LCMScheduler":
-      oneOf("clip_sample", config.clip_sample ?? false, [false]);
-      return lcm(schedule, {
-        steps,
-        prediction,
-        originalSteps: config.original_inference_steps ?? 50,
-        timestepScaling: config.timestep_scaling ?? 10,
-      });
-    default:
-      throw new UnsupportedConfigError(
-        `planFromConfig: the scheduler "${config._class_name}" is not supported. Supported: DDIMScheduler, DDPMScheduler, ` +
-          `EulerDiscreteScheduler, DPMSolverMultistepScheduler, DEISMultistepScheduler, LCMScheduler.`,
-      );
-  }
+export function planFromConfig(config: SchedulerConfig, steps: number, options: PlanOptions = {}): SamplerPlan {
+  return readScheduler(config).plan({ steps, ...options });
 }
 
-function oneOf<V extends string | number | boolean>(
-  field: string,
-  value: string | number | boolean,
-  supported: readonly V[],
-): V {
-  const found = supported.find((candidate) => candidate === value);
-  if (found === undefined) {
-    throw new UnsupportedConfigError(
-      `Scheduler configuration: ${field} is ${JSON.stringify(value)}, supported: ${supported.map((v) => JSON.stringify(v)).join(", ")}.`,
-    );
-  }
-  return found;
+/**
+ * Looks a configuration through before anything is computed, or its model's weights are fetched.
+ *
+ * @returns warnings, each naming a field that has no effect: one that no scheduler of diffusers has, or one that asks for
+ * what this class does not do, in diffusers as here
+ * @throws UnsupportedConfigError for what `planFromConfig` refuses whatever the number of steps: an unsupported class,
+ * prediction type or field
+ *
+ * @example
+ * for (const warning of checkSchedulerConfig(config)) console.warn(warning);
+ */
+export function checkSchedulerConfig(config: SchedulerConfig): string[] {
+  return readScheduler(config).warnings;
 }
+
+/**
+ * Another sampler for the same model, as diffusers' `X.from_config(pipeline.scheduler.config)`: the schedule and all fields
+ * stay, those that are absent become the other class's defaults.
+ *
+ * @param name a class of diffusers, or its short name (see `schedulerNames`)
+ *
+ * Throws `UnsupportedConfigError` for a name that is not known, and for fields that the other class does not take.
+ *
+ * @example
+ * const scheduler = withScheduler(components.scheduler, "DPMSolverMultistepScheduler"); // or "dpm-solver"
+ */
+export function withScheduler(config: SchedulerConfig, name: string): SchedulerConfig {
+  const className = schedulerNames().find(([full, short]) => name === full || name === short)?.[0];
+  if (className === undefined) throw unknownScheduler(name);
+  const changed = { ...config, _class_name: className };
+  checkSchedulerConfig(changed);
+  return changed;
+}
+
+/** The supported classes of diffusers with their short names. */
+export function schedulerNames(): (readonly [className: SchedulerClassName, shortName: string])[] {
+  return Object.entries(schedulerClasses).map(
+    ([className, { shortName }]) => [className as SchedulerClassName, shortName] as const,
+  );
+}
+
+function readScheduler(config: SchedulerConfig): {
+  readonly plan: (options: PlanOptions & { readonly steps: number }) => SamplerPlan;
+  readonly warnings: string[];
+} {
+  const found = schedulerClass(config);
+  if (found === undefined) throw unknownScheduler(config._class_name);
+  const fields = new ConfigFields(config);
+  const schedule = readSchedule(fields, found);
+  const prediction = readPrediction(fields, found);
+  const sampler = found.read(fields, prediction);
+  fields.choice("use_flow_sigmas", false, [false]); // of diffusers 0.32, for flow matching
+  fields.withoutEffect("flow_shift", "use_dynamic_shifting", "time_shift_type", "sigma_min", "sigma_max");
+  const warnings = fields.unread().flatMap(([name, value]) => {
+    if (foreignSwitches.has(name)) {
+      return value === true
+        ? [`The scheduler's ${name}: true has no effect: ${config._class_name} does not have it, in diffusers neither.`]
+        : [];
+    }
+    if (foreignFields.has(name)) return [];
+    return [`The scheduler's field ${name} has no effect: no scheduler of diffusers has it.`];
+  });
+  return { plan: (options) => sampler(schedule, { prediction, ...options }), warnings };
+}
+
+function schedulerClass({ _class_name: name }: SchedulerConfig): SchedulerClass | undefined {
+  return Object.hasOwn(schedulerClasses, name) ? schedulerClasses[name as SchedulerClassName] : undefined;
+}
+
+/** What is taken for a class that is not supported, whose schedule alone is asked for. */
+const anyClass: Pick<SchedulerClass, "betas" | "zeroSnr" | "predictions"> = {
+  betas: { start: 0.0001, end: 0.02, kind: "linear" },
+  zeroSnr: true,
+  predictions: ["epsilon", "v_prediction", "sample"],
+};
+
+function readSchedule(
+  fields: ConfigFields,
+  { betas, zeroSnr }: Pick<SchedulerClass, "betas" | "zeroSnr">,
+): NoiseSchedule {
+  const trained = fields.numbers("trained_betas");
+  const kind = fields.choice("beta_schedule", betas.kind, ["linear", "scaled_linear", "squaredcos_cap_v2"]);
+  return noiseSchedule({
+    kind,
+    betaStart: fields.number("beta_start") ?? betas.start,
+    betaEnd: fields.number("beta_end") ?? betas.end,
+    trainSteps: fields.number("num_train_timesteps") ?? 1000,
+    ...(trained && { betas: trained }),
+    zeroTerminalSnr: zeroSnr && fields.flag("rescale_betas_zero_snr"),
+  });
+}
+
+function readPrediction(fields: ConfigFields, { predictions }: Pick<SchedulerClass, "predictions">): PredictionType {
+  const type = fields.choice("prediction_type", "epsilon", predictions);
+  return type === "original_sample" ? "sample" : type;
+}
+
+function unknownScheduler(name: string): UnsupportedConfigError {
+  const supported = schedulerNames().map(([className, shortName]) => `${className} (${shortName})`);
+  return new UnsupportedConfigError(`The scheduler "${name}" is not supported. Supported: ${supported.join(", ")}.`);
+}
+
+/** Fields of some classes that change numbers where they are true, and that other classes do not have. */
+const foreignSwitches: ReadonlySet<string> = new Set([
+  "clip_sample",
+  "rescale_betas_zero_snr",
+  "thresholding",
+  "use_beta_sigmas",
+  "use_exponential_sigmas",
+  "use_karras_sigmas",
+  "use_lu_lambdas",
+]);
+
+/** Fields of some classes without meaning for others: a configuration keeps them where its class was changed. */
+const foreignFields: ReadonlySet<string> = new Set([
+  "algorithm_type",
+  "clip_sample_range",
+  "disable_corrector",
+  "dynamic_thresholding_ratio",
+  "euler_at_final",
+  "final_sigmas_type",
+  "interpolation_type",
+  "lambda_min_clipped",
+  "lower_order_final",
+  "original_inference_steps",
+  "predict_x0",
+  "sample_max_value",
+  "set_alpha_to_one",
+  "skip_prk_steps",
+  "solver_order",
+  "solver_p",
+  "solver_type",
+  "steps_offset",
+  "timestep_scaling",
+  "timestep_spacing",
+  "timestep_type",
+  "variance_type",
+]);

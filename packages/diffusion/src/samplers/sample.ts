@@ -7,7 +7,7 @@ export interface SampleOptions {
   readonly noise: HostTensor;
   /** The network: its output for a scaled sample at a timestep, shaped as `noise`. Guidance belongs in here. */
   readonly predict: (sample: HostTensor, timestep: number, step: number) => Promise<HostTensor> | HostTensor;
-  /** Fresh standard normal noise for step `step`; needed by LCM and DDPM only. */
+  /** Fresh standard normal noise for step `step`; needed by samplers that add noise. */
   readonly stepNoise?: (step: number) => HostTensor;
   /** Stops before the next step with an error of code ABORTED. */
   readonly signal?: AbortSignal;

@@ -72,8 +72,8 @@ describe("sampling", () => {
   });
 
   it("names the field of a configuration that it cannot follow", () => {
-    const config = { _class_name: "DPMSolverMultistepScheduler", solver_order: 3 };
-    expect(() => planFromConfig(config, 4)).toThrow(/solver_order is 3/);
-    expect(() => planFromConfig({ _class_name: "UniPCMultistepScheduler" }, 4)).toThrow(/UniPC/);
+    const config = { _class_name: "DPMSolverMultistepScheduler", solver_order: 4 };
+    expect(() => planFromConfig(config, 4)).toThrow(/solver_order is 4/);
+    expect(() => planFromConfig({ _class_name: "KDPM2DiscreteScheduler" }, 4)).toThrow(/KDPM2/);
   });
 });

@@ -7,10 +7,10 @@ import {
   type CaseCheck,
   type Comparison,
 } from "@sdxs/tensor/reference-case";
-import { gatherNoiseLevels, noiseLevelAt, noiseSchedule, type NoiseSchedule } from "../noise-schedule.js";
-import { addNoise, velocity } from "../prediction.js";
-import { planFromConfig, scheduleFromConfig, type SchedulerConfig } from "./from-config.js";
-import type { SamplerPlan } from "./plan.js";
+import { gatherNoiseLevels, noiseSchedule } from "../noise-schedule.js";
+import { addNoise, velocity, type PredictionType } from "../prediction.js";
+import { planFromConfig, predictionTypeFromConfig, scheduleFromConfig, type SchedulerConfig } from "./from-config.js";
+import { applyStep, type SamplerPlan, type SamplerState } from "./plan.js";
 import { sample } from "./sample.js";
 
 /** config.json of the case. */
@@ -24,6 +24,7 @@ export interface SchedulerRun {
   readonly class: string;
   readonly config: Omit<SchedulerConfig, "_class_name">;
   readonly num_inference_steps: number;
+  readonly step_kwargs?: { readonly eta?: number };
 }
 
 /**
@@ -90,7 +91,7 @@ async function followRun(
   io: TensorMap<HostTensor>,
 ): Promise<Record<string, HostTensor>> {
   const config = { ...settings.config, _class_name: settings.class };
-  const plan = planFromConfig(config, settings.num_inference_steps);
+  const plan = planFromConfig(config, settings.num_inference_steps, settings.step_kwargs);
   const noise = tensorOf(io, "x_T_unit");
   const inputs: HostTensor[] = [];
   const samples: HostTensor[] = [scaled(noise, plan.initNoiseSigma)];
@@ -113,7 +114,7 @@ async function followRun(
   return {
     [`${name}.timesteps`]: timesteps,
     [`${name}.timesteps_f32`]: timesteps,
-    [`${name}.sigmas`]: vector(sigmas(plan, settings.class, scheduleFromConfig(config))),
+    [`${name}.sigmas`]: vector(sigmas(plan, predictionTypeFromConfig(config))),
     [`${name}.init_noise_sigma`]: vector([plan.initNoiseSigma]),
     [`${name}.trajectory`]: stack(samples),
     [`${name}.model_input`]: stack(inputs),
@@ -122,26 +123,28 @@ async function followRun(
 }
 
 /**
- * Standard deviations of the noise relative to the signal, before the first step and after each, from the plan's factors
- * alone. Euler's samples are clean + sigma noise, those of the other samplers sigma noise / sqrt(1 + sigma^2) + ...
+ * Standard deviations of the noise relative to the signal, before the first call of the network and after each, from the
+ * plan's factors alone: how the noise of a sample that is nothing else gets less, by a network that knows it. Samples over
+ * sigma are clean + sigma noise, those of the other samplers (clean + sigma noise) / sqrt(1 + sigma^2).
  */
-function sigmas(plan: SamplerPlan, scheduler: string, schedule: NoiseSchedule): number[] {
-  const [first] = plan.steps;
-  const euler = scheduler === "EulerDiscreteScheduler";
-  const level = noiseLevelAt(schedule, first!.timestep);
-  const values = [euler ? Math.sqrt(first!.inputScale ** -2 - 1) : level.sigma / level.alpha];
-  for (const { update } of plan.steps) {
-    const sigma = values.at(-1)!;
-    if (euler) values.push(sigma * update.sample);
-    else if (scheduler === "DEISMultistepScheduler") {
-      const alpha = update.sample / Math.hypot(1, sigma);
-      values.push(Math.sqrt(alpha ** -2 - 1));
-    } else {
-      const scaled = (update.sample * sigma) / Math.hypot(1, sigma);
-      values.push(scaled / Math.sqrt(1 - scaled ** 2));
-    }
+function sigmas({ steps }: SamplerPlan, prediction: PredictionType): number[] {
+  const overSigma = steps[0]!.level.alpha === 1;
+  let state: SamplerState<number> = { sample: steps[0]!.level.sigma, history: [] };
+  const values = [state.sample];
+  for (const step of steps) {
+    const { alpha, sigma } = step.level;
+    const output = { epsilon: 1, v_prediction: alpha / Math.hypot(alpha, sigma), sample: 0 }[prediction];
+    const withoutNoise = { ...step, update: { ...step.update, noise: 0 } };
+    const next = applyStep(
+      (terms) => terms.reduce((sum, [factor, x]) => sum + factor * x, 0),
+      withoutNoise,
+      state,
+      output,
+    );
+    state = { ...next, sample: Math.hypot(next.sample, step.update.noise) };
+    values.push(state.sample);
   }
-  return values;
+  return values.map((sigma) => (overSigma ? sigma : sigma / Math.sqrt(1 - sigma ** 2)));
 }
 
 const vector = (values: ArrayLike<number>): HostTensor => HostTensor.from([values.length], values);

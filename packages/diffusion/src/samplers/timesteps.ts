@@ -1,5 +1,19 @@
 import { InvalidArgumentError } from "@sdxs/tensor";
 import type { NoiseSchedule } from "../noise-schedule.js";
+import type { PredictionType } from "../prediction.js";
+
+/** What every sampler takes. */
+export interface SamplerOptions {
+  readonly steps: number;
+  /** What the network predicts. Default "epsilon". */
+  readonly prediction?: PredictionType;
+  /**
+   * For image-to-image, as diffusers does it: only the last floor(steps x strength) steps are done, in (0, 1]. They begin at a
+   * clean sample with noise added, alpha x_0 + sigma noise by the `level` of the plan's first step, and solvers of higher
+   * order begin anew there. Default: all steps, from noise alone.
+   */
+  readonly strength?: number;
+}
 
 /**
  * How a sampler's timesteps are chosen from the training ones; the names and results are those of diffusers
@@ -7,13 +21,39 @@ import type { NoiseSchedule } from "../noise-schedule.js";
  */
 export type TimestepSpacing = "linspace" | "leading" | "trailing";
 
-/** Throws `InvalidArgumentError` unless `steps` is a whole number in [1, trainSteps]. */
-export function checkSteps(sampler: string, schedule: NoiseSchedule, steps: number): void {
-  if (!Number.isInteger(steps) || steps < 1 || steps > schedule.trainSteps) {
+export interface SpacedOptions extends SamplerOptions {
+  /** Default: that of diffusers for the sampler. */
+  readonly spacing?: TimestepSpacing;
+  /** Added to each timestep of "leading". Default 0, as diffusers; Stable Diffusion's configurations say 1. */
+  readonly stepsOffset?: number;
+}
+
+/**
+ * Index of the first step to do of `options.steps`.
+ * Throws `InvalidArgumentError` unless `steps` is a whole number in [1, most] and the strength leaves a step.
+ */
+export function firstStep(sampler: string, most: number, { steps, strength }: SamplerOptions): number {
+  if (!Number.isInteger(steps) || steps < 1 || steps > most) {
     throw new InvalidArgumentError(
-      `${sampler}: the number of steps must be a whole number in [1, ${schedule.trainSteps}], got ${steps}.`,
+      `${sampler}: the number of steps must be a whole number in [1, ${most}], got ${steps}.`,
     );
   }
+  if (strength === undefined) return 0;
+  if (!(strength > 0 && strength <= 1)) {
+    throw new InvalidArgumentError(`${sampler}: strength must be above 0 and at most 1, got ${strength}.`);
+  }
+  const left = Math.floor(steps * strength);
+  if (left === 0) {
+    throw new InvalidArgumentError(
+      `${sampler}: of ${steps} steps a strength of ${strength} leaves none. Take at least ${Math.ceil(1 / strength)}.`,
+    );
+  }
+  return steps - left;
+}
+
+/** Throws `InvalidArgumentError` unless eta is in [0, 1]. */
+export function checkEta(sampler: string, eta: number): void {
+  if (!(eta >= 0 && eta <= 1)) throw new InvalidArgumentError(`${sampler}: eta must be from 0 to 1, got ${eta}.`);
 }
 
 /** Rounds halves to the even neighbour, as NumPy does. */
@@ -24,44 +64,34 @@ export function roundHalfEven(value: number): number {
   return floor % 2 === 0 ? floor : floor + 1;
 }
 
-/** `count` numbers from `from` to `to`, both included; only `from` if `count` is 1. */
+/** `count` numbers from `from` to `to`, both included; only `from` if `count` is 1. In NumPy's order of operations. */
 export function linspace(from: number, to: number, count: number): number[] {
-  return Array.from({ length: count }, (_, i) => (count === 1 ? from : from + ((to - from) * i) / (count - 1)));
+  const step = (to - from) / (count - 1);
+  return Array.from({ length: count }, (_, i) => (i > 0 && i === count - 1 ? to : i === 0 ? from : i * step + from));
 }
 
-/** Timesteps from the last one down in equal strides of trainSteps / steps, rounded. */
-export function trailingTimesteps(schedule: NoiseSchedule, steps: number): number[] {
-  const stride = schedule.trainSteps / steps;
-  return Array.from({ length: steps }, (_, i) => roundHalfEven(schedule.trainSteps - i * stride) - 1);
+/** Timesteps from the noisiest down, as DDIM and the samplers over sigma choose them; those of "linspace" are not rounded. */
+export function spacedTimesteps(
+  { trainSteps }: NoiseSchedule,
+  steps: number,
+  spacing: TimestepSpacing,
+  stepsOffset: number,
+): number[] {
+  switch (spacing) {
+    case "linspace":
+      return linspace(0, trainSteps - 1, steps).reverse();
+    case "leading": {
+      const stride = Math.floor(trainSteps / steps);
+      return Array.from({ length: steps }, (_, i) => (steps - 1 - i) * stride + stepsOffset);
+    }
+    case "trailing":
+      return trailingTimesteps(trainSteps, trainSteps, steps);
+  }
 }
 
-/** The noise-to-signal ratio sigma / alpha at each training timestep. */
-export function trainingSigmas(schedule: NoiseSchedule): Float64Array {
-  return schedule.alphasCumprod.map((value) => Math.sqrt((1 - value) / value));
-}
-
-/** The table's value at a timestep that may lie between two entries, by linear interpolation. */
-export function interpolate(table: Float64Array, position: number): number {
-  const below = Math.min(Math.max(Math.floor(position), 0), table.length - 1);
-  const above = Math.min(below + 1, table.length - 1);
-  return table[below]! + (table[above]! - table[below]!) * (position - below);
-}
-
-/** rho of arXiv:2206.00364, Equation 5. */
-const KARRAS_RHO = 7;
-
-/** Noise-to-signal ratios of arXiv:2206.00364, Equation 5, from the largest down. */
-export function karrasSigmas(largest: number, smallest: number, steps: number): number[] {
-  return linspace(largest ** (1 / KARRAS_RHO), smallest ** (1 / KARRAS_RHO), steps).map((root) => root ** KARRAS_RHO);
-}
-
-/** The timestep, between two entries, at which the table has this noise-to-signal ratio; linear in its logarithm. */
-export function timestepOfSigma(table: Float64Array, sigma: number): number {
-  let above = table.findIndex((value) => value >= sigma);
-  if (above === -1) above = table.length - 1;
-  above = Math.max(above, 1);
-  const low = Math.log(table[above - 1]!);
-  const high = Math.log(table[above]!);
-  const fraction = Math.min(Math.max((Math.log(sigma) - low) / (high - low), 0), 1);
-  return above - 1 + fraction;
+/** Timesteps from `last` - 1 down in strides of trainSteps / steps, rounded, and at most `steps` of them. */
+export function trailingTimesteps(last: number, trainSteps: number, steps: number): number[] {
+  const next = last - trainSteps / steps;
+  const stride = last - next; // rounded as in NumPy's arange
+  return Array.from({ length: steps }, (_, i) => roundHalfEven(last - i * stride) - 1).filter((value) => value >= 0);
 }
