@@ -7,16 +7,18 @@ import {
   type LoadedPipelineFolder,
   type PipelineComponents,
 } from "./open-pipeline.js";
-import { addressOf, webFiles, type FetchOptions } from "./web-files.js";
+import { addressOf } from "./hub.js";
+import { webFiles, type FetchOptions } from "./web-files.js";
 
 /**
  * Loads the components of a pipeline from the web as `loadPipelineFolder` of `@sdxs/runtime/node` does from a folder: in
- * browsers and in Node. The headers of all files are checked before any weights are fetched, and weights of the hub are
- * compared with the SHA-256 that it lists for them.
+ * browsers and in Node. The headers of all files are checked before any weights are fetched. What arrives is compared with all
+ * that is told of it: its length, the hub's hashes, HTTP's digests, and the SHA-256 that the caller gives.
  *
  * @param source "owner/name" for a model of huggingface.co, or the address under which model_index.json lies.
- * @throws SdxsError: those of `loadPipelineFolder`, with addresses in the messages; FILE_FAILURE where the server does not
- * answer, refuses, or breaks off; MALFORMED_FILE also where a file's SHA-256 is not the hub's; ABORTED; INVALID_ARGUMENT for a source that is no address.
+ * @throws SdxsError: those of `loadPipelineFolder`, with addresses in the messages; FILE_FAILURE where the server cannot be
+ * reached, stays silent, is busy or breaks off, also after it was asked again; ACCESS_DENIED where it refuses; MALFORMED_FILE also
+ * where a file is not what is told of it, or is a page; ABORTED; INVALID_ARGUMENT for a source that is no address.
  *
  * @example
  * const { components } = await fetchPipeline("owner/sdxs-512", {
@@ -37,7 +39,10 @@ export async function fetchPipeline(
   source: string | URL,
   options: LoadPipelineFolderOptions & FetchOptions = {},
 ): Promise<LoadedPipelineFolder<Partial<PipelineComponents>>> {
-  return loadPipelineFiles("fetchPipeline", webFiles(addressOf(source, options.revision), options), options);
+  const files = webFiles(addressOf(source, options.revision, options.endpoint), options);
+  const loaded = await loadPipelineFiles("fetchPipeline", files, options);
+  files.checkAllRead();
+  return loaded;
 }
 
 /**
@@ -54,7 +59,10 @@ export async function fetchModel<N extends ModelClassName = ModelClassName>(
   source: string | URL,
   options: LoadModelOptions<N> & FetchOptions = {},
 ): Promise<Model<N>> {
-  const address = addressOf(source, options.revision);
+  const address = addressOf(source, options.revision, options.endpoint);
   const file = /[^/]+\.safetensors$/.exec(address.pathname)?.[0];
-  return readOpened(openModel(webFiles(address, options), options, file && decodeURIComponent(file)));
+  const files = webFiles(address, options);
+  const model = await readOpened(openModel(files, options, file && decodeURIComponent(file)));
+  files.checkAllRead();
+  return model;
 }

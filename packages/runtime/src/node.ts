@@ -12,3 +12,4 @@ export type {
 export { loadTokenizerFolder, saveTokenizerFolder } from "./tokenizer-folder.js";
 export { diskCache } from "./disk-cache.js";
 export { readPicture } from "./read-picture.js";
+export { hubEnvironment } from "./hub-environment.js";

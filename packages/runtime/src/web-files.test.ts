@@ -16,7 +16,8 @@ import { layOut, modelCases } from "./model-folder.test-support.js";
 import type { Model } from "./open-model.js";
 import { loadPipelineFolder, savePipelineFolder } from "./pipeline-folder.js";
 import { loadTokenizer } from "./tokenizer.js";
-import { addressOf, type FetchProgress } from "./web-files.js";
+import { addressOf } from "./hub.js";
+import type { FetchProgress } from "./web-files.js";
 
 const root = mkdtempSync(join(tmpdir(), "sdxs-web-"));
 const folder = join(root, "pipeline");
@@ -123,17 +124,44 @@ describe("fetchPipeline", () => {
       message: expect.stringContaining(`There is no ${address}/nowhere/model_index.json`),
     });
     answers.set("", (response) => response.setHeader("content-type", "text/html").end("<html>"));
-    await expect(fetchPipeline(address)).rejects.toMatchObject({ code: "MISSING_FILE" });
+    await expect(fetchPipeline(address)).rejects.toMatchObject({
+      code: "MALFORMED_FILE",
+      message: expect.stringContaining(
+        `${address}/model_index.json is a page of HTML, not the file: it begins with "<html>"`,
+      ),
+    });
   });
 
   it.each([
-    [403, /refuses .*\/vae\/.* \(status 403\).*token/],
-    [500, /failed to give .*\/vae\/.* \(status 500\)/],
-  ])("names the file and the status %i", async (status, message) => {
+    [403, "ACCESS_DENIED", /refuses .*\/vae\/.* \(status 403\).*token/],
+    [500, "FILE_FAILURE", /failed to give .*\/vae\/.* \(status 500\)/],
+  ])("names the file and the status %i", async (status, code, message) => {
     answers.set("vae/diffusion_pytorch_model.safetensors", (response) => response.writeHead(status).end());
     await expect(fetchPipeline(address, { only: ["vae"] })).rejects.toMatchObject({
-      code: "FILE_FAILURE",
+      code,
       message: expect.stringMatching(message),
+    });
+  });
+
+  const asPage: Answer = (response) => response.setHeader("content-type", "text/html").end("<!DOCTYPE html>Sign in");
+  const asStatus =
+    (status: number): Answer =>
+    (response) =>
+      response.writeHead(status, { "retry-after": "0" }).end();
+  const optional = ["tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json", "vae/config.json"];
+
+  it.each(
+    optional.flatMap((file) => [
+      [file, "status 403", "ACCESS_DENIED", asStatus(403)] as const,
+      [file, "status 429", "FILE_FAILURE", asStatus(429)] as const,
+      [file, "status 503", "FILE_FAILURE", asStatus(503)] as const,
+      [file, "a page", "MALFORMED_FILE", asPage] as const,
+    ]),
+  )("does not take %s for absent where the server answers with %s", async (file, _, code, answer) => {
+    answers.set(file, answer);
+    await expect(fetchPipeline(address, { only: ["tokenizer", "vae"], retries: 1 })).rejects.toMatchObject({
+      code,
+      message: expect.stringContaining(`${address}/${file}`),
     });
   });
 
@@ -181,7 +209,7 @@ describe("fetchModel", () => {
       weights,
       halfAtSecond((response) => response.destroy()),
     );
-    await expect(unet()).rejects.toMatchObject({
+    await expect(unet({ retries: 0 })).rejects.toMatchObject({
       code: "FILE_FAILURE",
       message: expect.stringMatching(
         /unet\/diffusion_pytorch_model\.safetensors broke off after \d+.* bytes\. Fetch it again/,
@@ -194,7 +222,7 @@ describe("fetchModel", () => {
       if (method === "HEAD") response.setHeader("content-length", content.length).end();
       else response.end(content.subarray(0, 300_000)); // in chunks, which no one counts
     });
-    await expect(unet()).rejects.toMatchObject({
+    await expect(unet({ retries: 0 })).rejects.toMatchObject({
       code: "FILE_FAILURE",
       message: expect.stringMatching(/broke off after 300000 of \d+ bytes/),
     });
@@ -249,7 +277,9 @@ describe("a model of the hub", () => {
     const cache = memoryCache();
     await expect(unet("0".repeat(64), cache)).rejects.toMatchObject({
       code: "MALFORMED_FILE",
-      message: expect.stringMatching(/safetensors arrived damaged: its SHA-256 is [0-9a-f]{64}, the hub names 0+\./),
+      message: expect.stringMatching(
+        /safetensors arrived damaged: its SHA-256 is [0-9a-f]{64}, what the hub lists is 0+\./,
+      ),
     });
     expect(await cache.get(`${resolved}${weights}`)).toBeUndefined();
   });
@@ -257,12 +287,13 @@ describe("a model of the hub", () => {
 
 /** The contract of the browser's, in memory. */
 function memoryCache(): FileCache {
-  const kept = new Map<string, { bytes: Uint8Array; version: string | null }>();
+  const kept = new Map<string, { bytes: Uint8Array | null; version: string | null }>();
   return {
     async get(url) {
       const file = kept.get(url);
       if (file === undefined) return undefined;
       const { bytes, version } = file;
+      if (bytes === null) return null;
       return { version, size: bytes.length, read: async (at, length) => bytes.subarray(at, at + length) };
     },
     async put(url, bytes, version) {

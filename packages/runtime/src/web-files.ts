@@ -6,23 +6,33 @@ import {
   type RandomAccessSource,
   type SafetensorsFile,
 } from "@sdxs/tensor";
-import { browserCache, type FileCache, type KeptFile } from "./file-cache.js";
+import { browserCache, keptSha256, type FileCache, type KeptFile } from "./file-cache.js";
+import { canHash, checkDigests, givenDigest, headerDigests, hubDigest, plainTag, type Digest } from "./file-digests.js";
+import { HttpRequests, type Answer, type HttpOptions } from "./http-requests.js";
+import { HUB, hubFile, hubPrefix } from "./hub.js";
 
-export interface FetchOptions {
+export interface FetchOptions extends HttpOptions {
   /** Of a model of the hub: a branch, a tag or a commit. Default "main". */
   readonly revision?: string;
-  /** Called whenever bytes have arrived. */
+  /** Called whenever bytes have arrived, and while none do. */
   readonly onProgress?: (progress: FetchProgress) => void;
-  /** Stops with an error of code ABORTED. */
-  readonly signal?: AbortSignal;
   /**
-   * Where files are kept from one call to the next; one is used again while the server names the same version (ETag) and
-   * size, or cannot be reached. Default: the Cache API in browsers, nowhere else; in Node `diskCache` of
-   * `@sdxs/runtime/node`. false: nowhere.
+   * Where files are kept from one call to the next; one is used again while its SHA-256 is the one that was noted and the server
+   * names the same version (ETag) and size, or cannot be reached. Default: the Cache API in browsers, nowhere else; in Node
+   * `diskCache` or `hubEnvironment` of `@sdxs/runtime/node`. false: nowhere.
    */
   readonly cache?: FileCache | false;
-  /** In place of the global function, as to send a token along. */
-  readonly fetch?: typeof fetch;
+  /**
+   * SHA-256 by file, in hexadecimal digits: { "unet/diffusion_pytorch_model.safetensors": "9f86..." }. Each file that is named must
+   * be read; one that differs is MALFORMED_FILE.
+   */
+  readonly sha256?: Readonly<Record<string, string>>;
+  /** The hub's address, for a mirror. Default "https://huggingface.co". */
+  readonly endpoint?: string | URL;
+  /** For what needs a login on the hub. It is sent to the hub's address alone. */
+  readonly token?: string;
+  /** Go without the network: only what is kept is read. Default false. */
+  readonly offline?: boolean;
 }
 
 export interface FetchProgress {
@@ -32,40 +42,26 @@ export interface FetchProgress {
   readonly loaded: number;
   /** Bytes of all files found so far; settled before the first weights arrive. */
   readonly total: number;
+  /** Why nothing arrives: a silent server, or one that asks to come again later. Absent once something does. */
+  readonly waiting?: string;
 }
 
-/** "owner/name" of the hub. */
-const HUB_ID = /^[a-zA-Z0-9][\w.-]*\/[a-zA-Z0-9][\w.-]*$/;
-/** Where the hub's files are. */
-const HUB = "https://huggingface.co";
-/** The address of a file there: its model and revision. */
-const HUB_FILE = new RegExp(`^${HUB}/([^/]+/[^/]+)/resolve/([^/]+)/`);
 /** What is fetched at once to see a safetensors file's header: chosen, more than that of Stable Diffusion XL's U-Net. */
 const BEGINNING_BYTES = 2 ** 18;
+/** Of what is no file, but a page: chosen, what a message quotes. */
+const QUOTED_BYTES = 60;
+/** What servers answer to HEAD who only know GET; those of signed addresses refuse it. */
+const ONLY_GET: readonly number[] = [400, 403, 405, 501];
 
-/**
- * The address of the hub's model "owner/name", or of any other source: in browsers relative to the page ("./models/sdxs").
- * That of a folder ends in a slash.
- *
- * Throws `InvalidArgumentError` for what is neither.
- */
-export function addressOf(source: string | URL, revision = "main"): URL {
-  const text = String(source);
-  if (HUB_ID.test(text)) return new URL(`${HUB}/${text}/resolve/${encodeURIComponent(revision)}/`);
-  const base = (globalThis as { location?: { href: string } }).location?.href;
-  if (!URL.canParse(text, base)) {
-    throw new InvalidArgumentError(
-      `${JSON.stringify(text)} is neither the id of a model on the hub, as "owner/name", nor an address that begins with https://.`,
-    );
-  }
-  const address = new URL(text, base);
-  if (!/(\/|\.safetensors)$/.test(address.pathname)) address.pathname += "/";
-  return address;
+/** The files under a web address, or beside it if it is a file. A file is looked for by HEAD, or else by GET. */
+export function webFiles(address: URL, options: FetchOptions = {}): WebFiles {
+  const downloads = new Downloads(address, options);
+  return { ...filesOf(downloads, address), checkAllRead: () => downloads.checkAllRead() };
 }
 
-/** The files under a web address, or beside it if it is a file. A file is looked for by HEAD and fetched by GET. */
-export function webFiles(address: URL, options: FetchOptions = {}): ModelFiles {
-  return filesOf(new Downloads(options), address);
+export interface WebFiles extends ModelFiles {
+  /** Throws `InvalidArgumentError` for a name in the option sha256 that nothing was compared with. */
+  checkAllRead(): void;
 }
 
 function filesOf(downloads: Downloads, address: URL): ModelFiles {
@@ -73,13 +69,8 @@ function filesOf(downloads: Downloads, address: URL): ModelFiles {
   return {
     location,
     async list(names) {
-      const found = await Promise.allSettled(names.map((name) => downloads.find(location(name))));
-      return names.filter((_, index) => {
-        const result = found[index]!;
-        if (result.status === "fulfilled") return result.value !== undefined;
-        if (downloads.isOffline) return false;
-        throw result.reason;
-      });
+      const found = await Promise.all(names.map((name) => downloads.find(location(name))));
+      return names.filter((_, index) => found[index] !== undefined);
     },
     readText: async (name) => {
       const file = await downloads.read(location(name));
@@ -94,24 +85,44 @@ function filesOf(downloads: Downloads, address: URL): ModelFiles {
 interface FoundFile {
   /** In bytes. Undefined where the server does not tell, or sends it compressed. */
   readonly size: number | undefined;
+  /** ETag, or the hub's name for the content. */
   readonly version: string | null;
   readonly kept: KeptFile | undefined;
+  readonly digests: readonly Digest[];
 }
 
 /** One loading of several files. */
 class Downloads {
   private readonly cache: FileCache | undefined;
+  private readonly endpoint: string;
+  private readonly http: HttpRequests;
   private readonly files = new Map<string, Promise<FoundFile | undefined>>();
-  /** SHA-256 of the hub's large files by address: those of the one model that is loaded. */
-  private digests: Promise<ReadonlyMap<string, string>> | undefined;
+  /** By address, what the caller gives for files that were not read yet. */
+  private readonly given: Map<string, Digest>;
+  private readonly notCompared: Set<string>;
+  /** The hashes that the hub lists, by address: of the one model that is loaded. */
+  private listed: Promise<ReadonlyMap<string, Digest>> | undefined;
+  /** Servers that answer GET alone. */
+  private readonly onlyGet = new Set<string>();
   private loaded = 0;
   private total = 0;
-  /** Whether a file of the cache stands for one that the server did not answer for. */
-  isOffline = false;
+  /** Whether a server did not answer: kept files then stand for what it would. */
+  private isUnreachable = false;
 
-  constructor(private readonly options: FetchOptions) {
-    const { cache = browserCache() } = options;
+  constructor(
+    address: URL,
+    private readonly options: FetchOptions,
+  ) {
+    const { cache = browserCache(), endpoint = HUB, token, sha256 = {} } = options;
     this.cache = cache === false ? undefined : cache;
+    this.endpoint = hubPrefix(endpoint);
+    this.given = new Map(
+      Object.entries(sha256).map(([name, hex]) => [new URL(name, address).href, givenDigest(name, hex)]),
+    );
+    this.notCompared = new Set(this.given.keys());
+    this.http = new HttpRequests(options, token ? { prefix: this.endpoint, token } : undefined, (file, waiting) => {
+      options.onProgress?.({ file, loaded: this.loaded, total: this.total, waiting });
+    });
   }
 
   /** Asks the server once for each file. Undefined: there is none. */
@@ -152,156 +163,274 @@ class Downloads {
     };
   }
 
+  checkAllRead(): void {
+    const [left] = this.notCompared;
+    if (left === undefined) return;
+    throw new InvalidArgumentError(
+      `The option sha256 names ${left}, which was not read, so nothing was compared. Name what is loaded, by paths within the source.`,
+    );
+  }
+
+  /** A file that must be there. One that is kept is what was put. */
   private async expect(url: string): Promise<FoundFile> {
     const file = await this.find(url);
     if (file === undefined) {
       throw new SdxsError("MISSING_FILE", `There is no file at ${url}. Check the address, or the id and its revision.`);
     }
     this.total += file.size ?? 0;
-    return file;
+    const { kept } = file;
+    if (kept === undefined || (await this.isIntact(url, kept))) return file;
+    if (this.isWithoutNetwork()) {
+      throw new SdxsError(
+        "MALFORMED_FILE",
+        `What is kept of ${url} was damaged since, and its server cannot be reached. Fetch it again once it can be.`,
+      );
+    }
+    return { ...file, kept: undefined };
   }
+
+  private async isIntact(url: string, kept: KeptFile): Promise<boolean> {
+    const given = this.given.get(url);
+    if (kept.sha256 === undefined && given === undefined) return true;
+    const current = await keptSha256(kept).catch(() => "unreadable");
+    if (current === undefined) return given === undefined;
+    if (current !== (kept.sha256 ?? current) || current !== (given?.hex ?? current)) return false;
+    this.notCompared.delete(url);
+    return true;
+  }
+
+  private isWithoutNetwork = (): boolean => this.options.offline === true || this.isUnreachable;
 
   private async ask(url: string): Promise<FoundFile | undefined> {
     const kept = await this.cache?.get(url);
-    let response: Response;
-    try {
-      response = await this.request(url, "HEAD");
-    } catch (error) {
-      if (kept === undefined || this.options.signal?.aborted) throw error;
-      this.isOffline = true;
-      return { size: kept.size, version: kept.version, kept };
+    const withoutServer = (): FoundFile | undefined =>
+      kept ? { size: kept.size, version: kept.version, kept, digests: [] } : undefined;
+    if (this.options.offline && kept === undefined) {
+      throw new SdxsError(
+        "FILE_FAILURE",
+        `${url} is not kept here, and the network is not to be used (HF_HUB_OFFLINE, or the option offline). Fetch it with the network once.`,
+      );
     }
-    if (isMissing(response)) return undefined;
-    const length = response.headers.get("content-length");
-    const isCompressed = response.headers.has("content-encoding");
+    if (this.isWithoutNetwork() && kept !== undefined) return withoutServer();
+    let answer: Answer;
+    try {
+      answer = await this.head(url);
+    } catch (error) {
+      const isFailure = error instanceof SdxsError && error.code === "FILE_FAILURE";
+      if (!isFailure || kept === undefined) throw error;
+      this.isUnreachable = true;
+      return withoutServer();
+    }
+    if (isAbsent(answer)) {
+      if (kept !== null) await this.keep(url, null, null);
+      return undefined;
+    }
+    if (answer.header("content-type")?.startsWith("text/html")) throw await this.notAFile(url);
+    const length = answer.linked("x-linked-size") ?? answer.header("content-length");
+    const isCompressed = answer.header("content-encoding") !== null;
     const size = length === null || isCompressed ? undefined : Number(length);
-    const version = response.headers.get("etag");
+    const tag = answer.linked("x-linked-etag");
+    const version = plainTag(tag ?? answer.header("etag")) ?? null;
+    // Only the hub's own ETag is a hash; of who keeps its large files it may be anything.
+    const isOfHub = answer.header("x-repo-commit") !== null;
+    const digests = hubDigest(tag ?? (isOfHub ? answer.header("etag") : null));
     const isCurrent = version === null ? size === kept?.size : version === kept?.version;
-    return { size, version, kept: isCurrent ? kept : undefined };
+    return { size, version, kept: kept && isCurrent ? kept : undefined, digests };
   }
 
-  private async whole(url: string, { kept, size, version }: FoundFile): Promise<RandomAccessSource> {
+  /** The head of what GET would give, or of what is absent. */
+  private async head(url: string): Promise<Answer> {
+    const { origin } = new URL(url);
+    if (!this.onlyGet.has(origin)) {
+      const answer = await this.http.request(url, "HEAD");
+      await answer.cancel();
+      if (answer.ok || isAbsent(answer)) return answer;
+      if (!ONLY_GET.includes(answer.status)) throw this.refusal(url, answer);
+    }
+    const answer = await this.http.request(url, "GET");
+    await answer.cancel();
+    if (!answer.ok && !isAbsent(answer)) throw this.refusal(url, answer);
+    if (answer.ok) this.onlyGet.add(origin);
+    return answer;
+  }
+
+  private async whole(url: string, file: FoundFile): Promise<RandomAccessSource> {
+    const { kept, size, version } = file;
     if (kept !== undefined) {
       this.arrived(url, kept.size, size);
       return kept;
     }
-    const bytes = await this.collect(url, size, Infinity, (length) => this.arrived(url, length, size));
-    await this.verify(url, bytes);
-    // A cache that is full must not keep a model from being used.
-    await this.cache?.put(url, bytes, version).catch(() => undefined);
+    const { bytes, digests } = await this.collect(url, file, Infinity, (length) => this.arrived(url, length, size));
+    await this.verify(url, bytes, [...file.digests, ...digests]);
+    await this.keep(url, bytes, version);
     return inMemory(bytes);
   }
 
-  /** Compares a file of the hub with the SHA-256 that the hub lists for it, as it does for all that is large. */
-  private async verify(url: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    const [, model, revision] = HUB_FILE.exec(url) ?? [];
-    const { subtle } = globalThis.crypto as { subtle?: SubtleCrypto }; // undefined on pages that are not secure
-    if (model === undefined || subtle === undefined) return;
-    this.digests ??= this.listDigests(
-      `${HUB}/api/models/${model}/tree/${revision}?recursive=true`,
-      `${HUB}/${model}/resolve/${revision}/`,
-    );
-    const expected = (await this.digests).get(url);
-    if (expected === undefined) return;
-    const digest = Array.from(new Uint8Array(await subtle.digest("SHA-256", bytes)), (byte) =>
-      byte.toString(16).padStart(2, "0"),
-    ).join("");
-    if (digest === expected) return;
-    throw new SdxsError(
-      "MALFORMED_FILE",
-      `${url} arrived damaged: its SHA-256 is ${digest}, the hub names ${expected}. Fetch it again.`,
-    );
+  /** A cache that is full must not keep a model from being used. */
+  private async keep(url: string, content: Uint8Array<ArrayBuffer> | null, version: string | null): Promise<void> {
+    await this.cache?.put(url, content, version).catch(() => undefined);
   }
 
-  /** Without an answer that can be read nothing is compared: a mirror may have no list. */
-  private async listDigests(list: string, folder: string): Promise<ReadonlyMap<string, string>> {
-    const entries: unknown = await this.request(list, "GET")
-      .then((response) => response.json())
-      .catch(() => this.throwIfAborted());
-    const files = (Array.isArray(entries) ? entries : []) as { path?: string; lfs?: { oid?: string } }[];
-    return new Map(files.flatMap(({ path, lfs }) => (path && lfs?.oid ? [[new URL(path, folder).href, lfs.oid]] : [])));
+  /** Compares a file with what the caller gives, what the server told of it, and what the hub lists. */
+  private async verify(url: string, bytes: Uint8Array<ArrayBuffer>, told: readonly Digest[]): Promise<void> {
+    const given = this.given.get(url);
+    if (given !== undefined && !canHash()) {
+      throw new InvalidArgumentError(
+        "The option sha256 needs a page that comes by https, or localhost: others cannot compute it.",
+      );
+    }
+    const listed = told.length === 0 ? (await this.listedDigests(url))?.get(url) : undefined;
+    await checkDigests(url, bytes, [...(given ? [given] : []), ...told, ...(listed ? [listed] : [])]);
+    this.notCompared.delete(url);
+  }
+
+  /** Of files of the hub. Without an answer that can be read nothing is compared: a mirror may have no list. */
+  private listedDigests(url: string): Promise<ReadonlyMap<string, Digest>> | undefined {
+    const file = hubFile(url, this.endpoint);
+    if (file === undefined) return undefined;
+    const revision = encodeURIComponent(file.revision);
+    const folder = `${this.endpoint}/${file.model}/resolve/${revision}/`;
+    const list = async (): Promise<ReadonlyMap<string, Digest>> => {
+      const answer = await this.http.request(
+        `${this.endpoint}/api/models/${file.model}/tree/${revision}?recursive=true`,
+        "GET",
+      );
+      const text = new TextDecoder().decode(await allOf(answer));
+      const entries = JSON.parse(text) as { path?: string; oid?: string; lfs?: { oid?: string } }[];
+      return new Map(
+        entries.flatMap(({ path = "", oid = "", lfs }) =>
+          hubDigest(lfs?.oid ?? oid).map((digest) => [
+            new URL(path, folder).href,
+            { ...digest, from: "what the hub lists" },
+          ]),
+        ),
+      );
+    };
+    return (this.listed ??= list().catch(() => {
+      this.http.throwIfAborted();
+      return new Map();
+    }));
   }
 
   /** The first bytes of a file, as many as a header takes or more if they are asked for. */
   private async beginning(url: string, size: number): Promise<RandomAccessSource> {
-    let bytes = await this.collect(url, size, BEGINNING_BYTES);
+    const file = { size, digests: [] };
+    let { bytes } = await this.collect(url, file, BEGINNING_BYTES);
     return {
       size,
       read: async (offset, length) => {
-        if (offset + length > bytes.length) bytes = await this.collect(url, size, offset + length);
+        if (offset + length > bytes.length) ({ bytes } = await this.collect(url, file, offset + length));
         return bytes.subarray(offset, offset + length);
       },
     };
   }
 
-  /** A file's first `limit` bytes, or all. */
+  /**
+   * A file's first `limit` bytes, or all, and the hashes that its headers tell. Where an answer breaks off, the next goes on from
+   * there, if the server has ranges and it can be told that the file is the same.
+   */
   private async collect(
     url: string,
-    size: number | undefined,
+    { size, digests }: Pick<FoundFile, "size" | "digests">,
     limit: number,
-    onBytes?: (length: number) => void,
-  ): Promise<Uint8Array<ArrayBuffer>> {
+    onBytes: (length: number) => void = () => undefined,
+  ): Promise<{ readonly bytes: Uint8Array<ArrayBuffer>; readonly digests: readonly Digest[] }> {
     let bytes = new Uint8Array(Math.min(limit, size ?? BEGINNING_BYTES));
     let length = 0;
-    for await (const chunk of this.chunks(url)) {
-      if (length + chunk.length > bytes.length) {
-        const larger = new Uint8Array(Math.max(length + chunk.length, size === undefined ? 2 * bytes.length : 0));
-        larger.set(bytes);
-        bytes = larger;
+    let validator: string | null = null;
+    let told: readonly Digest[] = [];
+    let furthest = 0;
+    const restart = (): void => {
+      if (length > 0) onBytes(-length);
+      length = 0;
+    };
+    for (let inVain = 0; ;) {
+      const isResumable = length > 0 && (validator !== null || digests.length + told.length > 0);
+      const answer = await this.http.request(url, "GET", isResumable ? rangeFrom(url, length, validator) : {});
+      if (!continues(answer, length, size, validator)) {
+        if (answer.status === 206 || answer.status === 416) {
+          // Another file than before, or another part: from the beginning, without a range.
+          await answer.cancel();
+          if (!isResumable) throw this.refusal(url, answer);
+          restart();
+          continue;
+        }
+        if (!answer.ok) {
+          await answer.cancel();
+          throw this.refusal(url, answer);
+        }
+        restart();
+        told = headerDigests((name) => answer.header(name));
+        validator = strongTag(answer);
       }
-      bytes.set(chunk, length);
-      length += chunk.length;
-      onBytes?.(chunk.length);
-      if (length >= limit) break;
+      let failure: SdxsError | undefined;
+      try {
+        for await (const chunk of answer.chunks()) {
+          if (length + chunk.length > bytes.length) {
+            const larger = new Uint8Array(Math.max(length + chunk.length, size === undefined ? 2 * bytes.length : 0));
+            larger.set(bytes.subarray(0, length));
+            bytes = larger;
+          }
+          bytes.set(chunk, length);
+          length += chunk.length;
+          onBytes(chunk.length);
+          if (length >= limit) break;
+        }
+        if (size !== undefined && length > size) {
+          throw new SdxsError(
+            "MALFORMED_FILE",
+            `${url} has more than the ${size} bytes that its server said. Fetch it again.`,
+          );
+        }
+        if (length < Math.min(limit, size ?? 0)) failure = cutOff(url, length, size);
+      } catch (error) {
+        if (!(error instanceof SdxsError) || error.code !== "FILE_FAILURE") throw error;
+        failure = cutOff(url, length, size, error);
+      }
+      if (failure === undefined) return { bytes: bytes.subarray(0, length), digests: told };
+      inVain = length > furthest ? 1 : inVain + 1;
+      furthest = Math.max(furthest, length);
+      await this.http.waitToResume(url, inVain, failure);
     }
-    if (length < Math.min(limit, size ?? 0)) throw cutOff(url, length, size);
-    return bytes.subarray(0, length);
   }
 
-  private async *chunks(url: string): AsyncGenerator<Uint8Array> {
-    const { body } = await this.request(url, "GET");
-    if (body === null) return;
-    const reader = body.getReader();
-    let length = 0;
-    try {
-      for (;;) {
-        const { done, value } = await reader.read().catch((cause: unknown): never => {
-          this.throwIfAborted();
-          throw cutOff(url, length, undefined, cause);
-        });
-        if (done) return;
-        length += value.length;
-        yield value;
-      }
-    } finally {
-      await reader.cancel().catch(() => undefined); // it has failed before, or is no longer needed
-    }
-  }
-
-  private async request(url: string, method: "GET" | "HEAD"): Promise<Response> {
-    const { fetch: request = globalThis.fetch, signal } = this.options;
-    this.throwIfAborted();
-    const response = await request(url, { method, ...(signal && { signal }) }).catch((cause: unknown): never => {
-      this.throwIfAborted();
-      throw new SdxsError(
-        "FILE_FAILURE",
-        `Cannot reach ${url}: ${String(cause)}. Check the connection; a page may only fetch from servers that allow it (CORS).`,
-        { cause },
+  /** What to throw for a status that is neither success nor absence. */
+  private refusal(url: string, answer: Answer): SdxsError {
+    const { status } = answer;
+    if (status === 404 || status === 410) {
+      return new SdxsError(
+        "MISSING_FILE",
+        `There is no file at ${url} any more (status ${status}). Load the model again.`,
       );
-    });
-    if (response.ok || (method === "HEAD" && isMissing(response))) return response;
-    const { status } = response;
-    throw new SdxsError(
-      "FILE_FAILURE",
-      status === 401 || status === 403
-        ? `The server refuses ${url} (status ${status}). Check the address; for what needs a login, pass a fetch that sends your token.`
-        : `The server failed to give ${url} (status ${status}). Try again later.`,
+    }
+    if (status !== 401 && status !== 403) {
+      return new SdxsError("FILE_FAILURE", `The server failed to give ${url} (status ${status}). Try again later.`);
+    }
+    const hub = hubFile(url, this.endpoint);
+    const said = answer.header("x-error-message");
+    const what = `The server refuses ${url} (status ${status}${said === null ? "" : `: ${said}`}).`;
+    if (hub === undefined) {
+      return new SdxsError(
+        "ACCESS_DENIED",
+        `${what} Check the address; for what needs a login, pass a fetch that sends your token.`,
+      );
+    }
+    return new SdxsError(
+      "ACCESS_DENIED",
+      this.options.token
+        ? `${what} Check that the token is valid and may read ${hub.model}, and that its terms are accepted at ${this.endpoint}/${hub.model}.`
+        : `${what} Check the id ${hub.model}; if it needs a login, give a token that may read it: HF_TOKEN, or the option token.`,
     );
   }
 
-  private throwIfAborted(): void {
-    const { signal } = this.options;
-    if (signal?.aborted) throw new SdxsError("ABORTED", "The download was aborted.", { cause: signal.reason });
+  /** Of a page of HTML in place of a file. Servers answer so in place of errors, and those of single-page applications for all. */
+  private async notAFile(url: string): Promise<SdxsError> {
+    const { bytes } = await this.collect(url, { size: undefined, digests: [] }, QUOTED_BYTES);
+    const start = JSON.stringify(new TextDecoder().decode(bytes.subarray(0, QUOTED_BYTES)));
+    return new SdxsError(
+      "MALFORMED_FILE",
+      `${url} is a page of HTML, not the file: it begins with ${start}. Check the address; a server must answer with status 404 for what it does not have.`,
+    );
   }
 
   private arrived(file: string, length: number, size: number | undefined): void {
@@ -311,14 +440,48 @@ class Downloads {
   }
 }
 
-/** Servers of single-page applications answer with their page for what they do not have. */
-function isMissing({ status, headers }: Response): boolean {
-  return status === 404 || status === 410 || (headers.get("content-type")?.startsWith("text/html") ?? false);
+const isAbsent = ({ status }: Answer): boolean => status === 404 || status === 410;
+
+async function allOf(answer: Answer): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of answer.chunks()) chunks.push(chunk);
+  return new Uint8Array(await new Blob(chunks as BlobPart[]).arrayBuffer());
 }
 
-function cutOff(url: string, length: number, size: number | undefined, cause?: unknown): SdxsError {
+/** By which If-Range may be asked: a weak ETag does not promise the same bytes. */
+function strongTag(answer: Answer): string | null {
+  const tag = answer.header("etag");
+  return tag?.startsWith("W/") ? null : tag;
+}
+
+/**
+ * Of what comes after the first `length` bytes. Pages may ask other servers for ranges without asking them first whether they may,
+ * but not by If-Range: the answer's ETag is compared in its place.
+ */
+function rangeFrom(url: string, length: number, validator: string | null): Record<string, string> {
+  const { origin } = globalThis as { origin?: string };
+  const isElsewhere = typeof location !== "undefined" && origin !== new URL(url).origin;
+  return { range: `bytes=${length}-`, ...(validator !== null && !isElsewhere && { "if-range": validator }) };
+}
+
+/** Whether an answer is what comes after the first `length` bytes of the file that was begun. */
+function continues(answer: Answer, length: number, size: number | undefined, validator: string | null): boolean {
+  if (answer.status !== 206 || length === 0) return false;
+  const [, start, total] = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(answer.header("content-range") ?? "") ?? [];
+  const tag = answer.header("etag");
+  return (
+    Number(start) === length &&
+    (size === undefined || total === "*" || Number(total) === size) &&
+    (validator === null || tag === null || tag === validator)
+  );
+}
+
+function cutOff(url: string, length: number, size: number | undefined, cause?: SdxsError): SdxsError {
   const expected = size === undefined ? "" : ` of ${size}`;
-  return new SdxsError("FILE_FAILURE", `${url} broke off after ${length}${expected} bytes. Fetch it again.`, { cause });
+  const reason = cause === undefined ? "" : ` ${cause.message}`;
+  return new SdxsError("FILE_FAILURE", `${url} broke off after ${length}${expected} bytes. Fetch it again.${reason}`, {
+    cause,
+  });
 }
 
 function inMemory(bytes: Uint8Array<ArrayBuffer>): RandomAccessSource {
