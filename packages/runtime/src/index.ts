@@ -10,6 +10,7 @@ export {
 } from "./text-encoder.js";
 export {
   loadTokenizer,
+  type AddedToken,
   type EncodedPrompt,
   type PromptTokenizer,
   type TokenizerConfig,

@@ -213,6 +213,17 @@ describe("createPipeline draws what its networks give one after the other", () =
     expect(drawn[0]!.images.data).toEqual((await pipeline.generate("red", { seed: "s" })).images.data);
   });
 
+  it("and refuses a token beyond the text encoder's table by its name, once a prompt has it", async () => {
+    const tokenizer = components.tokenizer.withTokens(["sks"]);
+    const extended = createPipeline({ components: { ...components, tokenizer }, backend });
+    await expect(extended.generate("red sks")).rejects.toMatchObject({
+      code: "SHAPE_MISMATCH",
+      message: expect.stringContaining('the token "sks" has the id 8, but the text encoder\'s table ends at 7'),
+    });
+    expect((await extended.generate("red")).warnings).toEqual([]);
+    await extended.dispose();
+  });
+
   it("and says which words of a prompt were cut, by the result and by onWarning", async () => {
     const heard: PipelineWarning[] = [];
     const warned = createPipeline({ components, backend, onWarning: (warning) => heard.push(warning) });

@@ -1,8 +1,8 @@
-import { HostTensor, specsOf, type Backend, type HostParams, type TensorSpec } from "@sdxs/tensor";
+import { HostTensor, ParameterError, specsOf, type Backend, type HostParams, type TensorSpec } from "@sdxs/tensor";
 import { promptProgram, promptTokens, textWeights, type PromptInput } from "./pipeline-programs.js";
 import { PipelineStage, type PipelineStageOptions } from "./pipeline-stage.js";
 import type { TextToImageComponents } from "./pipeline.js";
-import type { PromptTokenizer } from "./tokenizer.js";
+import type { EncodedPrompt, PromptTokenizer } from "./tokenizer.js";
 
 /** Batches of prompts whose embeddings are kept, a typing user's newest. Chosen; those of one prompt take 640 kB at most. */
 const KEPT_EMBEDDINGS = 16;
@@ -69,6 +69,10 @@ export class PromptEncoder<D> {
   private async compute(prompts: readonly (string | null)[]): Promise<PromptEmbeddings<D>> {
     const texts = prompts.map((prompt) => prompt ?? "");
     const encoded = this.tokenizers.map((tokenizer) => texts.map((text) => tokenizer.encode(text, this.tokens)));
+    const { text_encoder: first, text_encoder_2: second = first } = this.components;
+    for (const [index, rows] of encoded.entries()) {
+      checkIds(this.tokenizers[index]!, rows, [first, second][index]!.config.vocab_size);
+    }
     const [ids, ids2] = encoded.map((rows) => {
       const all = new Int32Array(rows.length * this.tokens);
       rows.forEach((row, index) => all.set(row.ids, index * this.tokens));
@@ -104,5 +108,18 @@ export class PromptEncoder<D> {
 
   private free({ tensors }: PromptEmbeddings<D>): void {
     for (const tensor of Object.values(tensors)) this.backend.dispose(tensor);
+  }
+}
+
+/** Tokens that were added to a tokenizer need rows in the text encoder's table. Throws `ParameterError`. */
+function checkIds({ addedTokens }: PromptTokenizer, prompts: readonly EncodedPrompt[], rows: number): void {
+  for (const id of prompts.flatMap(({ ids }) => [...ids])) {
+    if (id < rows) continue;
+    const token = addedTokens.find((added) => added.id === id)?.content;
+    throw new ParameterError(
+      "SHAPE_MISMATCH",
+      `generate: the token ${token === undefined ? "" : `${JSON.stringify(token)} `}has the id ${id}, but the text encoder's ` +
+        `table ends at ${rows - 1}. Use the text encoder that was trained with this tokenizer, or load the token's embedding.`,
+    );
   }
 }

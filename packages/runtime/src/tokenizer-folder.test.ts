@@ -46,6 +46,23 @@ describe("loadTokenizerFolder", () => {
     expect((await loadTokenizerFolder(folder)).encode("A").ids).toEqual(Int32Array.of(2, 1, 3, 3));
   });
 
+  it("reads added tokens from added_tokens.json and tokenizer.json in former folders", async () => {
+    await writeFormer();
+    await write("added_tokens.json", { sks: 4 });
+    expect((await loadTokenizerFolder(folder)).encode("a sks", 4).ids).toEqual(Int32Array.of(2, 1, 4, 3));
+    await write("tokenizer.json", { ...tokenizerJson, added_tokens: [...special, { id: 5, content: "<toy>" }] });
+    expect((await loadTokenizerFolder(folder)).encode("<toy>sks", 4).ids).toEqual(Int32Array.of(2, 5, 4, 3));
+    await write("tokenizer_config.json", { added_tokens_decoder: { 6: { content: "sks" } } });
+    expect((await loadTokenizerFolder(folder)).encode("<toy>sks", 9).ids).toContain(6);
+  });
+
+  it("reads tokenizer.json in place of vocab.json for a CLIPTokenizerFast", async () => {
+    await writeFormer();
+    await write("tokenizer.json", tokenizerJson);
+    await write("tokenizer_config.json", { tokenizer_class: "CLIPTokenizerFast" });
+    expect((await loadTokenizerFolder(folder)).files).toMatchObject({ tokenizerJson });
+  });
+
   it("reads tokenizer.json where it is alone", async () => {
     await write("tokenizer.json", tokenizerJson);
     const tokenizer = await loadTokenizerFolder(folder);
@@ -82,6 +99,12 @@ describe("saveTokenizerFolder", () => {
       model_max_length: 77,
     });
     expect((await loadTokenizerFolder(folder)).encode("a").ids).toEqual(former.encode("a").ids);
+
+    await saveTokenizerFolder(folder, former.withTokens(["sks"]));
+    expect((await loadTokenizerFolder(folder)).encode("a sks").ids.slice(0, 4)).toEqual(Int32Array.of(2, 1, 4, 3));
+
+    await saveTokenizerFolder(folder, loadTokenizer({ vocab, merges: [], addedTokens: { sks: 4 } }));
+    expect(await readJson(join(folder, "added_tokens.json"))).toEqual({ sks: 4 });
 
     await saveTokenizerFolder(folder, loadTokenizer({ tokenizerJson }));
     expect((await readdir(folder)).sort()).toEqual([...texts, "tokenizer.json"].sort());

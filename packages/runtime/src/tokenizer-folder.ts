@@ -6,7 +6,7 @@ import { readTokenizer, tokenizerClass } from "./open-tokenizer.js";
 import type { PromptTokenizer } from "./tokenizer.js";
 
 /** What transformers also keeps in special_tokens_map.json. */
-const SPECIAL_TOKENS = ["bos_token", "eos_token", "unk_token", "pad_token"] as const;
+const SPECIAL_TOKENS = ["bos_token", "eos_token", "unk_token", "pad_token", "additional_special_tokens"] as const;
 
 /**
  * Loads CLIP's tokenizer from its folder, as transformers saves one: vocab.json and merges.txt, or else tokenizer.json,
@@ -30,10 +30,10 @@ export async function loadTokenizerFolder(folder: string): Promise<PromptTokeniz
  * await saveTokenizerFolder("mine/tokenizer", tokenizer);
  */
 export async function saveTokenizerFolder(folder: string, tokenizer: PromptTokenizer): Promise<void> {
-  const { tokenizerConfig = {}, ...files } = tokenizer.files;
+  const { tokenizerConfig = {}, addedTokens, ...files } = tokenizer.files;
   const config = {
-    tokenizer_class: tokenizerClass(tokenizer),
     ...tokenizerConfig,
+    tokenizer_class: tokenizerClass(tokenizer),
     model_max_length: tokenizer.maximumLength,
   };
   const specialTokens = Object.entries(config).filter(([name]) => SPECIAL_TOKENS.some((special) => special === name));
@@ -41,12 +41,13 @@ export async function saveTokenizerFolder(folder: string, tokenizer: PromptToken
     ...("vocab" in files
       ? { "vocab.json": json(files.vocab), "merges.txt": mergesText(files.merges) }
       : { "tokenizer.json": json(files.tokenizerJson) }),
+    ...(addedTokens && { "added_tokens.json": json(addedTokens) }),
     "special_tokens_map.json": json(Object.fromEntries(specialTokens)),
     "tokenizer_config.json": json(config),
   };
   await mkdir(folder, { recursive: true });
   await replaceFiles(Object.entries(contents).map(([name, text]) => ({ path: join(folder, name), chunks: [text] })));
-  for (const name of ["vocab.json", "merges.txt", "tokenizer.json"]) {
+  for (const name of ["vocab.json", "merges.txt", "tokenizer.json", "added_tokens.json"]) {
     if (!(name in contents)) await rm(join(folder, name), { force: true });
   }
 }

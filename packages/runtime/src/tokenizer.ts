@@ -1,32 +1,33 @@
 import { Tokenizer } from "@huggingface/tokenizers";
 import { HostTensor, InvalidArgumentError, MalformedFileError } from "@sdxs/tensor";
+import { clipSections, fastClipSections, type AddedToken, type SectionSplitter } from "./added-tokens.js";
+import { clipPieces, textOfPieces, type PieceSplitter } from "./clip-byte-pairs.js";
+import { clipTokenizerJson } from "./clip-tokenizer-json.js";
+import {
+  addedToken,
+  formerAddedTokens,
+  tokenizerSettings,
+  type TokenizerClass,
+  type TokenizerConfig,
+} from "./tokenizer-settings.js";
 
-/** The length of CLIP's position table (Radford et al. 2021, section 2.4: 76 tokens and one more in the release). */
-const clipMaximumLength = 77;
-
-/** A special token as the files write it: plain text, or a record that holds the text. */
-type SpecialToken = string | { readonly content: string };
-
-/** The fields of `tokenizer_config.json` that count here; others may stand beside them. */
-export interface TokenizerConfig {
-  readonly bos_token?: SpecialToken | null;
-  readonly eos_token?: SpecialToken | null;
-  /** SD 1.x pads with the end token, SD 2.x with "!". */
-  readonly pad_token?: SpecialToken | null;
-  /** Tokens of an encoded prompt, with begin, end and padding. */
-  readonly model_max_length?: number | null;
-}
+export type { AddedToken, TokenizerConfig };
 
 /** The parsed files of a `tokenizer` folder: the new kind (`tokenizer.json`), or CLIP's own two files. */
 export type TokenizerFiles =
-  | { readonly tokenizerJson: object; readonly tokenizerConfig?: TokenizerConfig }
-  | {
+  | ({ readonly tokenizerJson: object } & CommonFiles)
+  | ({
       /** `vocab.json`: the id of each token. */
       readonly vocab: Readonly<Record<string, number>>;
       /** The text of `merges.txt`, or its pairs: "r e". */
       readonly merges: string | readonly string[];
-      readonly tokenizerConfig?: TokenizerConfig;
-    };
+    } & CommonFiles);
+
+interface CommonFiles {
+  readonly tokenizerConfig?: TokenizerConfig;
+  /** `added_tokens.json`, which former folders have: ids of added tokens. "added_tokens_decoder" goes before it. */
+  readonly addedTokens?: Readonly<Record<string, number>>;
+}
 
 export interface EncodedPrompt {
   /** begin, the prompt, end, padding. */
@@ -43,12 +44,15 @@ export interface EncodedPrompt {
 export interface PromptTokenizer {
   /** What it was loaded from. */
   readonly files: TokenizerFiles;
+  /** One more than the largest id: so many rows a text encoder's table of tokens needs. */
   readonly vocabularySize: number;
   /** Ids of an encoded prompt where `encode` is not told otherwise. */
   readonly maximumLength: number;
   readonly beginId: number;
   readonly endId: number;
   readonly paddingId: number;
+  /** Tokens that are looked for in a prompt as a whole: special ones, and those added by training, as "sks". By id. */
+  readonly addedTokens: readonly AddedToken[];
   /**
    * @param maximumLength ids to return; at least 2. A text encoder takes at most as many as it has positions.
    */
@@ -57,15 +61,23 @@ export interface PromptTokenizer {
   encodeBatch(prompts: readonly string[], maximumLength?: number): HostTensor;
   /** The pieces of a prompt, without begin and end: "a photo" gives ["a</w>", "photo</w>"]. */
   tokenize(prompt: string): string[];
+  /**
+   * This tokenizer with further tokens, which get the next ids, as transformers' `add_tokens` does it.
+   *
+   * @throws InvalidArgumentError where it has one of them already.
+   */
+  withTokens(contents: readonly string[]): PromptTokenizer;
 }
 
 /**
- * Builds CLIP's tokenizer from the parsed files of a diffusers `tokenizer` folder.
+ * Builds CLIP's tokenizer from the parsed files of a diffusers `tokenizer` folder, as the class of transformers that they are
+ * for: `CLIPTokenizer` for vocab.json and merges.txt, `CLIPTokenizerFast` for tokenizer.json or where the configuration says
+ * so. Both give the same ids but for Chinese characters, which the first sets apart, control characters, which it drops, and
+ * the case of added tokens. Neither repairs broken encodings nor HTML entities, as ftfy does for the first where it is
+ * installed.
  *
- * Text is normalised (NFC, white space, lower case), split into words, digits and punctuation, and each of them into
- * byte pairs. Other than OpenAI's code it neither repairs broken encodings nor HTML entities.
- *
- * @throws MalformedFileError when the files are no tokenizer, or lack the begin, end or padding token.
+ * @throws MalformedFileError when the files are no tokenizer, lack the begin, end or padding token, or contradict each other;
+ * UnsupportedConfigError for a tokenizer of another class, or one that pads or cuts on the left.
  *
  * @example
  * const tokenizer = loadTokenizer({ vocab, merges, tokenizerConfig });
@@ -73,80 +85,128 @@ export interface PromptTokenizer {
  */
 export function loadTokenizer(files: TokenizerFiles): PromptTokenizer {
   const config = files.tokenizerConfig ?? {};
-  const begin = tokenText(config.bos_token) ?? "<|startoftext|>";
-  const end = tokenText(config.eos_token) ?? "<|endoftext|>";
-  const padding = tokenText(config.pad_token) ?? end;
-  const tokenizerJson = "tokenizerJson" in files ? files.tokenizerJson : clipTokenizerJson(files, begin, end, padding);
-  const tokenizer = buildTokenizer(tokenizerJson, config);
-  const idOf = (role: string, token: string): number => {
-    const id = tokenizer.token_to_id(token);
-    if (id === undefined) {
-      throw new MalformedFileError(
-        `loadTokenizer: the ${role} token "${token}" is not in the vocabulary. ` +
-          "Check that tokenizer_config.json belongs to the vocabulary.",
-      );
-    }
-    return id;
+  const { vocab, listed } = "vocab" in files ? { vocab: files.vocab, listed: [] } : jsonTokens(files);
+  const vocabulary = new Map(Object.entries(vocab));
+  const settings = tokenizerSettings(config, "vocab" in files, [...listed, ...formerTokens(files)], vocabulary);
+  const addedTokens = settings.addedTokens;
+  const whole = addedTokens.filter((token) => !settings.isSplit(token));
+  const { sections, pieces } = splitters(files, settings.className, settings.unknown, whole);
+  const ids: ReadonlyMap<string, number> = new Map([
+    ...vocabulary,
+    ...addedTokens.map(({ content, id }) => [content, id] as const),
+  ]);
+  const idOfPiece = (piece: string): number => {
+    const id = ids.get(piece) ?? ids.get(settings.unknown);
+    if (id !== undefined) return id;
+    throw new MalformedFileError(
+      `PromptTokenizer: the vocabulary has neither ${JSON.stringify(piece)} nor the unknown token "${settings.unknown}". ` +
+        "Check that tokenizer_config.json belongs to the vocabulary.",
+    );
   };
-  const beginId = idOf("begin", begin);
-  const endId = idOf("end", end);
-  const paddingId = idOf("padding", padding);
-  const defaultLength = lengthOf(config);
+  const idOf = (token: string): number => ids.get(token)!; // tokenizerSettings has checked these
+  const [beginId, endId, paddingId] = [idOf(settings.begin), idOf(settings.end), idOf(settings.padding)];
+  const vocabularySize = 1 + [...ids.values()].reduce((a, b) => Math.max(a, b), -1);
 
-  const decode = (ids: readonly number[]): string =>
-    ids.length === 0
-      ? ""
-      : tokenizer
-          .decode([...ids])
-          .replaceAll("</w>", " ")
-          .trim();
-  const encode = (prompt: string, maximumLength = defaultLength): EncodedPrompt => {
+  const tokensOf = (prompt: string): Token[] =>
+    sections(prompt).flatMap<Token>((section) =>
+      typeof section === "string"
+        ? pieces(section).map((content) => ({ content, id: idOfPiece(content), isAdded: false }))
+        : [{ content: section.content, id: section.id, isAdded: true }],
+    );
+  const encode = (prompt: string, maximumLength = settings.maximumLength): EncodedPrompt => {
     if (!Number.isInteger(maximumLength) || maximumLength < 2) {
       throw new InvalidArgumentError(
         `PromptTokenizer.encode: maximumLength must be a whole number of at least 2 (begin and end), got ${maximumLength}.`,
       );
     }
-    const prompted = tokenizer.encode(prompt, { add_special_tokens: false }).ids;
-    const kept = prompted.slice(0, maximumLength - 2);
-    const ids = new Int32Array(maximumLength).fill(paddingId);
-    ids.set([beginId, ...kept, endId]);
-    const lost = decode(prompted.slice(maximumLength - 2));
-    return { ids, length: kept.length + 2, truncated: kept.length < prompted.length, lost };
+    const tokens = tokensOf(prompt);
+    const kept = tokens.slice(0, maximumLength - 2);
+    const encoded = new Int32Array(maximumLength).fill(paddingId);
+    encoded.set([beginId, ...kept.map(({ id }) => id), endId]);
+    const lost = tokens.slice(kept.length).map(({ content, isAdded }) => (isAdded ? `${content}</w>` : content));
+    return { ids: encoded, length: kept.length + 2, truncated: lost.length > 0, lost: textOfPieces(lost).trim() };
   };
 
   return {
     files,
-    vocabularySize: tokenizer.get_vocab(true).size,
-    maximumLength: defaultLength,
+    vocabularySize,
+    maximumLength: settings.maximumLength,
     beginId,
     endId,
     paddingId,
+    addedTokens,
     encode,
-    encodeBatch: (prompts, maximumLength = defaultLength) => {
-      const ids = new Int32Array(prompts.length * maximumLength);
-      prompts.forEach((prompt, row) => ids.set(encode(prompt, maximumLength).ids, row * maximumLength));
-      return new HostTensor([prompts.length, maximumLength], ids);
+    encodeBatch: (prompts, maximumLength = settings.maximumLength) => {
+      const rows = new Int32Array(prompts.length * maximumLength);
+      prompts.forEach((prompt, row) => rows.set(encode(prompt, maximumLength).ids, row * maximumLength));
+      return new HostTensor([prompts.length, maximumLength], rows);
     },
-    tokenize: (prompt) => tokenizer.tokenize(prompt, { add_special_tokens: false }),
+    tokenize: (prompt) => tokensOf(prompt).map(({ content }) => content),
+    withTokens: (contents) => {
+      const taken = contents.find((content, index) => ids.has(content) || contents.indexOf(content) !== index);
+      if (taken !== undefined) {
+        throw new InvalidArgumentError(
+          `PromptTokenizer.withTokens: the tokenizer has the token ${JSON.stringify(taken)} already. Choose another name.`,
+        );
+      }
+      const further = contents.map((content, index) => addedToken(vocabularySize + index, content));
+      const decoder = Object.fromEntries([...addedTokens, ...further].map(({ id, ...token }) => [id, token]));
+      return loadTokenizer({ ...files, tokenizerConfig: { ...config, added_tokens_decoder: decoder } });
+    },
   };
 }
 
-function tokenText(token: SpecialToken | null | undefined): string | undefined {
-  return typeof token === "string" ? token : token?.content;
+interface Token {
+  readonly content: string;
+  readonly id: number;
+  readonly isAdded: boolean;
 }
 
-/** The configured length; files without one carry a huge number (1e30), which means CLIP's. */
-function lengthOf({ model_max_length: length }: TokenizerConfig): number {
-  if (length === undefined || length === null || length > clipMaximumLength) return clipMaximumLength;
-  if (Number.isInteger(length) && length >= 2) return length;
+/** Added tokens of the former files, where "added_tokens_decoder" does not go before them. */
+function formerTokens({ addedTokens, tokenizerConfig = {} }: CommonFiles): AddedToken[] {
+  if (addedTokens === undefined || tokenizerConfig.added_tokens_decoder != null) return [];
+  return formerAddedTokens(addedTokens, tokenizerConfig);
+}
+
+/** The vocabulary and the added tokens of a tokenizer.json. */
+function jsonTokens({ tokenizerJson }: Extract<TokenizerFiles, { tokenizerJson: unknown }>): {
+  readonly vocab: Readonly<Record<string, number>>;
+  readonly listed: readonly AddedToken[];
+} {
+  const { model, added_tokens: added } = tokenizerJson as {
+    readonly model?: { readonly vocab?: unknown } | null;
+    readonly added_tokens?: readonly AddedToken[] | null;
+  };
+  const vocab = model?.vocab;
+  if (typeof vocab === "object" && vocab !== null && !Array.isArray(vocab)) {
+    return { vocab: { ...vocab }, listed: (added ?? []).map((token) => addedToken(token.id, token)) };
+  }
   throw new MalformedFileError(
-    `loadTokenizer: model_max_length in tokenizer_config.json must be a whole number of at least 2, got ${length}.`,
+    "loadTokenizer: expected the parsed tokenizer.json of a tokenizer of byte pairs, as CLIP's: it has a model with a vocab.",
   );
 }
 
-function buildTokenizer(tokenizerJson: object, config: TokenizerConfig): Tokenizer {
+function splitters(
+  files: TokenizerFiles,
+  className: TokenizerClass,
+  unknown: string,
+  addedTokens: readonly AddedToken[],
+): { readonly sections: SectionSplitter; readonly pieces: PieceSplitter } {
+  const merges = "vocab" in files ? mergePairs(files.merges) : [];
+  if (className === "CLIPTokenizer") return { sections: clipSections(addedTokens), pieces: clipPieces(merges) };
+  const json = "vocab" in files ? clipTokenizerJson(files.vocab, merges, unknown) : { ...files.tokenizerJson };
+  const tokenizer = buildTokenizer({ ...json, added_tokens: [], post_processor: null });
+  const { normalizer } = tokenizer;
+  tokenizer.normalizer = null; // sections come out normalised
+  return {
+    sections: fastClipSections(addedTokens, (text) => normalizer?.normalize(text) ?? text),
+    pieces: (text) => tokenizer.tokenize(text),
+  };
+}
+
+function buildTokenizer(tokenizerJson: object): Tokenizer {
   try {
-    return new Tokenizer(tokenizerJson, config);
+    return new Tokenizer(tokenizerJson, {});
   } catch (cause) {
     throw new MalformedFileError(
       "loadTokenizer: expected the parsed tokenizer.json of a tokenizer, or vocab.json and merges.txt of CLIP's; " +
@@ -156,13 +216,8 @@ function buildTokenizer(tokenizerJson: object, config: TokenizerConfig): Tokeniz
   }
 }
 
-/** CLIP's two files as a `tokenizer.json`, as transformers' `CLIPConverter` builds it. */
-function clipTokenizerJson(
-  { vocab, merges }: Extract<TokenizerFiles, { vocab: unknown }>,
-  begin: string,
-  end: string,
-  padding: string,
-): object {
+/** The pairs of merges.txt, the first to be merged first. */
+function mergePairs(merges: string | readonly string[]): string[] {
   const pairs = (typeof merges === "string" ? merges.split(/\r?\n/) : merges).filter(
     (line) => line !== "" && !line.startsWith("#version"),
   );
@@ -173,52 +228,5 @@ function clipTokenizerJson(
       );
     }
   }
-  // Wherever one of them stands in a prompt, it is that token: so is a "!" where it pads.
-  const special = [...new Set([begin, end, padding])].flatMap((content) => {
-    const id = vocab[content];
-    // `loadTokenizer` reports a missing one.
-    return id === undefined ? [] : [{ id, content, special: true, normalized: false }];
-  });
-  return {
-    added_tokens: special,
-    normalizer: {
-      type: "Sequence",
-      normalizers: [
-        { type: "NFC" },
-        { type: "Replace", pattern: { Regex: "\\s+" }, content: " " },
-        { type: "Lowercase" },
-      ],
-    },
-    pre_tokenizer: {
-      type: "Sequence",
-      pretokenizers: [
-        {
-          type: "Split",
-          // The pattern of OpenAI's simple_tokenizer.py, without the two markers, which are added tokens here.
-          pattern: { Regex: "'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+" },
-          behavior: "Removed",
-          invert: true,
-        },
-        { type: "ByteLevel", add_prefix_space: false, use_regex: false },
-      ],
-    },
-    post_processor: {
-      type: "RobertaProcessing",
-      sep: [end, vocab[end]],
-      cls: [begin, vocab[begin]],
-      add_prefix_space: false,
-      trim_offsets: false,
-    },
-    decoder: { type: "ByteLevel" },
-    model: {
-      type: "BPE",
-      unk_token: end,
-      continuing_subword_prefix: "",
-      end_of_word_suffix: "</w>",
-      fuse_unk: false,
-      ignore_merges: false,
-      vocab,
-      merges: pairs,
-    },
-  };
+  return pairs;
 }
