@@ -1,11 +1,13 @@
+import { existsSync } from "node:fs";
 import { parseArgs, type ParseArgsConfig } from "node:util";
+import type { PictureSize } from "@sdxs/runtime";
 import { InvalidArgumentError } from "@sdxs/tensor";
 
 type Options = NonNullable<ParseArgsConfig["options"]>;
 type Values<O extends Options> = ReturnType<typeof parseArgs<{ options: O }>>["values"];
 
 /**
- * A command's options and its operands, as many as `operandNames`.
+ * A command's options and its operands, as many as `operandNames`. An option that takes one value may be given once.
  *
  * @throws InvalidArgumentError that names the command and the argument.
  */
@@ -20,12 +22,15 @@ export function readCommandLine<const O extends Options>(
   };
   const parse = () => {
     try {
-      return parseArgs({ args: [...args], allowPositionals: true, options });
+      return parseArgs({ args: [...args], allowPositionals: true, options, tokens: true });
     } catch (cause) {
       return fail(cause instanceof Error ? firstSentence(cause.message) : String(cause), cause);
     }
   };
-  const { values, positionals } = parse();
+  const { values, positionals, tokens } = parse();
+  const given = tokens.flatMap((token) => (token.kind === "option" ? [token.name] : []));
+  const twice = given.find((name, index) => options[name]?.multiple !== true && given.indexOf(name) !== index);
+  if (twice !== undefined) fail(`Option '--${twice}' was given more than once.`);
   if (positionals.length !== operandNames.length) {
     const got = positionals.length === 0 ? "nothing" : positionals.map((operand) => JSON.stringify(operand)).join(" ");
     fail(`Expected ${operandNames.join(" ")}, got ${got}.`);
@@ -63,12 +68,6 @@ export function oneOf<const V extends string>(option: string, text: string, valu
   return found;
 }
 
-/** In pixels. */
-export interface PictureSize {
-  readonly width: number;
-  readonly height: number;
-}
-
 /**
  * "512x768", width first, or "512" for a square.
  *
@@ -80,6 +79,17 @@ export function pictureSize(option: string, text: string): PictureSize {
     throw new InvalidArgumentError(`${option} must be WIDTHxHEIGHT in pixels, as 512x768, got "${text}".`);
   }
   return { width: Number(width), height: Number(height) };
+}
+
+/**
+ * "FILE" or "FILE=WEIGHT"; the weight is 1 where none is given. A file's name may hold "=".
+ *
+ * @throws InvalidArgumentError
+ */
+export function weighed(option: string, text: string): { readonly path: string; readonly weight: number } {
+  const at = text.lastIndexOf("=");
+  if (at < 1 || existsSync(text)) return { path: text, weight: 1 };
+  return { path: text.slice(0, at), weight: finite(`${option}'s weight`, text.slice(at + 1)) };
 }
 
 /** @throws InvalidArgumentError where the option is absent. */

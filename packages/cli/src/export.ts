@@ -1,6 +1,7 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { exportStage, exportStages, type ExportStageOptions } from "@sdxs/runtime/onnx";
+import { InvalidArgumentError } from "@sdxs/tensor";
 import { replaceFiles } from "@sdxs/tensor/node";
 import { oneOf, pictureSize, readCommandLine, required, wholeNumber } from "./command-line.js";
 import { loadComponents, modelUsage } from "./open-pipeline.js";
@@ -31,12 +32,20 @@ export async function exportModel(args: readonly string[], terminal: Terminal): 
     stage: { type: "string", multiple: true, default: ["whole"] },
     size: { type: "string" },
     batch: { type: "string", default: "1" },
-    precision: { type: "string", default: "fp32" },
+    precision: { type: "string" },
     compute: { type: "string", default: "fp32" },
   });
   const folder = required("export", "--out", values.out);
-  const stages = values.stage.map((stage) => oneOf("--stage", stage, exportStages));
-  const precision = oneOf("--precision", values.precision, ["fp32", "fp16"]);
+  const stages = [...new Set(values.stage.map((stage) => oneOf("--stage", stage, exportStages)))];
+  if (values.size !== undefined && stages.every((stage) => stage === "text_encoder")) {
+    throw new InvalidArgumentError("--size has no effect on the text encoder, which takes words alone: leave it out.");
+  }
+  const precision = oneOf("--precision", values.precision ?? "fp32", ["fp32", "fp16"]);
+  if (values.precision === "fp32" && values.compute === "fp16") {
+    throw new InvalidArgumentError(
+      "--precision fp32 has no effect with --compute fp16, which stores fp16: leave it out.",
+    );
+  }
   const float = { fp32: "float32", fp16: "float16" } as const;
   const options = {
     weights: float[precision],

@@ -138,8 +138,8 @@ it.each([
   [["--prompt", "red", "--colour", "red"], 2, "INVALID_ARGUMENT: Unknown option '--colour'. See: sdxs generate --help"],
   [["red", "--prompt", "red"], 2, `INVALID_ARGUMENT: Expected MODEL, got "${model}" "red".`],
   [["--prompt", "red", "--canny"], 2, "INVALID_ARGUMENT: --canny needs a picture: give --control, too."],
-  [["--prompt", "red", "--control", "none.png"], 1, "MISSING_FILE: There is no file at none.png for --control."],
-  [["--prompt", "red", "--image", "package.json"], 1, "MALFORMED_FILE: --image package.json: fromPng: this is no PNG"],
+  [["--prompt", "red", "--control", "none.png"], 1, "MISSING_FILE: --control none.png: There is no file at none.png"],
+  [["--prompt", "red", "--image", "package.json"], 1, "MALFORMED_FILE: --image package.json: readPicture: this is no"],
   [[], 2, "INVALID_ARGUMENT: Give at least one --prompt"],
 ] as const)("says in one line what is wrong with %j", async (args, exitCode, message) => {
   const run = await sdxs(["generate", model, ...args]);

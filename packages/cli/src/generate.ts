@@ -4,7 +4,7 @@ import { toPng, toRgba } from "@sdxs/runtime";
 import { InvalidArgumentError, SdxsError } from "@sdxs/tensor";
 import { replaceFile } from "@sdxs/tensor/node";
 import { given, pictureSize, readCommandLine, wholeNumber } from "./command-line.js";
-import { guideOptions, guideUsage, readGuides } from "./guides.js";
+import { fitGuides, guideOptions, guideUsage, readGuides } from "./guides.js";
 import { loraUsage, readLoras } from "./loras.js";
 import { drawingOf, drawingOptions, drawingUsage, modelUsage, openPipeline } from "./open-pipeline.js";
 import type { Terminal } from "./terminal.js";
@@ -41,21 +41,27 @@ export async function generate(args: readonly string[], terminal: Terminal): Pro
   if (prompts.length === 0) throw new InvalidArgumentError("Give at least one --prompt. See: sdxs generate --help");
   const count = wholeNumber("--count", values.count, 1);
   const firstSeed = wholeNumber("--seed", values.seed, 0);
-  const options = {
-    ...given("negativePrompt", values["negative-prompt"], (text) => text),
-    ...(values.size !== undefined && pictureSize("--size", values.size)),
-    ...(await readGuides(values)),
-    signal: terminal.signal,
-  };
+  const drawing = drawingOf(values);
+  const { guidanceScale = Infinity } = drawing; // where it is not given the model decides
+  if (values["negative-prompt"] !== undefined && guidanceScale <= 1) {
+    throw new InvalidArgumentError("--negative-prompt has no effect without guidance: give --guidance above 1.");
+  }
+  const size = values.size === undefined ? undefined : pictureSize("--size", values.size);
   await checkOutput(out);
+  const guides = await readGuides(values);
 
   const { pipeline, components } = await openPipeline(
     operands[0]!,
     terminal,
-    drawingOf(values),
-    options.controls && (values.controlnet ?? []),
+    drawing,
+    guides.controls.length > 0 ? (values.controlnet ?? []) : undefined,
   );
   try {
+    const options = {
+      ...given("negativePrompt", values["negative-prompt"], (text) => text),
+      ...fitGuides(guides, size, components, terminal),
+      signal: terminal.signal,
+    };
     const loras = await readLoras(values.lora ?? [], components);
     const pictures = prompts.flatMap((prompt) =>
       Array.from({ length: count }, (_, index) => ({ prompt, seed: firstSeed + index })),

@@ -1,6 +1,6 @@
 import { randomInt } from "node:crypto";
+import type { PictureSize } from "@sdxs/runtime";
 import { ApiError, invalid } from "./api-error.js";
-import type { PictureSize } from "./command-line.js";
 
 /** What a client may ask for. */
 export interface ImageRequestLimits {

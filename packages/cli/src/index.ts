@@ -1,2 +1,2 @@
-export type { PictureSize } from "./command-line.js";
+export type { PictureSize } from "@sdxs/runtime";
 export { imageServer, type ImageServer, type ImageServerOptions } from "./image-server.js";

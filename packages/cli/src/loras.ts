@@ -1,7 +1,7 @@
 import { readLora } from "@sdxs/lora";
 import type { PipelineLora } from "@sdxs/runtime";
 import { readSafetensorsFile } from "@sdxs/tensor/node";
-import { finite } from "./command-line.js";
+import { weighed } from "./command-line.js";
 import type { OpenPipeline } from "./open-pipeline.js";
 
 export const loraUsage = `  --lora FILE[=WEIGHT]  a LoRA of diffusers, PEFT or kohya, weighed; may be repeated; default weight 1`;
@@ -13,9 +13,9 @@ export function readLoras(
 ): Promise<PipelineLora[]> {
   return Promise.all(
     named.map(async (option) => {
-      const [, path = option, weight = "1"] = /^(.*\.safetensors)=(.*)$/.exec(option) ?? [];
+      const { path, weight } = weighed("--lora", option);
       const { loras } = readLora(await readSafetensorsFile(path), { unet: unet.params, text_encoder: text.params });
-      return { ...loras, weight: finite("--lora's weight", weight) };
+      return { ...loras, weight };
     }),
   );
 }

@@ -1,13 +1,13 @@
 import { existsSync } from "node:fs";
 import { createPipeline, fetchModel, fetchPipeline, type Pipeline, type PipelineOptions } from "@sdxs/runtime";
 import { diskCache, loadModel, loadPipelineFolder } from "@sdxs/runtime/node";
-import { InvalidArgumentError, MissingPackageError, type Backend } from "@sdxs/tensor";
+import { InvalidArgumentError, MissingPackageError, SdxsError, type Backend } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import { DAWN_FEATURES, requestGpuDevice, webgpuBackend } from "@sdxs/tensor/webgpu";
 import * as ort from "onnxruntime-node";
 import { finite, given, wholeNumber } from "./command-line.js";
 import { int8Usage, readCalibration } from "./int8.js";
-import type { Terminal } from "./terminal.js";
+import { warner, type Terminal } from "./terminal.js";
 
 export const modelUsage = `MODEL is the folder of a pipeline, as diffusers saves one, its address, or "owner/name" on huggingface.co; files that
 are fetched are kept for the next time.`;
@@ -26,8 +26,19 @@ async function loadControlNets(model: string, named: readonly string[], terminal
   const className = "ControlNetModel";
   const only = ["controlnet"] as const;
   if (named.length === 0) {
-    if (!isOnTheWeb(model)) return (await loadPipelineFolder(model, { only })).components.controlnet;
-    return (await fetchPipeline(model, { only, ...fetching(terminal) })).components.controlnet;
+    const loading = isOnTheWeb(model)
+      ? fetchPipeline(model, { only, ...fetching(terminal) })
+      : loadPipelineFolder(model, { only });
+    const { components } = await loading.catch((error: unknown) => {
+      if (!(error instanceof SdxsError && error.message.includes("has no controlnet;"))) throw error;
+      throw new InvalidArgumentError(
+        `--control needs a ControlNet, which ${model} has not: name one by --controlnet.`,
+        {
+          cause: error,
+        },
+      );
+    });
+    return components.controlnet;
   }
   return Promise.all(
     named.map((name) =>
@@ -69,12 +80,14 @@ export async function openPipeline(
   }
   const backend: PipelineOptions<unknown>["backend"] = gpu === undefined ? onnxBackend({ ort }) : await gpuBackend();
   const int8 = int8File !== undefined && { int8: await readCalibration(int8File) };
-  const components = {
-    ...(await loadComponents(model, terminal)),
-    ...(controlNets && { controlnet: await loadControlNets(model, controlNets, terminal) }),
-  };
+  // First, since it is soon found where there is none.
+  const controlnet = controlNets && (await loadControlNets(model, controlNets, terminal));
+  const components = { ...(await loadComponents(model, terminal)), ...(controlnet && { controlnet }) };
   const precision = gpu !== undefined && { precision: gpu };
-  const onWarning: PipelineOptions<unknown>["onWarning"] = ({ message }) => terminal.note(`sdxs: warning: ${message}`);
+  const warn = warner(terminal);
+  const onWarning: PipelineOptions<unknown>["onWarning"] = ({ message }) => {
+    warn(message);
+  };
   return {
     pipeline: createPipeline({ components, backend, ...defaults, ...int8, ...precision, onWarning }),
     components,

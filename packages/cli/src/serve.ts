@@ -1,4 +1,5 @@
-import { given, pictureSize, readCommandLine, wholeNumber, type PictureSize } from "./command-line.js";
+import type { PictureSize } from "@sdxs/runtime";
+import { given, pictureSize, readCommandLine, wholeNumber } from "./command-line.js";
 import { sizeName } from "./image-request.js";
 import { imageServer } from "./image-server.js";
 import { drawingOf, drawingOptions, drawingUsage, modelUsage, openPipeline } from "./open-pipeline.js";

@@ -9,3 +9,12 @@ export interface Terminal {
   /** Stops the command, as Ctrl-C does. */
   readonly signal: AbortSignal;
 }
+
+/** Writes what had no effect, or not the one that was meant; the same only once, however many pictures it is true of. */
+export function warner({ note }: Terminal): (message: string) => void {
+  const said = new Set<string>();
+  return (message) => {
+    if (!said.has(message)) note(`sdxs: warning: ${message}`);
+    said.add(message);
+  };
+}

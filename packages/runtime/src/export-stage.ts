@@ -11,6 +11,7 @@ import {
   type TensorMap,
 } from "@sdxs/tensor";
 import { exportOnnx, type ExportOnnxOptions, type SerializedModel } from "@sdxs/tensor/onnx";
+import { pixelsPerLatent } from "./picture-size.js";
 import type { GenerateOptions, TextToImageComponents } from "./pipeline.js";
 import {
   autoencoderWeights,
@@ -24,7 +25,7 @@ import {
   type PromptInput,
   type StepInput,
 } from "./pipeline-programs.js";
-import { latentShape, pixelsPerLatent } from "./pipeline-request.js";
+import { latentShape } from "./pipeline-request.js";
 import { pipelineScheduler } from "./pipeline-scheduler.js";
 
 /** The parts of a pipeline that can be written as ONNX files. */

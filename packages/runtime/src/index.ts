@@ -32,6 +32,7 @@ export type { PictureStream, StreamRequest, StreamedImages } from "./pipeline-st
 export { servePipeline, workerPipeline, type WorkerPort } from "./worker-pipeline.js";
 export { fromImageSource, fromRgba, toImageBitmaps, toRgba, type RgbaImage } from "./pictures.js";
 export { fromPng, toPng } from "./png.js";
+export { fittingSize, trainedSize, wholeLatents, type PictureSize } from "./picture-size.js";
 export { resizePicture, type ResizeOptions } from "./resize-picture.js";
 export { fetchModel, fetchPipeline } from "./fetch-pipeline.js";
 export type { HttpOptions } from "./http-requests.js";

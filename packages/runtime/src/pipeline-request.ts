@@ -1,5 +1,6 @@
 import { planFromConfig, type SamplerPlan } from "@sdxs/diffusion";
 import { HostTensor, InvalidArgumentError, ShapeError, random, sizeOf } from "@sdxs/tensor";
+import { pixelsPerLatent, trainedSize, wholeLatents } from "./picture-size.js";
 import { pipelineScheduler, schedulerWarnings } from "./pipeline-scheduler.js";
 import type { PipelineWarning } from "./pipeline-warnings.js";
 import type { GenerateOptions, PipelineOptions, TextToImageComponents } from "./pipeline.js";
@@ -121,12 +122,6 @@ function noiseFrom(
   return new HostTensor([images, ...shape], data);
 }
 
-/** Image pixels to each side of a latent. */
-export function pixelsPerLatent({ vae }: Pick<TextToImageComponents, "vae">): number {
-  if (vae.className === "AutoencoderKL") return 2 ** (vae.config.block_out_channels.length - 1);
-  return vae.config.upsampling_scaling_factor ** (vae.config.decoder_block_out_channels.length - 1);
-}
-
 /**
  * Shape of the latents of pictures in pixels, by default of the size that the U-Net was trained on.
  * Throws `InvalidArgumentError` for a size that the decoder cannot give.
@@ -138,9 +133,8 @@ export function latentShape(
 ): number[] {
   const { config } = components.unet;
   const factor = pixelsPerLatent(components);
-  const ofImage = (axis: 2 | 3): number | undefined =>
-    image && Math.max(1, Math.floor((image.shape[axis] ?? 0) / factor)) * factor;
-  const { width = ofImage(3), height = ofImage(2) } = options;
+  const ofImage = image && wholeLatents(components, { width: image.shape[3] ?? 0, height: image.shape[2] ?? 0 });
+  const { width = ofImage?.width, height = ofImage?.height } = options;
   const trained = [config.sample_size ?? []].flat();
   const size = (name: string, pixels: number | undefined, latents: number | undefined): number => {
     const value = pixels ?? (latents === undefined ? undefined : latents * factor);
@@ -221,19 +215,17 @@ const FAR = 2;
 
 /** U-Nets draw pictures of other sizes than they were trained on, worse and worse. */
 function farSize(components: TextToImageComponents, [, , height = 0, width = 0]: readonly number[]): PipelineWarning[] {
-  const trained = [components.unet.config.sample_size ?? []].flat();
-  const [high, wide] = [trained[0], trained.at(-1)];
-  if (high === undefined || wide === undefined) return [];
-  const ratio = (height * width) / (high * wide);
-  if (ratio <= FAR && ratio >= 1 / FAR) return [];
+  const trained = trainedSize(components);
+  if (trained === undefined) return [];
   const factor = pixelsPerLatent(components);
-  const name = (w: number, h: number): string => `${w * factor}x${h * factor}`;
+  const ratio = (height * width * factor ** 2) / (trained.height * trained.width);
+  if (ratio <= FAR && ratio >= 1 / FAR) return [];
   return [
     {
       code: "FAR_SIZE",
       message:
-        `generate: a picture of ${name(width, height)} is far from the ${name(wide, high)} pixels that the U-Net was trained on, ` +
-        `and may show noise or the same thing several times.`,
+        `generate: a picture of ${width * factor}x${height * factor} is far from the ${trained.width}x${trained.height} pixels ` +
+        `that the U-Net was trained on, and may show noise or the same thing several times.`,
     },
   ];
 }
