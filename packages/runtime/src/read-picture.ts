@@ -29,9 +29,10 @@ export async function readPicture(file: string | Uint8Array): Promise<HostTensor
       .toBuffer({ resolveWithObject: true });
     return fromRgba({ width: info.width, height: info.height, data });
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const lines = cause instanceof Error ? cause.message.split("\n") : [];
     throw new MalformedFileError(
-      `readPicture: this is no picture that can be read, or only a part of one: ${reason}. Check the file, or convert it to PNG.`,
+      `readPicture: this is no picture of a kind that sharp reads, or only a part of one (${lines.at(-1) ?? "unknown"}). ` +
+        `Check the file, or convert it to PNG.`,
       { cause },
     );
   }

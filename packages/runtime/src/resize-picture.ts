@@ -45,13 +45,14 @@ export function resizePicture(
   const left = Math.floor(wide / 2) - Math.floor(width / 2);
   const top = Math.floor(high / 2) - Math.floor(height / 2);
 
-  const toByte = (value: number): number => Math.round(((value - black) / (white - black)) * 255);
+  const bytes = new Uint8ClampedArray(fromHeight * fromWidth); // rounded and clipped
   const across = filterWeights(fromWidth, wide);
   const down = filterWeights(fromHeight, high);
   const resized = HostTensor.filled([count, channels, height, width], 0);
   const area = fromHeight * fromWidth;
   for (let plane = 0; plane < count * channels; plane++) {
-    const bytes = Uint8ClampedArray.from(images.data.subarray(plane * area, (plane + 1) * area), toByte);
+    const values = images.data.subarray(plane * area, (plane + 1) * area);
+    for (let at = 0; at < area; at++) bytes[at] = ((values[at]! - black) / (white - black)) * 255;
     const narrowed = wide === fromWidth ? bytes : filterRows(bytes, fromHeight, fromWidth, across);
     const small = high === fromHeight ? narrowed : filterColumns(narrowed, wide, down);
     for (let y = 0; y < height; y++) {
