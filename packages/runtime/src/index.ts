@@ -9,6 +9,24 @@ export {
   type TextEncoding,
 } from "./text-encoder.js";
 export {
+  clipModel,
+  clipModelParameters,
+  clipPixelStatistics,
+  clipPixels,
+  clipScore,
+  parseClipConfig,
+  parseVisionEncoderConfig,
+  visionEncoder,
+  visionEncoderParameters,
+  type ClipConfig,
+  type ClipInputs,
+  type ClipOutputs,
+  type ClipPixelStatistics,
+  type VisionEncoderConfig,
+  type VisionEncoderOptions,
+  type VisionEncoding,
+} from "./clip-model.js";
+export {
   loadTokenizer,
   type AddedToken,
   type EncodedPrompt,

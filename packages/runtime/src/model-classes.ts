@@ -10,6 +10,14 @@ import {
   type AutoencoderKlConfig,
   type AutoencoderTinyConfig,
 } from "@sdxs/tiny-vae";
+import {
+  clipModelParameters,
+  parseClipConfig,
+  parseVisionEncoderConfig,
+  visionEncoderParameters,
+  type ClipConfig,
+  type VisionEncoderConfig,
+} from "./clip-model.js";
 import { parseTextEncoderConfig, textEncoderParameters, type TextEncoderConfig } from "./text-encoder.js";
 
 /** The classes of diffusers and transformers that can be loaded and saved, with their configurations. */
@@ -20,6 +28,8 @@ export interface ModelConfigs {
   readonly AutoencoderTiny: AutoencoderTinyConfig;
   readonly CLIPTextModel: TextEncoderConfig;
   readonly CLIPTextModelWithProjection: TextEncoderConfig;
+  readonly CLIPVisionModelWithProjection: VisionEncoderConfig;
+  readonly CLIPModel: ClipConfig;
 }
 
 export type ModelClassName = keyof ModelConfigs;
@@ -42,9 +52,15 @@ const clipTextModel = (projection: boolean): ModelClass<TextEncoderConfig> => ({
   parse: parseTextEncoderConfig,
   parameters: (config) => textEncoderParameters(config, { projection }),
   fields: () => ({ model_type: "clip_text_model" }),
-  // The numbers 0, 1, 2, ..., which old versions of transformers saved.
-  parametersOf: ({ "text_model.embeddings.position_ids": _, ...parameters }) => parameters,
+  parametersOf: withoutPositionIds,
 });
+
+/** Without the numbers 0, 1, 2, ..., which old versions of transformers saved. */
+const withoutPositionIds = <V>({
+  "text_model.embeddings.position_ids": _,
+  "vision_model.embeddings.position_ids": __,
+  ...parameters
+}: Readonly<Record<string, V>>): Record<string, V> => parameters;
 
 export const modelClasses: { readonly [N in ModelClassName]: ModelClass<ModelConfigs[N]> } = {
   UNet2DConditionModel: {
@@ -76,6 +92,20 @@ export const modelClasses: { readonly [N in ModelClassName]: ModelClass<ModelCon
   },
   CLIPTextModel: clipTextModel(false),
   CLIPTextModelWithProjection: clipTextModel(true),
+  CLIPVisionModelWithProjection: {
+    library: "transformers",
+    parse: parseVisionEncoderConfig,
+    parameters: (config) => visionEncoderParameters(config, { projection: true }),
+    fields: () => ({ model_type: "clip_vision_model" }),
+    parametersOf: withoutPositionIds,
+  },
+  CLIPModel: {
+    library: "transformers",
+    parse: parseClipConfig,
+    parameters: clipModelParameters,
+    fields: () => ({ model_type: "clip" }),
+    parametersOf: withoutPositionIds,
+  },
 };
 
 export function isModelClassName(name: unknown): name is ModelClassName {

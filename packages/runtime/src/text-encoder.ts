@@ -1,38 +1,27 @@
 import {
   InvalidArgumentError,
   ShapeError,
-  UnsupportedConfigError,
   configReader,
   declareParameters,
   finiteNumber,
-  gelu,
   layerNormLayer,
   linearLayer,
-  multiHeadAttention,
   normal,
   oneOf,
   positiveInteger,
-  quickGelu,
   type Ops,
   type ParameterSpec,
   type Scope,
 } from "@sdxs/tensor";
+import { checkHeads, clipLayers, type ClipLayersConfig } from "./clip-layers.js";
 
 /** The configuration of a CLIP text encoder, in the fields of transformers' `CLIPTextConfig`. */
-export interface TextEncoderConfig {
+export interface TextEncoderConfig extends ClipLayersConfig {
   readonly vocab_size: number;
-  readonly hidden_size: number;
-  /** Features inside each feed-forward network. */
-  readonly intermediate_size: number;
   /** Features of the projected embedding, see `TextEncoderOptions.projection`. */
   readonly projection_dim: number;
-  readonly num_hidden_layers: number;
-  readonly num_attention_heads: number;
   /** The most tokens of a prompt; CLIP's 77 include the start and the end. */
   readonly max_position_embeddings: number;
-  /** quick_gelu: CLIP by OpenAI (Stable Diffusion 1). gelu: OpenCLIP (Stable Diffusion 2, XL's second encoder). */
-  readonly hidden_act: "quick_gelu" | "gelu";
-  readonly layer_norm_eps: number;
   /** The token whose hidden state is the pooled one. 2: an early mistake of published configs; the largest id is meant. */
   readonly eos_token_id: number;
 }
@@ -56,31 +45,8 @@ export function parseTextEncoderConfig(json: unknown): TextEncoderConfig {
     layer_norm_eps: read("layer_norm_eps", finiteNumber, 1e-5),
     eos_token_id: read("eos_token_id", finiteNumber, 49407),
   };
-  if (config.hidden_size % config.num_attention_heads !== 0) {
-    throw new UnsupportedConfigError(
-      `CLIPTextModel: "num_attention_heads" is ${config.num_attention_heads}; supported: a divisor of "hidden_size" ${config.hidden_size}.`,
-    );
-  }
+  checkHeads("CLIPTextModel", config);
   return config;
-}
-
-/** CLIPAttention: causal self-attention. x [batch, tokens, features]. */
-function selfAttention<T>(ops: Ops<T>, p: Scope<T>, x: T, mask: T, config: TextEncoderConfig): T {
-  const [, , features = 1] = ops.shape(x);
-  const project = (name: string): T => linearLayer(ops, p.at(name), x, features);
-  const heads = config.num_attention_heads;
-  const attended = multiHeadAttention(ops, project("q_proj"), project("k_proj"), project("v_proj"), heads, mask);
-  return linearLayer(ops, p.at("out_proj"), attended, features);
-}
-
-/** CLIPEncoderLayer: attention and feed-forward network, each normalised first and around a residual. */
-function encoderLayer<T>(ops: Ops<T>, p: Scope<T>, x: T, mask: T, config: TextEncoderConfig): T {
-  const normalized = layerNormLayer(ops, p.at("layer_norm1"), x, config.layer_norm_eps);
-  const h = ops.add(x, selfAttention(ops, p.at("self_attn"), normalized, mask, config));
-  const activate = config.hidden_act === "quick_gelu" ? quickGelu : gelu;
-  const input = layerNormLayer(ops, p.at("layer_norm2"), h, config.layer_norm_eps);
-  const inner = activate(ops, linearLayer(ops, p.at("mlp.fc1"), input, config.intermediate_size));
-  return ops.add(h, linearLayer(ops, p.at("mlp.fc2"), inner, config.hidden_size));
 }
 
 /** [tokens, tokens]: 0 where a token may look (itself and before), the lowest float32 elsewhere. */
@@ -152,17 +118,10 @@ export function textEncoder<T>(
   const tokenEmbeddings = ops.gather(embedding("token_embedding", config.vocab_size), ids, 0); // [batch, tokens, hidden]
   const positions = ops.slice(embedding("position_embedding", config.max_position_embeddings), 0, 0, tokens);
 
-  const mask = causalMask(ops, tokens);
-  let h = ops.add(tokenEmbeddings, positions);
-  let penultimate = h;
-  const hiddenStates = [h];
-  for (let layer = 0; layer < config.num_hidden_layers; layer++) {
-    penultimate = h;
-    h = encoderLayer(ops, model.at(`encoder.layers.${layer}`), h, mask, config);
-    hiddenStates.push(h);
-  }
+  const hiddenStates = clipLayers(ops, model, ops.add(tokenEmbeddings, positions), config, causalMask(ops, tokens));
+  const [penultimate, last] = hiddenStates.slice(-2) as [T, T];
   const normalized = (x: T): T => layerNormLayer(ops, model.at("final_layer_norm"), x, config.layer_norm_eps);
-  const lastHiddenState = normalized(h);
+  const lastHiddenState = normalized(last);
   const pooled = pool(ops, lastHiddenState, ids, config.eos_token_id);
   const textEmbeds = options.projection
     ? linearLayer(ops, p.at("text_projection"), pooled, config.projection_dim, { bias: false })
