@@ -19,6 +19,7 @@ const traits = {
   maxThreads: 1024,
   maxBuffersPerKernel: 10,
   maxTensorBytes: Infinity,
+  maxBufferBytes: Infinity,
 };
 
 type Network = (builder: GraphBuilder) => Promise<Node>;

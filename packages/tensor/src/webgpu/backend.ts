@@ -90,7 +90,7 @@ async function compileProgram<In extends string, Out extends string>(
   const traits = traitsOf(memory.device);
   const { precision = "float32" } = spec;
   if (precision === "float16" && !traits.hasFloat16) throw noFloat16();
-  const builder = new GraphBuilder(traits.maxTensorBytes, MOST_SCORES);
+  const builder = new GraphBuilder(Infinity, Math.min(MOST_SCORES, traits.maxTensorBytes / 4));
   const { outputs } = recordProgram(builder, program, spec);
   const plan = planOf(outputs, precision, traits);
   const compiled = new GpuProgram<In, Out>(memory, plan, spec);
@@ -167,11 +167,13 @@ class GpuProgram<In extends string, Out extends string> implements CompiledProgr
     checkAgainstSpec("parameter", spec.params ?? {}, params);
     checkAgainstSpec("input", spec.inputs, given);
     const uploaded: GpuTensor[] = [];
-    for (const [name, slot] of plan.given) {
+    for (const [name, slots] of plan.given) {
       const tensor = (name in spec.inputs ? given[name as In] : params[name])!;
-      const onDevice = isOnDevice(tensor) ? tensor : memory.upload(tensor, this.bindings.get(slot)?.buffer);
+      const onDevice = isOnDevice(tensor) ? tensor : memory.upload(tensor, this.bindings.get(slots[0]!.slot)?.buffer);
       if (onDevice !== tensor) uploaded.push(onDevice);
-      this.bind(slot, onDevice);
+      for (const { slot, offset, bytes } of slots) {
+        this.bind(slot, { buffer: onDevice.buffer, offset: onDevice.offset + offset, size: bytes });
+      }
     }
     const results: Record<string, GpuTensor> = {};
     const copies: [from: Slot, to: GPUBuffer][] = [];
@@ -180,7 +182,7 @@ class GpuProgram<In extends string, Out extends string> implements CompiledProgr
       results[name] = tensor;
       this.resultBuffers.set(name, tensor.buffer);
       if (copied) copies.push([slot, tensor.buffer]);
-      else this.bind(slot, tensor);
+      else this.bind(slot, bindingOf(tensor));
     }
     this.submit(this.dispatches, copies);
     for (const tensor of uploaded) memory.dispose(tensor);
@@ -204,10 +206,10 @@ class GpuProgram<In extends string, Out extends string> implements CompiledProgr
   }
 
   /** Groups are made anew where a buffer from outside is another than in the last run. */
-  private bind(slot: Slot, tensor: GpuTensor): void {
+  private bind(slot: Slot, binding: GPUBufferBinding): void {
     const last = this.bindings.get(slot);
-    if (last?.buffer === tensor.buffer && last.offset === tensor.offset) return;
-    this.bindings.set(slot, bindingOf(tensor));
+    if (last?.buffer === binding.buffer && last.offset === binding.offset) return;
+    this.bindings.set(slot, binding);
     for (const dispatch of this.dispatchesOf.get(slot) ?? []) dispatch.group = undefined;
   }
 

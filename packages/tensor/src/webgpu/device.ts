@@ -89,5 +89,6 @@ export function traitsOf(device: GPUDevice): DeviceTraits {
     maxThreads: limits.maxComputeInvocationsPerWorkgroup,
     maxBuffersPerKernel: limits.maxStorageBuffersPerShaderStage,
     maxTensorBytes: Math.min(limits.maxBufferSize, limits.maxStorageBufferBindingSize),
+    maxBufferBytes: limits.maxBufferSize,
   };
 }

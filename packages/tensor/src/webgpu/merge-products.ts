@@ -2,6 +2,7 @@ import { GraphBuilder } from "../graph/builder.js";
 import { reachable, type Node } from "../graph/node.js";
 import { fixedNodes, isElementwise, isMove } from "./kinds.js";
 import { concatenated } from "./rewrite.js";
+import { gpuBytes } from "./split-large.js";
 
 /**
  * The same graph with products of one matrix by several matrices of weights as one product, of which each takes its columns: a
@@ -9,13 +10,15 @@ import { concatenated } from "./rewrite.js";
  * all layers that attend to one text.
  *
  * @param maxBuffers which a kernel may read
+ * @param maxBytes of the weights of one product
  */
 export function mergeProducts(
   outputs: Readonly<Record<string, Node>>,
   maxBuffers: number,
+  maxBytes: number,
 ): Readonly<Record<string, Node>> {
   const nodes = reachable(Object.values(outputs));
-  const groups = mergeable(nodes);
+  const groups = mergeable(nodes, maxBytes);
   if (groups.size === 0) return outputs;
   const builder = new GraphBuilder();
   const { ops } = builder;
@@ -44,18 +47,22 @@ export function mergeProducts(
 }
 
 /** By product, those that become one with it. */
-function mergeable(nodes: readonly Node[]): ReadonlyMap<Node, readonly Node[]> {
+function mergeable(nodes: readonly Node[], maxBytes: number): ReadonlyMap<Node, readonly Node[]> {
   const fixed = fixedNodes(nodes);
   const joined = joinedNodes(nodes);
-  const byLeft = new Map<Node, Node[]>();
+  const byLeft = new Map<Node, Node[][]>();
   for (const node of nodes) {
     const { op, inputs, attributes, shape } = node;
     const [left, right] = inputs as [Node, Node];
     const isLayer = op === "matmul" && attributes.transposeB && !attributes.transposeA && shape.length === 2;
     if (!isLayer || fixed.has(left) || !fixed.has(right) || joined.has(node)) continue;
-    byLeft.set(left, [...(byLeft.get(left) ?? []), node]);
+    const groups = byLeft.get(left) ?? [];
+    const last = groups.at(-1);
+    const bytes = [...(last ?? []), node].reduce((sum, { inputs: [, weights] }) => sum + gpuBytes(weights!), 0);
+    if (last && bytes <= maxBytes) last.push(node);
+    else byLeft.set(left, [...groups, [node]]);
   }
-  const groups = [...byLeft.values()].filter(({ length }) => length > 1);
+  const groups = [...byLeft.values()].flat().filter(({ length }) => length > 1);
   return new Map(groups.flatMap((group) => group.map((node) => [node, group] as const)));
 }
 

@@ -11,6 +11,7 @@ const traits: DeviceTraits = {
   maxThreads: 256,
   maxBuffersPerKernel: 8,
   maxTensorBytes: 2 ** 30,
+  maxBufferBytes: 2 ** 30,
 };
 
 function planned(
@@ -170,5 +171,43 @@ describe("planOf", () => {
     const bytes = ({ slotBytes, constants }: Plan): number =>
       [...slotBytes.values()].reduce((sum, size) => sum + size, 0) - constants.length * 64 * 64 * 4;
     expect(bytes(deep(8))).toBe(bytes(deep(3)));
+  });
+
+  it("binds a table that is too large for one binding in parts, where it lies", () => {
+    const table = (rows: number) => {
+      const builder = new GraphBuilder(undefined, Infinity);
+      const { ops } = builder;
+      const [weights, ids] = [builder.input("w", [rows, 24], "float32"), builder.input("ids", [3], "int32")];
+      return planOf({ y: ops.mul(ops.gather(weights, ids, 0), 2) }, "float32", {
+        ...traits,
+        maxTensorBytes: 4096,
+        maxBufferBytes: 8192,
+      });
+    };
+    const { given, steps, slotBytes } = table(80);
+    // Rows of 96 bytes, of which eight begin at multiples of 256 bytes.
+    expect(given.get("w")).toEqual([
+      { slot: expect.any(Number), offset: 0, bytes: 3840 },
+      { slot: expect.any(Number), offset: 3840, bytes: 3840 },
+    ]);
+    expect(given.get("ids")).toMatchObject([{ offset: 0, bytes: 12 }]);
+    expect(steps.map(({ slots }) => slots.length)).toEqual([4]);
+    expect([...slotBytes.values()]).toEqual([]);
+    expect(() => table(90)).toThrow(
+      expect.objectContaining({
+        code: "BACKEND_FAILURE",
+        message: expect.stringMatching(/^"w": .*8640 bytes.*8192\./),
+      }),
+    );
+  });
+
+  it("makes no weights of several layers that are too large together", () => {
+    const builder = new GraphBuilder(undefined, Infinity);
+    const x = builder.input("x", [12, 16], "float32");
+    const layers = Array.from({ length: 5 }, () => linear(builder.ops, x, ones(builder, 16, 16), undefined));
+    const outputs = Object.fromEntries(layers.map((layer, i) => [`y${i}`, layer]));
+    const plan = planOf(outputs, "float32", { ...traits, maxTensorBytes: 2 * 1024 });
+    const products = labels(plan).filter((label) => label.startsWith("matmul"));
+    expect(products).toEqual(["matmul 12x32 over 16", "matmul 12x32 over 16", "matmul 12x16 over 16"]);
   });
 });

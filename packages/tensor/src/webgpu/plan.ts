@@ -12,15 +12,15 @@ import { regionsOf } from "./regions.js";
 import { rewrite } from "./rewrite.js";
 import { rowsKernels } from "./rows.js";
 import { FULL, type Storage, type Surroundings } from "./shader.js";
+import { gpuBytes, splitLarge, type SizeLimits } from "./split-large.js";
 import { viewOf } from "./view.js";
 
 /** What a device can do, as far as kernels depend on it. */
-export interface DeviceTraits {
+export interface DeviceTraits extends SizeLimits {
   readonly hasFloat16: boolean;
   readonly hasMatrixUnits: boolean;
   readonly maxThreads: number;
   readonly maxBuffersPerKernel: number;
-  readonly maxTensorBytes: number;
 }
 
 /** A piece of device memory. Several values may lie in one after each other. */
@@ -29,6 +29,14 @@ export type Slot = number;
 export interface Step extends Omit<Kernel, "reads" | "result"> {
   /** Result first, then what is read, as the shader's bindings count. */
   readonly slots: readonly Slot[];
+}
+
+/** Of an input or parameter, or of a part of it. */
+export interface GivenSlot {
+  readonly slot: Slot;
+  /** Where it begins in the tensor that is given, in bytes. */
+  readonly offset: number;
+  readonly bytes: number;
 }
 
 /** What a compiled program does, in terms of slots. */
@@ -42,8 +50,8 @@ export interface Plan {
   readonly constants: readonly { readonly slot: Slot; readonly node: Node; readonly storage: Storage }[];
   /** Slots that only `preparation` needs. */
   readonly temporary: readonly Slot[];
-  /** Slots of inputs and parameters, by name. */
-  readonly given: ReadonlyMap<string, Slot>;
+  /** Where inputs and parameters are read, by name. */
+  readonly given: ReadonlyMap<string, readonly GivenSlot[]>;
   /** By name, the slot where a result is written or, where that is something else as well, copied from. */
   readonly results: ReadonlyMap<string, { readonly slot: Slot; readonly copied: boolean; readonly node: Node }>;
 }
@@ -58,8 +66,10 @@ export function planOf(
 ): Plan {
   // One of a kernel's buffers is its result; vectors are a binding of their own.
   const maxBuffers = traits.maxBuffersPerKernel - 3;
-  const outputs = mergeProducts(rewrite(channelsLast(named), maxBuffers), maxBuffers);
-  const regions = regionsOf(Object.values(outputs), maxBuffers);
+  const { maxTensorBytes } = traits;
+  const split = splitLarge(named, traits);
+  const outputs = mergeProducts(rewrite(channelsLast(split), maxBuffers), maxBuffers, maxTensorBytes);
+  const regions = regionsOf(Object.values(outputs), maxBuffers, maxTensorBytes);
   const storage = storageOf(regions.roots, regions.isStored, new Set(Object.values(outputs)), precision);
   const around: Surroundings = { isStored: regions.isStored, storage };
   const kernels = regions.roots.flatMap((root): readonly Kernel[] => {
@@ -122,7 +132,7 @@ function allocate(
 ): Plan {
   const slotBytes = new Map<Slot, number>();
   const slots = new Map<Node | Scratch, Slot>();
-  const given = new Map<string, Slot>();
+  const given = new Map<string, GivenSlot[]>();
   const constants: { slot: Slot; node: Node; storage: Storage }[] = [];
   const results = new Map<string, { slot: Slot; copied: boolean; node: Node }>();
   let count = 0;
@@ -141,7 +151,8 @@ function allocate(
     if (known !== undefined) return known;
     if (node.op === "input") {
       const slot = newSlot(node);
-      given.set(node.attributes.name ?? "", slot);
+      const { name = "", begin = 0 } = node.attributes;
+      given.set(name, [...(given.get(name) ?? []), { slot, offset: 4 * begin, bytes: Math.max(4, gpuBytes(node)) }]);
       return slot;
     }
     const slot = newSlot(node, bytesOf(node));

@@ -2,6 +2,7 @@ import { reachable, type Node } from "../graph/node.js";
 import { sizeOf } from "../core/host-tensor.js";
 import { fixedNodes, isAnchor, isElementwise, isGiven, isMove, isProduct } from "./kinds.js";
 import { literal } from "./literal.js";
+import { gpuBytes } from "./split-large.js";
 import { viewOf } from "./view.js";
 
 /** How the nodes of a graph are shared out among kernels. */
@@ -28,8 +29,9 @@ const OPERANDS = 2;
  * done; what else only one kernel needs is computed there, element by element. The rest is stored.
  *
  * @param maxBuffers which a kernel may read
+ * @param maxBytes of what is stored: the parts of a table that is larger are read where they lie
  */
-export function regionsOf(outputs: readonly Node[], maxBuffers: number): Regions {
+export function regionsOf(outputs: readonly Node[], maxBuffers: number, maxBytes: number): Regions {
   const nodes = reachable(outputs);
   const consumers = new Map<Node, Set<Node>>(nodes.map((node) => [node, new Set()]));
   for (const node of nodes) for (const input of node.inputs) consumers.get(input)!.add(node);
@@ -67,6 +69,7 @@ export function regionsOf(outputs: readonly Node[], maxBuffers: number): Regions
     users.set(node, kernels);
     const isReadByProduct = [...consumers.get(node)!].some(isProduct);
     if (rootOf.has(node) || isStored(node) || (isGiven(node) && !isReadByProduct)) continue;
+    if (gpuBytes(node) > maxBytes) continue;
     const isRepeated = [...consumers.get(node)!].some(
       (consumer) => consumer.op === "broadcastTo" || sizeOf(consumer.shape) >= REPEATS * sizeOf(node.shape),
     );
@@ -98,7 +101,8 @@ export function regionsOf(outputs: readonly Node[], maxBuffers: number): Regions
       let own = read();
       while (own.size > maxBuffers) {
         const inline = node.inputs.filter(
-          (input) => !isStored(input) && !rootOf.has(input) && buffers.get(input)!.size > 1,
+          (input) =>
+            !isStored(input) && !rootOf.has(input) && buffers.get(input)!.size > 1 && gpuBytes(input) <= maxBytes,
         );
         const largest = inline.sort((a, b) => buffers.get(b)!.size - buffers.get(a)!.size)[0];
         if (!largest) break;

@@ -13,13 +13,11 @@ import {
 } from "../optim/training-checks.js";
 import { traitsOf } from "./device.js";
 import { BUILTINS, gridOf, workgroupNumber } from "./kernel.js";
+import { ALIGNMENT } from "./split-large.js";
 import { bindingOf, type GpuMemory, type GpuTensor } from "./memory.js";
 
 /** What parameters share a buffer up to: chosen, small beside a GPU's memory, and few dispatches for large models. */
 const PIECE_BYTES = 2 ** 28;
-
-/** WebGPU's limit for where a binding begins in its buffer, on any device. */
-const ALIGNMENT = 256;
 
 const THREADS = 256;
 
