@@ -29,12 +29,13 @@ const backends: Readonly<Record<string, BackendUnderTest>> = {
       return tfjsBackend({ tf, backend: "webgpu" });
     },
     device: async () => (tf.backend() as unknown as { readonly device: GPUDevice }).device,
+    isLibrarys: true,
   },
   "webgpu on Dawn": {
     start: async () => webgpuBackend({ device: (device = await requestGpuDevice(navigator.gpu)) }),
     device: async () => device,
   },
-  "onnx-webgpu": { start: async () => onnxBackend({ ort, executionProviders: ["webgpu"] }) },
+  "onnx-webgpu": { start: async () => onnxBackend({ ort, executionProviders: ["webgpu"] }), isLibrarys: true },
 };
 
 const readFixture = async (path: string) =>

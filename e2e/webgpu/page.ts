@@ -22,6 +22,7 @@ const suites: Readonly<Record<string, Suite>> = {
   "tfjs-webgpu": suite(readFixture, {
     start: () => tfjsBackend({ tf, backend: "webgpu" }),
     device: async () => (tf.backend() as unknown as { readonly device: GPUDevice }).device,
+    isLibrarys: true,
   }),
   webgpu: suite(readFixture, {
     start: async () => webgpuBackend({ device: (device = await requestGpuDevice(navigator.gpu)) }),
@@ -31,6 +32,7 @@ const suites: Readonly<Record<string, Suite>> = {
     start: async () => onnxBackend({ ort: ortWebgpu, executionProviders: ["webgpu"] }),
     device: () => ortWebgpu.env.webgpu.device,
     tensors: ortWebgpu.Tensor,
+    isLibrarys: true,
   }),
   "onnx-wasm": suite(readFixture, {
     start: async () => onnxBackend({ ort: ortWasm, executionProviders: ["wasm"] }),

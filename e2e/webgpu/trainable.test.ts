@@ -10,6 +10,8 @@ import {
   type Program,
   type TensorMap,
 } from "@sdxs/tensor";
+import { discriminatorLoss } from "@sdxs/losses";
+import { gradientTask } from "@sdxs/training";
 import { DAWN_FEATURES, requestGpuDevice, webgpuBackend, type GpuTensor } from "@sdxs/tensor/webgpu";
 import { GpuMemory } from "../../packages/tensor/src/webgpu/memory.js";
 import { gpuTrainable } from "../../packages/tensor/src/webgpu/trainable.js";
@@ -143,5 +145,28 @@ if ((await gpu.requestAdapter()) === null) {
       expect(() => trainable.accumulate(gradients)).toThrow(expect.objectContaining({ code: "DTYPE_MISMATCH" }));
       trainable.dispose();
     });
+  });
+
+  test("training by a hinge loss stops at a NaN", async () => {
+    const device = await requestGpuDevice(gpu);
+    const task = await gradientTask({
+      name: "hinge",
+      backend: webgpuBackend({ device }),
+      steps: 2,
+      program: (ops, { w }, { x }) => ({
+        loss: ops.mean(discriminatorLoss(ops, "hinge", ops.mul(x, w!), ops.mul(x, -1))),
+      }),
+      params: { w: HostTensor.from([2], [0.5, 1]) },
+      inputs: { x: { shape: [3, 2] } },
+      optimizer: {},
+      learningRate: () => learningRate,
+      batch: (step) => ({ x: HostTensor.from([3, 2], [1, 2, step === 1 ? NaN : 3, 4, 5, 6]) }),
+    });
+    expect((await task.step(0)).loss).toBeCloseTo((0.5 + 0 + 0 + 0 + 0 + 0) / 6, 6);
+    const before = await task.weights();
+    await expect(task.step(1)).rejects.toMatchObject({ code: "NON_FINITE", tensors: ["loss", "input.x"] });
+    expect(await task.weights()).toEqual(before);
+    await task.dispose();
+    device.destroy();
   });
 }

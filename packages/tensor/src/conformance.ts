@@ -1,6 +1,7 @@
 import { behaviourCases } from "./conformance/behaviours.js";
 import type { ConformanceAdapter } from "./conformance/adapter.js";
 import type { ConformanceCase, Finding } from "./conformance/case.js";
+import { nonFiniteCases } from "./conformance/non-finite.js";
 import { operationCases } from "./conformance/operations.js";
 import { trainingCases } from "./conformance/training.js";
 
@@ -20,10 +21,10 @@ export interface ConformanceOptions {
 
 /**
  * All cases: every operation's value against the reference in double precision, gradients and second derivatives
- * against numerical differences, conventions, element types, errors, repeatability and leaks; and, of backends, parameters in training.
+ * against numerical differences, NaN and infinities, conventions, element types, errors, repeatability and leaks; and, of backends, parameters in training.
  */
 export function conformanceCases(): readonly ConformanceCase[] {
-  return [...operationCases(), ...behaviourCases(), ...trainingCases()];
+  return [...operationCases(), ...nonFiniteCases(), ...behaviourCases(), ...trainingCases()];
 }
 
 /** Runs one case. What the adapter throws becomes part of the result. */

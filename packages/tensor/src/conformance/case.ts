@@ -36,7 +36,9 @@ export function compare(actual: TensorMap<HostTensor>, expected: TensorMap<HostT
       return failed(`${name}: expected shape ${show(want.shape)}, got ${show(got.shape)}`);
     }
     if (got.dtype !== want.dtype) return failed(`${name}: expected ${want.dtype}, got ${got.dtype}`);
-    const scale = Array.from(want.data).reduce((largest, value) => Math.max(largest, Math.abs(value)), 1);
+    const scale = Array.from(want.data)
+      .filter(Number.isFinite)
+      .reduce((largest, value) => Math.max(largest, Math.abs(value)), 1);
     Array.from(want.data).forEach((value, i) => {
       const other = got.data[i] as number;
       const error = Object.is(value, other) ? 0 : Math.abs(value - other) / scale;

@@ -36,7 +36,8 @@ export interface MatmulOptions {
  * A model or a loss is a plain function of `(ops, ...)`: given tfjs tensors it computes with tfjs,
  * given symbolic tensors it records a graph. Semantics are those of NumPy and PyTorch:
  * row-major shapes, broadcasting of binary operations, NCHW images, OIHW convolution weights.
- * Shapes are static; every function throws `ShapeError` where operands do not fit.
+ * Shapes are static; every function throws `ShapeError` where operands do not fit. NaN and infinities pass as IEEE 754 has it:
+ * `maximum`, `relu`, `max` and `maxPool2d` of NaN are NaN, and no comparison with NaN holds.
  */
 export interface Ops<T> {
   // What a tensor is.
@@ -93,7 +94,7 @@ export interface Ops<T> {
   mean(x: T, options?: ReduceOptions): T;
   /** Largest element. Its gradient goes, in equal shares, to the elements that attain it. */
   max(x: T, options?: ReduceOptions): T;
-  /** int32 index of the first largest element along one axis, which is removed. */
+  /** int32 index of the first largest element along one axis, which is removed; any index where an element is NaN. */
   argMax(x: T, axis: number): T;
   /** exp(x) / sum(exp(x)) along one axis. */
   softmax(x: T, axis: number): T;

@@ -361,6 +361,15 @@ const reduce =
     return over(rows, axes, keepdims);
   };
 
+/**
+ * Largest elements, or NaN where one is: onnxruntime's maxima pass over a NaN. `add` sums the same elements as `most` compares;
+ * of those below zero alone the sum is NaN where an element is, and only there.
+ */
+function largestOrNaN(l: Lowering, node: Node, most: string, add: (negative: string) => string): string {
+  const sum = add(l.emit("Min", [l.in(node, 0), l.scalar(0)]));
+  return l.emit("Where", [l.emit("Equal", [sum, sum]), most, sum]);
+}
+
 /** Largest divisor up to a limit. */
 function largestDivisor(n: number, limit: number): number {
   let divisor = limit;
@@ -368,12 +377,10 @@ function largestDivisor(n: number, limit: number): number {
   return divisor;
 }
 
-const pool =
-  (op: string): Rule =>
-  (l, node) => {
-    const k = node.attributes.k ?? 1;
-    return l.emit(op, [l.in(node, 0)], { kernel_shape: [k, k], strides: [k, k] });
-  };
+const poolAttributes = ({ attributes: { k = 1 } }: Node): Readonly<Record<string, AttributeValue>> => ({
+  kernel_shape: [k, k],
+  strides: [k, k],
+});
 
 const rules: Readonly<Record<OpName, Rule>> = {
   input: (_l, node) => node.attributes.name ?? "",
@@ -397,7 +404,10 @@ const rules: Readonly<Record<OpName, Rule>> = {
   relu(l, node) {
     const convolution = operand(node, 0);
     const ranges = convolution.op === "conv2d" ? l.int8.get(operand(convolution, 1)) : undefined;
-    if (!ranges || !l.isFollowedByRelu(convolution)) return same("Relu")(l, node);
+    if (!ranges || !l.isFollowedByRelu(convolution)) {
+      // WebGPU's Relu makes 0 of NaN; its Max does not.
+      return l.webgpu ? l.emit("Max", [l.in(node, 0), l.scalar(0)]) : same("Relu")(l, node);
+    }
     return eightBits(l, same("Relu")(l, node), [0, ranges.output[1]]);
   },
   erf: same("Erf"),
@@ -425,7 +435,12 @@ const rules: Readonly<Record<OpName, Rule>> = {
   where: same("Where"),
   sum: reduce("ReduceSum"),
   mean: reduce("ReduceMean"),
-  max: reduce("ReduceMax"),
+  max(l, node) {
+    const { axes = [], keepDims } = node.attributes;
+    const keepdims = keepDims ? 1 : 0;
+    const most = l.emit("ReduceMax", [l.in(node, 0)], { axes, keepdims });
+    return largestOrNaN(l, node, most, (value) => l.emit("ReduceSum", [value, l.graph.integers(axes)], { keepdims }));
+  },
   argMax: (l, node) =>
     l.emit("Cast", [l.emit("ArgMax", [l.in(node, 0)], { axis: node.attributes.axis ?? 0, keepdims: 0 })], {
       to: ELEMENT_TYPE.int32,
@@ -468,8 +483,11 @@ const rules: Readonly<Record<OpName, Rule>> = {
   },
   conv2dInputGrad: inputGradient,
   conv2dWeightGrad: weightGradient,
-  avgPool2d: pool("AveragePool"),
-  maxPool2d: pool("MaxPool"),
+  avgPool2d: (l, node) => l.emit("AveragePool", [l.in(node, 0)], poolAttributes(node)),
+  maxPool2d(l, node) {
+    const pooled = (op: string, value: string): string => l.emit(op, [value], poolAttributes(node));
+    return largestOrNaN(l, node, pooled("MaxPool", l.in(node, 0)), (value) => pooled("AveragePool", value));
+  },
   resizeNearest(l, node) {
     const [, , oldHeight = 1, oldWidth = 1] = operand(node, 0).shape;
     const [, , height = 1, width = 1] = node.shape;

@@ -77,7 +77,10 @@ export const referenceOps: Ops<ReferenceTensor> = {
   max: (x, options) => reduce("max", x, options, (values) => values.reduce((a, b) => Math.max(a, b))),
   argMax(x, axis) {
     const removed = normalizeAxis("argMax", axis, x.shape.length);
-    const result = alongAxes(x, [removed], false, (values) => values.indexOf(values.reduce((a, b) => Math.max(a, b))));
+    const result = alongAxes(x, [removed], false, (values) => {
+      const largest = values.reduce((a, b) => Math.max(a, b));
+      return values.findIndex((value) => Object.is(value, largest) || value === largest);
+    });
     return { ...result, dtype: "int32" };
   },
   softmax(x, axis) {

@@ -108,10 +108,10 @@ export function tfjsOps(tf: TensorFlow): Ops<Tensor> {
     abs: unary("abs", (x) =>
       tf.mul(
         x,
-        detached(tf, () => tf.sign(x)),
+        detached(tf, () => signOf(tf, x)),
       ),
     ),
-    sign: unary("sign", (x) => detached(tf, () => tf.sign(x))),
+    sign: unary("sign", (x) => detached(tf, () => signOf(tf, x))),
     exp: unary("exp", (x) =>
       withOutputGradient(
         tf,
@@ -244,7 +244,7 @@ export function tfjsOps(tf: TensorFlow): Ops<Tensor> {
     avgPool2d(x, k) {
       const shape = pooledShape("avgPool2d", float("avgPool2d", x).shape, k);
       return tf.customGrad((input) => ({
-        value: tf.reshape(tf.avgPool(asPlanes(input as Tensor), k, k, 0), [...shape]),
+        value: tf.reshape(pooled(tf, asPlanes(input as Tensor), k, tf.avgPool), [...shape]),
         gradFunc: (dy) => tf.div(ops.resizeNearest(dy, imageSize(x)), k * k),
       }))(x);
     },
@@ -253,7 +253,7 @@ export function tfjsOps(tf: TensorFlow): Ops<Tensor> {
       return withOutputGradient(
         tf,
         x,
-        (input) => tf.reshape(tf.maxPool(asPlanes(input), k, k, 0), [...shape]),
+        (input) => tf.reshape(pooled(tf, asPlanes(input), k, tf.maxPool), [...shape]),
         (dy, y, input) => {
           const share = detached(tf, () => {
             const attained = tf.cast(tf.equal(input, ops.resizeNearest(y, imageSize(x))), "float32");
@@ -382,10 +382,31 @@ function onGpu(tf: TensorFlow): boolean {
   return ["webgpu", "webgl"].includes(tf.getBackend());
 }
 
+/** `value`, or NaN where tfjs's kernel passes over one, as `isNaN` tells. */
+function orNaN<T extends Tensor>(tf: TensorFlow, isNaN: Tensor, value: T): T {
+  return tf.where(isNaN, tf.fill(value.shape, NaN), value) as T;
+}
+
+/** tf.sign, which makes 0 of NaN. */
+const signOf = (tf: TensorFlow, x: Tensor): Tensor => orNaN(tf, tf.isNaN(x), tf.sign(x));
+
+/** Pooling of [planes, height, width, 1], in which tfjs's kernels lose NaN. */
+function pooled(tf: TensorFlow, x: Tensor4D, k: number, pool: TensorFlow["maxPool"]): Tensor4D {
+  const share = tf.avgPool(tf.cast(tf.isNaN(x), "float32"), k, k, 0);
+  return orNaN(tf, tf.greater(share, 0), pool(x, k, k, 0));
+}
+
+/** tf.maximum or tf.minimum; on WebAssembly they make a number of it and NaN. */
+function extremum(tf: TensorFlow, name: "maximum" | "minimum", a: Tensor, b: Tensor): Tensor {
+  const result = tf[name](a, b);
+  if (tf.getBackend() !== "wasm" || a.dtype !== "float32") return result;
+  return orNaN(tf, tf.logicalOr(tf.isNaN(a), tf.isNaN(b)), result);
+}
+
 /** As tf.maximum, whose own gradient does not sum over broadcast axes and cannot be differentiated. */
 const maximum: PairOperation<Record<string, never>> = {
   name: "SdxsMaximum",
-  forward: (tf, a, b) => tf.maximum(a, b),
+  forward: (tf, a, b) => extremum(tf, "maximum", a, b),
   gradientA: (tf, dy, a, b) =>
     tf.mul(
       dy,
@@ -400,7 +421,7 @@ const maximum: PairOperation<Record<string, never>> = {
 
 const minimum: PairOperation<Record<string, never>> = {
   name: "SdxsMinimum",
-  forward: (tf, a, b) => tf.minimum(a, b),
+  forward: (tf, a, b) => extremum(tf, "minimum", a, b),
   gradientA: (tf, dy, a, b) =>
     tf.mul(
       dy,

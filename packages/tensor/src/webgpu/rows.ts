@@ -64,8 +64,9 @@ function axesOf({ op, attributes: { axes, axis = 0 }, inputs: [input] }: Node): 
 
 type Join = (a: string, b: string) => string;
 const plus: Join = (a, b) => `${a} + ${b}`;
-const larger: Join = (a, b) => `max(${a}, ${b})`;
 const smaller: Join = (a, b) => `min(${a}, ${b})`;
+/** Of numbers: of NaN and another it may be either. */
+const larger: Join = (a, b) => `max(${a}, ${b})`;
 
 /** What all threads of a workgroup have, as one number that each of them knows. */
 function together(shader: Shader, threads: number, value: string, join: Join): string {
@@ -138,6 +139,14 @@ function wholeRows(root: Node, anchor: Node, around: Surroundings, rows: Rows, m
     return together(shader, threads, total, join);
   };
 
+  /** The largest element, NaN where one is. */
+  const largestOf = (): string =>
+    accumulate(
+      shader.call("from_bits", "0xff800000u"),
+      (a, b) => shader.call("larger", a, b),
+      (x) => x,
+    );
+
   /** The one value of the row, and what follows it. */
   const once = (value: string): void => {
     const write = (): void => shader.withAnchor(anchor, row, value, () => shader.store(root, row));
@@ -162,12 +171,14 @@ function wholeRows(root: Node, anchor: Node, around: Surroundings, rows: Rows, m
       once(shader.let(`${accumulate("0f", plus, (x) => x)} / ${length}f`));
       break;
     case "max":
-      once(accumulate(LOWEST, larger, (x) => x));
+      once(largestOf());
       break;
     case "softmax": {
+      // Whatever the largest of NaN and others is, the NaN reaches the sum.
       const largest = accumulate(LOWEST, larger, (x) => x);
-      const sum = accumulate("0f", plus, (x) => `exp(${x} - ${largest})`);
-      perElement((x) => `exp(${x} - ${largest}) / ${sum}`);
+      const power = (x: string): string => shader.call("exponential", `${x} - ${largest}`);
+      const sum = accumulate("0f", plus, power);
+      perElement((x) => `${power(x)} / ${sum}`);
       break;
     }
     case "normalize": {
@@ -179,12 +190,14 @@ function wholeRows(root: Node, anchor: Node, around: Surroundings, rows: Rows, m
       once(statistics().factor);
       break;
     default: {
-      // argMax: the first of the largest.
-      const largest = accumulate(LOWEST, larger, (x) => x);
+      // argMax: the first of the largest, or the first NaN.
+      const largest = largestOf();
       const first = shader.name();
       shader.line(`var ${first} = ${length}f;`);
       forEach((value, _place, position) =>
-        shader.line(`if (${value} == ${largest}) { ${first} = min(${first}, f32(${position})); }`),
+        shader.line(
+          `if (${value} == ${largest} || ${shader.call("is_nan", value)}) { ${first} = min(${first}, f32(${position})); }`,
+        ),
       );
       once(shader.let(`i32(${together(shader, threads, first, smaller)})`));
     }

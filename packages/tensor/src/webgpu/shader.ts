@@ -4,6 +4,7 @@ import { sizeOf, type DType } from "../core/host-tensor.js";
 import { cosine, sine, type SineOps } from "../core/sine.js";
 import { isScratch, type Scratch } from "./kernel.js";
 import { literal } from "./literal.js";
+import { helperDeclarations, type Helper } from "./non-finite.js";
 import { broadcastLayout, contiguous, moved, placeOf, type Layout } from "./view.js";
 
 /** How elements lie in a buffer. Booleans take four bytes. */
@@ -58,6 +59,7 @@ export class Shader {
   private readonly bindings: Binding[] = [];
   private readonly blocks: Block[] = [new Block()];
   private readonly declarations: string[] = [];
+  private readonly helpers = new Set<Helper>();
   /** By the name of an element's number, which four it belongs to. */
   private readonly quads = new Map<string, { readonly base: string; readonly lane: string }>();
   private names = 0;
@@ -72,6 +74,12 @@ export class Shader {
   /** Outside of functions. */
   declare(text: string): void {
     this.declarations.push(text);
+  }
+
+  /** A call of a function that keeps NaN and infinities. */
+  call(helper: Helper, ...operands: string[]): string {
+    this.helpers.add(helper);
+    return `${helper}(${operands.join(", ")})`;
   }
 
   line(text: string): void {
@@ -210,6 +218,7 @@ export class Shader {
       ...enables,
       `@group(0) @binding(0) var<storage, read_write> result: array<${isQuad ? `vec4<${result}>` : result}>;`,
       ...buffers,
+      ...helperDeclarations(this.helpers),
       ...this.declarations,
       `@compute @workgroup_size(${threads})`,
       `fn main(${builtins}) {`,
@@ -228,47 +237,65 @@ export class Shader {
       case "neg":
         return `-${same(first!)}`;
       case "abs":
-      case "sign":
-      case "exp":
-      case "log":
       case "sqrt":
       case "floor":
         return `${op}(${same(first!)})`;
+      case "sign":
+        return this.orNaN(same(first!), (x) => `sign(${x})`);
+      case "exp":
+        return this.call("exponential", same(first!));
+      case "log":
+        return this.call("logarithm", same(first!));
       case "tanh":
         // WGSL leaves open what becomes of large operands.
-        return `tanh(clamp(${same(first!)}, -20f, 20f))`;
+        return this.orNaN(same(first!), (x) => `tanh(clamp(${x}, -20f, 20f))`);
       case "sin":
         return sine(this.arithmetic, same(first!));
       case "cos":
         return cosine(this.arithmetic, same(first!));
       case "sigmoid":
-        return `1f / (1f + exp(-${same(first!)}))`;
+        return this.orNaN(same(first!), (x) => `1f / (1f + exp(-${x}))`);
       case "relu":
-        return `max(${same(first!)}, 0f)`;
+        return this.call("relu", same(first!));
       case "erf":
         return this.erf(same(first!));
+      case "mul": {
+        const other = inputs.find((_, i) => literal(inputs[1 - i]!) === "0f");
+        return other ? this.call("times_zero", same(other)) : `${same(first!)} * ${same(inputs[1]!)}`;
+      }
       case "add":
       case "sub":
-      case "mul":
       case "div": {
-        const sign = { add: "+", sub: "-", mul: "*", div: "/" }[op];
+        const sign = { add: "+", sub: "-", div: "/" }[op];
         return `${same(first!)} ${sign} ${same(inputs[1]!)}`;
       }
       case "maximum":
-      case "minimum":
-        return `${op === "maximum" ? "max" : "min"}(${same(first!)}, ${same(inputs[1]!)})`;
+      case "minimum": {
+        const extremum = (a: string, b: string): string => `${op === "maximum" ? "max" : "min"}(${a}, ${b})`;
+        const [a, b] = [same(first!), same(inputs[1]!)];
+        if (node.dtype !== "float32") return extremum(a, b);
+        // A constant is a number.
+        if (literal(first!) !== undefined) return this.call("or_nan", b, extremum(a, b));
+        if (literal(inputs[1]!) !== undefined) return this.call("or_nan", a, extremum(a, b));
+        return this.call(op === "maximum" ? "larger" : "smaller", a, b);
+      }
       case "equal":
       case "greater":
       case "less": {
         const sign = { equal: "==", greater: ">", less: "<" }[op];
-        return `${same(first!)} ${sign} ${same(inputs[1]!)}`;
+        const [a, b] = [same(first!), same(inputs[1]!)];
+        const holds = `${a} ${sign} ${b}`;
+        return first!.dtype === "float32" ? `${holds} && ${this.call("are_numbers", a, b)}` : holds;
       }
       case "where":
         return `select(${same(inputs[2]!)}, ${same(inputs[1]!)}, ${same(first!)})`;
       case "pow":
         return this.power(same(first!), attributes.exponent ?? 1);
-      case "cast":
-        return `${TYPES[node.dtype]}(${same(first!)})`;
+      case "cast": {
+        const value = same(first!);
+        const isTest = node.dtype === "bool" && first!.dtype === "float32";
+        return isTest ? `(bitcast<u32>(${value}) & 0x7fffffffu) != 0u` : `${TYPES[node.dtype]}(${value})`;
+      }
       case "reshape":
         return this.value(first!, index);
       case "broadcastTo":
@@ -388,17 +415,27 @@ export class Shader {
     const pixels = Array.from({ length: k * k }, (_, i) =>
       this.value(input!, this.let(`${corner} + ${Math.floor(i / k) * width * k + (i % k)}u`)),
     );
-    if (op === "maxPool2d") return pixels.reduce((largest, pixel) => `max(${largest}, ${pixel})`);
+    if (op === "maxPool2d") return pixels.reduce((largest, pixel) => this.call("larger", largest, pixel));
     return `(${pixels.join(" + ")}) * ${1 / (k * k)}f`;
   }
 
   private power(x: string, exponent: number): string {
-    if (exponent === 0.5) return `sqrt(${x})`;
-    if (exponent === -0.5) return `1f / sqrt(${x})`;
-    if (!Number.isInteger(exponent) || Math.abs(exponent) > 16) return `pow(${x}, ${exponent}f)`;
     if (exponent === 0) return "1f";
-    const product = Array.from({ length: Math.abs(exponent) }, () => x).join(" * ");
-    return exponent > 0 ? product : `1f / (${product})`;
+    if (exponent < 0) return `1f / (${this.power(x, -exponent)})`;
+    if (exponent === 0.5) return `sqrt(${x})`;
+    if (!Number.isInteger(exponent)) return this.call("power", x, `${exponent}f`);
+    // By squares: WGSL's own takes no negative numbers.
+    const factors: string[] = [];
+    for (let rest = exponent, square = x; ; square = this.let(`${square} * ${square}`)) {
+      if (rest % 2 === 1) factors.push(square);
+      rest = Math.floor(rest / 2);
+      if (rest === 0) return factors.join(" * ");
+    }
+  }
+
+  /** What `of` gives for x, or x where that is NaN. */
+  private orNaN(x: string, of: (x: string) => string): string {
+    return this.call("or_nan", x, of(x));
   }
 
   /** To 1.2e-7 by Abramowitz and Stegun's 7.1.26, and by erf's series where that cancels. */
