@@ -42,7 +42,16 @@ export async function inspectFile(path: string): Promise<StoredWeights> {
  */
 export async function inspectFolder(folder: string): Promise<readonly InspectedComponent[]> {
   const entries = await readdir(folder, { withFileTypes: true }).catch((cause: unknown): never => {
-    throw new SdxsError("MISSING_FILE", `There is no folder at ${folder}. Check the path.`, { cause });
+    const isFile = (cause as NodeJS.ErrnoException).code === "ENOTDIR";
+    throw isFile
+      ? new SdxsError(
+          "UNSUPPORTED_OPERATION",
+          `${folder} is a file, of which only those of safetensors are inspected.`,
+          {
+            cause,
+          },
+        )
+      : new SdxsError("MISSING_FILE", `There is no folder at ${folder}. Check the path.`, { cause });
   });
   const isModel = entries.some(({ name }) => name === "config.json");
   const names = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);

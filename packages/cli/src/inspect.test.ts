@@ -95,3 +95,12 @@ it.each([
     notes: [expect.stringMatching(message)],
   });
 });
+
+it("says that a file is none that it inspects", async () => {
+  const file = join(folder, "sd.ckpt");
+  await writeFile(file, "PK");
+  expect(await sdxs(["inspect", file])).toMatchObject({
+    exitCode: 1,
+    notes: [expect.stringMatching(/UNSUPPORTED_OPERATION: .*sd\.ckpt is a file, of which only those of safetensors/)],
+  });
+});

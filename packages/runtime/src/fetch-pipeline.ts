@@ -8,6 +8,7 @@ import {
   type PipelineComponents,
 } from "./open-pipeline.js";
 import { addressOf } from "./hub.js";
+import { pipelineFileError, weightsFileName } from "./single-file.js";
 import { webFiles, type FetchOptions } from "./web-files.js";
 
 /**
@@ -39,7 +40,10 @@ export async function fetchPipeline(
   source: string | URL,
   options: LoadPipelineFolderOptions & FetchOptions = {},
 ): Promise<LoadedPipelineFolder<Partial<PipelineComponents>>> {
-  const files = webFiles(addressOf(source, options.revision, options.endpoint), options);
+  const address = addressOf(source, options.revision, options.endpoint);
+  const files = webFiles(address, options);
+  const file = weightsFileName(decodeURIComponent(address.pathname));
+  if (file !== undefined) throw await pipelineFileError(files, file, "the address of a pipeline's folder");
   const loaded = await loadPipelineFiles("fetchPipeline", files, options);
   files.checkAllRead();
   return loaded;

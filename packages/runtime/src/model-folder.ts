@@ -1,10 +1,11 @@
-import { mkdir } from "node:fs/promises";
+import { mkdir, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { checkParameters, formatJson } from "@sdxs/tensor";
 import { diskFiles, writeCheckpoint, type WriteCheckpointOptions } from "@sdxs/tensor/node";
 import { inMessages } from "./in-messages.js";
 import { modelClasses, type ModelClass, type ModelClassName, type ModelConfigs } from "./model-classes.js";
 import { WEIGHTS_STEM, openModel, readOpened, type LoadModelOptions, type Model } from "./open-model.js";
+import { singleFileError } from "./single-file.js";
 
 export type SaveModelOptions = Pick<WriteCheckpointOptions, "dtype" | "maxShardSize">;
 
@@ -29,9 +30,21 @@ export async function loadModel<N extends ModelClassName = ModelClassName>(
   path: string,
   options: LoadModelOptions<N> = {},
 ): Promise<Model<N>> {
+  if (options.config === undefined && (await isFile(path))) {
+    const expected = "the folder of a model, or a file with the option config";
+    const error = await singleFileError(diskFiles(dirname(path)), basename(path), expected);
+    if (error !== undefined) throw error;
+  }
   if (!path.endsWith(".safetensors")) return readOpened(openModel(diskFiles(path), options));
   return readOpened(openModel(diskFiles(dirname(path)), options, basename(path)));
 }
+
+/** false also where there is nothing, which is said where it is read. */
+export const isFile = (path: string): Promise<boolean> =>
+  stat(path).then(
+    (found) => found.isFile(),
+    () => false,
+  );
 
 /**
  * Saves a model so that `from_pretrained` of diffusers or transformers reads it: config.json and the weights, under their

@@ -1,10 +1,10 @@
 import { mkdir, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import type { SchedulerConfig } from "@sdxs/diffusion";
 import { InvalidArgumentError, formatJson } from "@sdxs/tensor";
 import { diskFiles, replaceFile } from "@sdxs/tensor/node";
 import { modelClasses, type ModelClassName } from "./model-classes.js";
-import { checkModel, saveModel, type SaveModelOptions } from "./model-folder.js";
+import { checkModel, isFile, saveModel, type SaveModelOptions } from "./model-folder.js";
 import { indexFile, type Model } from "./open-model.js";
 import {
   MULTI_CONTROLNET,
@@ -18,6 +18,7 @@ import {
   type PipelineFolder,
 } from "./open-pipeline.js";
 import { tokenizerClass } from "./open-tokenizer.js";
+import { pipelineFileError } from "./single-file.js";
 import { saveTokenizerFolder } from "./tokenizer-folder.js";
 import type { PromptTokenizer } from "./tokenizer.js";
 
@@ -75,8 +76,8 @@ const DIFFUSERS_VERSION = "0.27.2";
  * All components are checked, and all that is missing or does not fit is listed, before any weights are read. Components
  * without use here (safety checker, feature extractor, image encoder) are named in `skipped`.
  *
- * @throws SdxsError: MISSING_FILE for a folder without model_index.json, MALFORMED_FILE, INVALID_ARGUMENT for an unknown name
- * in `only`. Where components do not fit, the code is that of the first and the message lists all: those of `loadModel`,
+ * @throws SdxsError: MISSING_FILE for a folder without model_index.json, UNSUPPORTED_OPERATION for a single file in place of a
+ * folder, with the way to convert it, MALFORMED_FILE, INVALID_ARGUMENT for an unknown name in `only`. Where components do not fit, the code is that of the first and the message lists all: those of `loadModel`,
  * MISSING_FILE for a component that the folder lacks, UNSUPPORTED_CONFIG for one of another class.
  *
  * @example
@@ -95,6 +96,9 @@ export async function loadPipelineFolder(
   folder: string,
   options: LoadPipelineFolderOptions = {},
 ): Promise<LoadedPipelineFolder<Partial<PipelineComponents>>> {
+  if (await isFile(folder)) {
+    throw await pipelineFileError(diskFiles(dirname(folder)), basename(folder), "the folder of a pipeline");
+  }
   return loadPipelineFiles("loadPipelineFolder", diskFiles(folder), options);
 }
 
