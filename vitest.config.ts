@@ -33,6 +33,7 @@ export default defineConfig(({ mode }) => ({
             "examples/**/*.test.ts",
             "bench/**/*.test.ts",
             "golden/**/*.test.ts",
+            "compare/**/*.test.ts",
           ],
           testTimeout: 120_000,
           hookTimeout: 120_000,
