@@ -20,6 +20,8 @@ export default defineConfig(({ mode }) => ({
   test: {
     pool: "forks",
     maxWorkers: 2,
+    // Also where a test starts a session by itself.
+    env: { ORT_DISABLE_TELEMETRY: "1" },
     projects: [
       {
         extends: true,

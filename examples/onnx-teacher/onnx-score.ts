@@ -1,5 +1,6 @@
 import type { ExternalScore } from "@sdxs/one-step-trainer";
 import { HostTensor } from "@sdxs/tensor";
+import { disableTelemetry } from "@sdxs/tensor/onnx";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 
 /**
@@ -7,6 +8,7 @@ import { InferenceSession, Tensor } from "onnxruntime-node";
  * "context" [batch, tokens, features] and the output "prediction", shaped as "sample".
  */
 export async function onnxScore(path: string): Promise<ExternalScore> {
+  disableTelemetry();
   const session = await InferenceSession.create(path);
   const toTensor = ({ shape, data }: HostTensor) => new Tensor("float32", data as Float32Array, shape);
   return {

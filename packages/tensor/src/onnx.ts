@@ -4,4 +4,5 @@ export type { LoweredGraph, LoweredOutput, LoweringOptions } from "./onnx/lower.
 export type { OnnxGraph, SerializedModel } from "./onnx/model.js";
 export type { OpenShape } from "./onnx/open-sizes.js";
 export type { OnnxBackendOptions, OnnxRuntime } from "./onnx/runtime.js";
+export { disableTelemetry } from "./onnx/telemetry.js";
 export type { TraceOptions } from "./onnx/trace-options.js";

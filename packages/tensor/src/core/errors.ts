@@ -74,12 +74,19 @@ export class ParameterError extends SdxsError {
   }
 }
 
+/** What else to know of installing a package. */
+const INSTALLING: Readonly<Record<string, string>> = {
+  "onnxruntime-node":
+    ". Where what it downloads afterwards (for CUDA alone) is blocked, set ONNXRUNTIME_NODE_INSTALL=skip before",
+};
+
 /** An optional package (onnxruntime-node, sharp, ...) is not installed. */
 export class MissingPackageError extends SdxsError {
   constructor(packageName: string, neededFor: string, options?: ErrorOptions) {
     super(
       "MISSING_PACKAGE",
-      `${neededFor} needs the package "${packageName}", which is not installed. Run: npm install ${packageName}`,
+      `${neededFor} needs the package "${packageName}", which is not installed. ` +
+        `Run: npm install ${packageName}${INSTALLING[packageName] ?? ""}`,
       options,
     );
   }

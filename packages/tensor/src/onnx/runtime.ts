@@ -5,6 +5,7 @@ import type { HostData, Shape } from "../core/host-tensor.js";
 import { sameShape } from "../core/shapes.js";
 import { DeviceTensors, type FromGpuBuffer } from "./device-tensors.js";
 import { freeNow } from "./free-memory.js";
+import { disableTelemetry } from "./telemetry.js";
 import { channelBlockProbe } from "./lower.js";
 import { OnnxGraph } from "./model.js";
 import type { TraceOptions } from "./trace-options.js";
@@ -90,6 +91,7 @@ export class Runtime {
     this.isCpu = executionProviders[0] === "cpu" || executionProviders[0] === "wasm";
     this.webgpu = executionProviders.includes("webgpu");
     const isNode = ort.listSupportedBackends !== undefined;
+    if (isNode) disableTelemetry();
     const { fromGpuBuffer } = ort.Tensor;
     this.deviceTensors =
       this.webgpu && !isNode && fromGpuBuffer
