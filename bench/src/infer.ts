@@ -24,6 +24,7 @@ import {
   parseAutoencoderTinyConfig,
   type AutoencoderTinyConfig,
 } from "@sdxs/tiny-vae";
+import { disableTelemetry } from "@sdxs/tensor/onnx";
 import * as ort from "onnxruntime-node";
 import { withBackend, type BackendName } from "./backends.js";
 import { runCommand } from "./command.js";
@@ -283,6 +284,7 @@ async function inferExported(folder: string, configs: Configs, { python, runs }:
   const time = async (file: string, stage: Stage): Promise<StageTimes> => {
     const begin = performance.now();
     // As many threads as ours; onnxruntime's own choice takes half of a small machine's processors.
+    disableTelemetry();
     const session = await ort.InferenceSession.create(join(folder, file), {
       intraOpNumThreads: 2,
       logSeverityLevel: 3,

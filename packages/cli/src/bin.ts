@@ -6,8 +6,14 @@ const interrupt = (): void => {
 };
 // The second signal ends the process at once.
 process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
-// Nobody reads the results any more, as behind `| head`.
-process.stdout.on("error", interrupt);
+// Who reads the notes or the results may be gone before the work is done, as behind `| head`: the work goes on. What cannot be
+// written for another reason, as to a full disk, is a failure.
+process.stderr.on("error", () => undefined);
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") return;
+  process.stderr.write(`sdxs: ${error.code}: cannot write results: ${error.message}\n`);
+  process.exit(1);
+});
 
 const clearLine = process.stderr.isTTY ? "\r\x1b[K" : "";
 void main(process.argv.slice(2), {

@@ -2,9 +2,9 @@ import { calibratePipeline } from "@sdxs/runtime";
 import { InvalidArgumentError } from "@sdxs/tensor";
 import { replaceFile } from "@sdxs/tensor/node";
 import { onnxBackend } from "@sdxs/tensor/onnx";
-import * as ort from "onnxruntime-node";
 import { pictureSize, readCommandLine } from "./command-line.js";
 import { loadComponents, modelUsage, samplingOf, samplingOptions, samplingUsage } from "./open-pipeline.js";
+import { importOnnxRuntime } from "./onnxruntime.js";
 import type { Terminal } from "./terminal.js";
 
 export const calibrateUsage = `sdxs calibrate MODEL --prompt TEXT [--prompt TEXT ...] [options]
@@ -30,7 +30,8 @@ export async function calibrate(args: readonly string[], terminal: Terminal): Pr
   const size = values.size !== undefined && pictureSize("--size", values.size);
   const sampling = samplingOf(values);
   const components = await loadComponents(operands[0]!, terminal);
-  const calibration = await calibratePipeline({ components, backend: onnxBackend({ ort }), ...sampling }, prompts, {
+  const backend = onnxBackend({ ort: await importOnnxRuntime() });
+  const calibration = await calibratePipeline({ components, backend, ...sampling }, prompts, {
     ...size,
     signal: terminal.signal,
   });

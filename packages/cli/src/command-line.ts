@@ -42,10 +42,11 @@ export function readCommandLine<const O extends Options>(
 const firstSentence = (message: string): string => `${message.split(/[.\n]\s/)[0] ?? ""}.`.replace(/\.\.$/, ".");
 
 /** @throws InvalidArgumentError */
-export function wholeNumber(option: string, text: string, least: number): number {
+export function wholeNumber(option: string, text: string, least: number, most = Infinity): number {
   const value = Number(text);
-  if (text.trim() === "" || !Number.isSafeInteger(value) || value < least) {
-    throw new InvalidArgumentError(`${option} must be a whole number of at least ${least}, got "${text}".`);
+  if (text.trim() === "" || !Number.isSafeInteger(value) || value < least || value > most) {
+    const range = most === Infinity ? `of at least ${least}` : `from ${least} to ${most}`;
+    throw new InvalidArgumentError(`${option} must be a whole number ${range}, got "${text}".`);
   }
   return value;
 }

@@ -15,7 +15,27 @@ export interface ImageRequest {
   readonly n: number;
   readonly size: PictureSize;
   readonly seed: number;
+  /** Fields that have no effect here, each with what it says. */
+  readonly warnings: readonly string[];
 }
+
+/** Fields of OpenAI's API that could ask for another answer, with the values that ask for the one given here. */
+const FIXED: Readonly<Record<string, readonly unknown[]>> = {
+  response_format: ["b64_json"],
+  output_format: ["png"],
+  output_compression: [100],
+  background: ["auto", "opaque"],
+  stream: [false],
+  partial_images: [0],
+};
+/** Fields of OpenAI's API that ask for more or less of the same: other values than these have no effect, which is said. */
+const WITHOUT_EFFECT: Readonly<Record<string, readonly unknown[]>> = {
+  quality: ["auto", "standard"],
+  style: ["auto"],
+  moderation: ["auto"],
+};
+/** What is read, and what names who is asked and who asks. */
+const READ: readonly string[] = ["prompt", "n", "size", "seed", "model", "user"];
 
 /** As OpenAI's. Chosen: far more than CLIP's 77 tokens, and little enough to tokenize. */
 const MAX_PROMPT_CHARACTERS = 4000;
@@ -28,16 +48,17 @@ export const sizeName = ({ width, height }: PictureSize): string => `${width}x${
 
 /**
  * Reads the body of POST /v1/images/generations: `prompt`, `n` (default 1), `size`, `response_format` (b64_json alone) and,
- * beyond OpenAI's API, `seed` (default: a random one). null counts as absent; other fields are ignored.
+ * beyond OpenAI's API, `seed` (default: a random one). null counts as absent. Other fields of that API are taken where they ask for
+ * what is given anyway; `quality`, `style` and `moderation` are warned of, all others refused.
  *
  * @throws ApiError of status 400
  */
 export function parseImageRequest(body: string, { sizes, maxImages }: ImageRequestLimits): ImageRequest {
   const json = parseObject(body);
+  const warnings = checkFields(json);
   const { prompt } = json;
   const n = json["n"] ?? 1;
   const size = json["size"] ?? "auto";
-  const format = json["response_format"] ?? "b64_json";
   const seed = json["seed"] ?? randomInt(RANDOM_SEEDS);
 
   if (typeof prompt !== "string") throw invalid("prompt", "prompt must be a text.");
@@ -49,11 +70,31 @@ export function parseImageRequest(body: string, { sizes, maxImages }: ImageReque
   if (chosen === undefined) {
     throw invalid("size", `size must be one of ${sizes.map(sizeName).join(", ")}, got ${show(size)}.`);
   }
-  if (format !== "b64_json") throw invalid("response_format", `response_format must be b64_json, got ${show(format)}.`);
   if (!isWhole(seed, 0, MAX_SEED)) {
     throw invalid("seed", `seed must be a whole number from 0 to ${MAX_SEED}, got ${show(seed)}.`);
   }
-  return { prompt, n, size: chosen, seed };
+  return { prompt, n, size: chosen, seed, warnings };
+}
+
+/** Throws for a field that asks for what is not given here, and tells those that have no effect. */
+function checkFields(json: Readonly<Record<string, unknown>>): string[] {
+  const warnings: string[] = [];
+  for (const [name, value] of Object.entries(json)) {
+    if (value === null || READ.includes(name)) continue;
+    const fixed = Object.hasOwn(FIXED, name) ? FIXED[name] : undefined;
+    const effectless = Object.hasOwn(WITHOUT_EFFECT, name) ? WITHOUT_EFFECT[name] : undefined;
+    if (fixed !== undefined && !fixed.includes(value)) {
+      throw invalid(name, `${name} must be ${fixed.map(String).join(" or ")}, got ${show(value)}.`);
+    }
+    if (effectless !== undefined && !effectless.includes(value)) {
+      warnings.push(`${name} has no effect here, got ${show(value)}.`);
+    }
+    if (fixed === undefined && effectless === undefined) {
+      const message = `There is no field ${show(name)}. Known: ${[...READ, ...Object.keys({ ...FIXED, ...WITHOUT_EFFECT })].join(", ")}.`;
+      throw new ApiError(400, { message, param: name.slice(0, 100), code: "unknown_parameter" });
+    }
+  }
+  return warnings;
 }
 
 function parseObject(body: string): Readonly<Record<string, unknown>> {

@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { request as httpRequest } from "node:http";
 import { createPipeline, toRgba, type GenerateOptions, type GeneratedImages } from "@sdxs/runtime";
 import { HostTensor, SdxsError } from "@sdxs/tensor";
@@ -140,6 +141,79 @@ describe("imageServer", () => {
     expect((await fetch(health)).status).toBe(200);
   });
 
+  it("answers by its own names alone, so that no page reaches it by another (DNS rebinding)", async () => {
+    const url = new URL(await start({ pipeline: slowPipeline(), hosts: ["Pictures.example"] }));
+    const ask = (host: string): Promise<{ readonly status: number; readonly body: string }> =>
+      new Promise((resolve, reject) => {
+        const { port, hostname } = url;
+        const request = httpRequest({ port, hostname, path: "/health", headers: { host } }, (response) => {
+          const chunks: Buffer[] = [];
+          response.on("data", (chunk: Buffer) => chunks.push(chunk));
+          response.on("end", () =>
+            resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString() }),
+          );
+        });
+        request.on("error", reject).end();
+      });
+    for (const host of [
+      "localhost",
+      "LOCALHOST:80",
+      `127.0.0.1:${url.port}`,
+      "[::1]:1",
+      "pictures.example",
+      "pictures.example.:443",
+    ]) {
+      expect((await ask(host)).status).toBe(200);
+    }
+    for (const host of ["evil.example", "localhost.evil.example", "192.168.1.5", "127.0.0.1.evil.example:8080"]) {
+      const { status, body } = await ask(host);
+      expect([host, status]).toEqual([host, 403]);
+      expect(JSON.parse(body)).toMatchObject({
+        error: {
+          type: "invalid_request_error",
+          code: "host_not_allowed",
+          param: null,
+          message: expect.stringContaining("--allow-host"),
+        },
+      });
+    }
+  });
+
+  it("answers by the address that was connected to, where it listens on all", async () => {
+    server = imageServer({ sizes: [size], pipeline: slowPipeline() });
+    const { url } = await server.listen(0, "0.0.0.0");
+    expect((await fetch(`${url.replace("0.0.0.0", "127.0.0.2")}/health`)).status).toBe(200);
+  });
+
+  it("answers by any name where it is told so", async () => {
+    const url = new URL(await start({ pipeline: slowPipeline(), hosts: ["*"] }));
+    const request = httpRequest({ port: url.port, path: "/health", headers: { host: "any.example" } }).end();
+    const status = await new Promise((resolve) =>
+      request.once("response", (response) => resolve(response.resume().statusCode)),
+    );
+    expect(status).toBe(200);
+  });
+
+  it("tells what had no effect in the answer and in its log", async () => {
+    const lines: string[] = [];
+    const times = { textEncoder: 0, unet: 0, decoder: 0 };
+    const images = HostTensor.filled([1, 3, size.height, size.width], 0);
+    const generate = () => Promise.resolve({ images, times, warnings: ["the prompt was cut"] });
+    const url = await start({ pipeline: { generate }, log: (line) => lines.push(line) });
+    const response = await post(url, { prompt: "red", n: 2, quality: "hd" });
+    const warnings = ['quality has no effect here, got "hd".', "the prompt was cut"];
+    expect(await response.json()).toMatchObject({ warnings });
+    expect(lines).toEqual(expect.arrayContaining(warnings.map((warning) => `warning: ${warning}`)));
+  });
+
+  it("refuses a port that is none", async () => {
+    server = imageServer({ sizes: [size], pipeline: slowPipeline() });
+    await expect(server.listen(99999)).rejects.toMatchObject({
+      code: "INVALID_ARGUMENT",
+      message: expect.stringContaining("from 0 to 65535, got 99999"),
+    });
+  });
+
   it("keeps to itself why drawing failed, and logs it", async () => {
     const lines: string[] = [];
     const generate = () => Promise.reject(new SdxsError("NON_FINITE", "generate: the U-Net gave numbers"));
@@ -153,14 +227,14 @@ describe("imageServer", () => {
   it("survives a client that breaks off within its body", async () => {
     const lines: string[] = [];
     const url = await start({ pipeline: slowPipeline(), log: (line) => lines.push(line) });
-    const headers = { "content-type": "application/json", "content-length": "1000" };
+    const headers = { "content-type": "application/json", "content-length": "1000", expect: "100-continue" };
     const client = httpRequest(`${url}/v1/images/generations`, { method: "POST", headers }).on(
       "error",
       () => undefined,
     );
-    client.write('{"prompt":');
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    client.destroy();
+    client.flushHeaders();
+    await once(client, "continue"); // the server has begun to read
+    client.write('{"prompt":', () => client.destroy());
     await until(() => lines.length > 0);
     expect(lines).toEqual([expect.stringMatching(/closed by the client \d+ ms$/)]);
     expect((await fetch(`${url}/health`)).status).toBe(200);

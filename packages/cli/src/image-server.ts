@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { toPng, toRgba, type Pipeline } from "@sdxs/runtime";
+import { InvalidArgumentError } from "@sdxs/tensor";
 import { ApiError, invalid } from "./api-error.js";
 import { parseImageRequest, sizeName, type ImageRequestLimits } from "./image-request.js";
 import { turns } from "./turns.js";
@@ -11,6 +12,11 @@ export interface ImageServerOptions extends Pick<ImageRequestLimits, "sizes"> {
   readonly maxImages?: number;
   /** Requests that may wait for the one that is drawn; more are refused by status 429. Default 16: chosen. */
   readonly maxWaiting?: number;
+  /**
+   * Names by which requests may call the server in their Host, beside localhost, 127.0.0.1, [::1], the host that it listens on and the
+   * address that was connected to; "*": any. A page of another site could reach it by any name that leads here (DNS rebinding).
+   */
+  readonly hosts?: readonly string[];
   /** Called after each request: "POST /v1/images/generations 200 35 ms". */
   readonly log?: (line: string) => void;
 }
@@ -31,6 +37,10 @@ const MAX_BODY_BYTES = 65536;
 const REQUEST_TIMEOUT_MS = 30_000;
 /** For clients that do not read their answer: chosen, as above. */
 const ANSWER_TIMEOUT_MS = 30_000;
+/** The highest of TCP. */
+export const MAX_PORT = 65535;
+/** What this machine calls itself. */
+const OWN_NAMES: readonly string[] = ["localhost", "127.0.0.1", "[::1]"];
 /** What clients that do not read their answer get on top of the grace: chosen. */
 const LAST_ANSWERS_MS = 1000;
 
@@ -46,7 +56,8 @@ const LAST_ANSWERS_MS = 1000;
  * process.once("SIGTERM", () => server.close());
  */
 export function imageServer(options: ImageServerOptions): ImageServer {
-  const { pipeline, sizes, maxImages = 4, maxWaiting = 16, log } = options;
+  const { pipeline, sizes, maxImages = 4, maxWaiting = 16, hosts = [], log } = options;
+  const names = new Set([...OWN_NAMES, ...hosts.map(hostName)]);
   const line = turns();
   const open = new Set<AbortController>();
   let isClosing = false;
@@ -58,7 +69,13 @@ export function imageServer(options: ImageServerOptions): ImageServer {
       const message = "The body must be of the content type application/json.";
       throw new ApiError(415, { message, code: "unsupported_media_type" });
     }
-    const { prompt, n, size, seed } = parseImageRequest(await readBody(request), { sizes, maxImages });
+    const {
+      prompt,
+      n,
+      size,
+      seed,
+      warnings: ignored,
+    } = parseImageRequest(await readBody(request), { sizes, maxImages });
     if (line.running() && line.waiting() >= maxWaiting) {
       const seconds = Math.max(1, Math.ceil(((line.waiting() + 1) * pictureMs) / 1000));
       throw new ApiError(429, {
@@ -69,14 +86,17 @@ export function imageServer(options: ImageServerOptions): ImageServer {
     }
     return line.take(signal, async () => {
       const data: { b64_json: string; seed: number }[] = [];
+      const told = new Set(ignored);
       for (let index = 0; index < n; index++) {
         const begin = performance.now();
-        const { images } = await pipeline.generate(prompt, { seed: seed + index, ...size, signal });
+        const { images, warnings } = await pipeline.generate(prompt, { seed: seed + index, ...size, signal });
+        for (const warning of warnings) told.add(warning);
         const png = Buffer.from(await toPng(toRgba(images)[0]!));
         pictureMs = performance.now() - begin;
         data.push({ b64_json: png.toString("base64"), seed: seed + index });
       }
-      return { created: Math.floor(Date.now() / 1000), data };
+      for (const warning of told) log?.(`warning: ${warning}`);
+      return { created: Math.floor(Date.now() / 1000), data, ...(told.size > 0 && { warnings: [...told] }) };
     });
   };
 
@@ -92,6 +112,7 @@ export function imageServer(options: ImageServerOptions): ImageServer {
 
   const answer = async (request: IncomingMessage, signal: AbortSignal): Promise<object> => {
     if (isClosing) throw stopping();
+    checkHost(request);
     const [path = ""] = (request.url ?? "").split("?");
     const route = `${request.method} ${path}`;
     const handler = Object.hasOwn(routes, route) ? routes[route] : undefined;
@@ -101,6 +122,16 @@ export function imageServer(options: ImageServerOptions): ImageServer {
     const [method = ""] = (allow[0] ?? "").split(" ");
     const message = `${path} takes ${method}.`;
     throw new ApiError(405, { message, code: "method_not_allowed", headers: { allow: method } });
+  };
+
+  const checkHost = ({ headers: { host }, socket: { localAddress = "" } }: IncomingMessage): void => {
+    if (host === undefined || names.has("*")) return; // a page's requests have one
+    const name = hostName(host);
+    if (names.has(name) || name === addressName(localAddress)) return;
+    throw new ApiError(403, {
+      message: `This server does not answer by the name ${JSON.stringify(name)}. Start it with --allow-host ${name} if it is its own.`,
+      code: "host_not_allowed",
+    });
   };
 
   const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
@@ -142,9 +173,13 @@ export function imageServer(options: ImageServerOptions): ImageServer {
   return {
     listen: (port, host = "127.0.0.1") =>
       new Promise((resolve, reject) => {
+        if (!Number.isInteger(port) || port < 0 || port > MAX_PORT) {
+          throw new InvalidArgumentError(`listen: port must be a whole number from 0 to ${MAX_PORT}, got ${port}.`);
+        }
+        names.add(hostName(host));
         server.once("error", reject).listen(port, host, () => {
-          const { address, family, port: actual } = server.address() as AddressInfo;
-          resolve({ url: `http://${family === "IPv6" ? `[${address}]` : address}:${actual}` });
+          const { address, port: actual } = server.address() as AddressInfo;
+          resolve({ url: `http://${addressName(address)}:${actual}` });
         });
       }),
     async close(graceMs = 30_000) {
@@ -161,6 +196,18 @@ export function imageServer(options: ImageServerOptions): ImageServer {
       timers.forEach(clearTimeout);
     },
   };
+}
+
+/** The name in a Host, without its port, as URLs write it. */
+function hostName(host: string): string {
+  const text = host.includes(":") && !/[[.]|:\d+$/.test(host) ? `[${host}]` : host;
+  return URL.canParse(`http://${text}`) ? new URL(`http://${text}`).hostname.replace(/\.$/, "") : host;
+}
+
+/** An address as URLs write it. */
+function addressName(address: string): string {
+  const plain = address.replace(/^::ffff:(?=\d+\.)/, "");
+  return plain.includes(":") ? `[${plain}]` : plain;
 }
 
 const stopping = (): ApiError =>

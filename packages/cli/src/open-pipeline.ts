@@ -1,16 +1,17 @@
 import { existsSync } from "node:fs";
 import { createPipeline, fetchModel, fetchPipeline, type Pipeline, type PipelineOptions } from "@sdxs/runtime";
-import { diskCache, loadModel, loadPipelineFolder } from "@sdxs/runtime/node";
+import { loadModel, loadPipelineFolder } from "@sdxs/runtime/node";
 import { InvalidArgumentError, MissingPackageError, SdxsError, type Backend } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import { DAWN_FEATURES, requestGpuDevice, webgpuBackend } from "@sdxs/tensor/webgpu";
-import * as ort from "onnxruntime-node";
 import { finite, given, wholeNumber } from "./command-line.js";
+import { fetching } from "./fetching.js";
 import { int8Usage, readCalibration } from "./int8.js";
+import { importOnnxRuntime } from "./onnxruntime.js";
 import { warner, type Terminal } from "./terminal.js";
 
 export const modelUsage = `MODEL is the folder of a pipeline, as diffusers saves one, its address, or "owner/name" on huggingface.co; files that
-are fetched are kept for the next time.`;
+are fetched are kept for the next time. HF_TOKEN, HF_ENDPOINT, HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE act as in the hub's client.`;
 
 /** What drawing takes. */
 const drawing = ["unet", "vae", "text_encoder", "tokenizer", "scheduler"] as const;
@@ -18,7 +19,7 @@ const drawing = ["unet", "vae", "text_encoder", "tokenizer", "scheduler"] as con
 /** The components that drawing takes. */
 export async function loadComponents(model: string, terminal: Terminal) {
   if (!isOnTheWeb(model)) return (await loadPipelineFolder(model, { only: drawing })).components;
-  return (await fetchPipeline(model, { only: drawing, ...fetching(terminal) })).components;
+  return (await fetchPipeline(model, { only: drawing, ...(await fetching(terminal)) })).components;
 }
 
 /** Those ControlNets, or the pipeline's own where none are named. */
@@ -27,7 +28,7 @@ async function loadControlNets(model: string, named: readonly string[], terminal
   const only = ["controlnet"] as const;
   if (named.length === 0) {
     const loading = isOnTheWeb(model)
-      ? fetchPipeline(model, { only, ...fetching(terminal) })
+      ? fetchPipeline(model, { only, ...(await fetching(terminal)) })
       : loadPipelineFolder(model, { only });
     const { components } = await loading.catch((error: unknown) => {
       if (!(error instanceof SdxsError && error.message.includes("has no controlnet;"))) throw error;
@@ -40,24 +41,16 @@ async function loadControlNets(model: string, named: readonly string[], terminal
     });
     return components.controlnet;
   }
+  const options = await fetching(terminal);
   return Promise.all(
     named.map((name) =>
-      isOnTheWeb(name) ? fetchModel(name, { className, ...fetching(terminal) }) : loadModel(name, { className }),
+      isOnTheWeb(name) ? fetchModel(name, { className, ...options }) : loadModel(name, { className }),
     ),
   );
 }
 
-const fetching = ({ signal, progress }: Terminal) => ({
-  cache: diskCache(),
-  signal,
-  onProgress: ({ loaded, total }: { readonly loaded: number; readonly total: number }): void =>
-    progress?.(`${inMegabytes(loaded)} of ${inMegabytes(total)} MB`),
-});
-
 const isOnTheWeb = (model: string): boolean =>
   /^https?:\/\//.test(model) || (/^[\w.-]+\/[\w.-]+$/.test(model) && !model.startsWith(".") && !existsSync(model));
-
-const inMegabytes = (bytes: number): string => (bytes / 1e6).toFixed(1);
 
 export interface OpenPipeline {
   readonly pipeline: Pipeline;
@@ -78,7 +71,8 @@ export async function openPipeline(
   if (gpu !== undefined && int8File !== undefined) {
     throw new InvalidArgumentError("--int8 is for processors: give it, or --gpu.");
   }
-  const backend: PipelineOptions<unknown>["backend"] = gpu === undefined ? onnxBackend({ ort }) : await gpuBackend();
+  const backend: PipelineOptions<unknown>["backend"] =
+    gpu === undefined ? onnxBackend({ ort: await importOnnxRuntime() }) : await gpuBackend();
   const int8 = int8File !== undefined && { int8: await readCalibration(int8File) };
   // First, since it is soon found where there is none.
   const controlnet = controlNets && (await loadControlNets(model, controlNets, terminal));

@@ -50,3 +50,11 @@ it("says that the port is taken", async () => {
   expect(run).toMatchObject({ exitCode: 1, notes: [expect.stringMatching(/^sdxs: EADDRINUSE: /)] });
   await stop();
 });
+
+it("refuses a port that is none, before it opens the model", async () => {
+  expect(await sdxs(["serve", "no-such-model", "--port", "99999"])).toEqual({
+    exitCode: 2,
+    out: [],
+    notes: ['sdxs: INVALID_ARGUMENT: --port must be a whole number from 0 to 65535, got "99999".'],
+  });
+});

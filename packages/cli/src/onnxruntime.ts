@@ -1,0 +1,16 @@
+import { MissingPackageError } from "@sdxs/tensor";
+import { disableTelemetry } from "@sdxs/tensor/onnx";
+
+/**
+ * onnxruntime-node, which reports to nobody.
+ *
+ * @throws MissingPackageError where it is not installed.
+ */
+export async function importOnnxRuntime() {
+  disableTelemetry();
+  try {
+    return await import("onnxruntime-node");
+  } catch (cause) {
+    throw new MissingPackageError("onnxruntime-node", "sdxs", { cause });
+  }
+}
