@@ -62,7 +62,7 @@ export async function generate(args: readonly string[], terminal: Terminal): Pro
       ...fitGuides(guides, size, components, terminal),
       signal: terminal.signal,
     };
-    const loras = await readLoras(values.lora ?? [], components);
+    const loras = await readLoras(values.lora ?? [], components, terminal);
     const pictures = prompts.flatMap((prompt) =>
       Array.from({ length: count }, (_, index) => ({ prompt, seed: firstSeed + index })),
     );

@@ -9,7 +9,7 @@ import {
   type TensorMap,
 } from "@sdxs/tensor";
 import { expectOutput, readModelListing, referenceCase } from "@sdxs/tensor/testing";
-import { loraParameters, readLora, writeLora, type Lora } from "./index.js";
+import { loraParameters, mergeLora, readLora, writeLora, type Lora } from "./index.js";
 
 /** Reference data computed by diffusers 0.27.2: see fixtures/README.md. */
 const fixture = (name: string) => referenceCase(new URL(`../fixtures/${name}/`, import.meta.url));
@@ -231,11 +231,73 @@ describe("readLora", () => {
     const read = (adapterConfig: unknown) =>
       errorOf(() => readLora({ tensors: prefixed("unet."), adapterConfig }, { unet: network }));
     expect(read({ peft_type: "LOHA" })).toMatchObject({ code: "UNSUPPORTED_CONFIG" });
-    expect(read({ alpha_pattern: { "to_[qk]": 3 } }).message).toContain('"to_[qk]", which names no adapted layer');
+    expect(read({ alpha_pattern: { "to_[kv]": 3 } }).message).toContain('"to_[kv]", which names no adapted layer');
+    expect(read({ alpha_pattern: { "to_[": 3 } }).message).toContain('"to_["');
+    expect(read({ r: 2 }).message).toContain('"r" gives a.to_q the rank 2, but the file\'s has 1');
+    expect(read({ rank_pattern: { to_q: 2 } }).message).toContain('"rank_pattern" gives a.to_q the rank 2');
+    expect(read({ target_modules: ["to_k"] }).message).toContain(
+      '"target_modules" is ["to_k"], but the file adapts a.to_q',
+    );
+    expect(read({ target_modules: ".*to_k" }).message).toContain('"target_modules"');
+    expect(read({ target_modules: "(" }).message).toContain('"("');
     const metadata = { lora_adapter_metadata: "{" };
     expect(errorOf(() => readLora({ tensors: prefixed("unet."), metadata }, { unet: network }))).toMatchObject({
       code: "MALFORMED_FILE",
     });
+  });
+
+  it.each([
+    ["use_dora", true],
+    ["bias", "lora_only"],
+    ["modules_to_save", ["conv_in"]],
+    ["fan_in_fan_out", true],
+    ["layer_replication", [[0, 4]]],
+    ["init_lora_weights", "pissa_niter_4"],
+    ["lora_bias", true],
+    ["a_field_of_the_future", 1],
+  ])("refuses the configuration's %s: %j by its name", (field, value) => {
+    const adapterConfig = { lora_alpha: 4, [field]: value };
+    expect(errorOf(() => readLora({ tensors: prefixed("unet."), adapterConfig }, { unet: network }))).toMatchObject({
+      code: "UNSUPPORTED_CONFIG",
+      message: expect.stringContaining(`"${field}" is ${JSON.stringify(value)}`),
+    });
+  });
+
+  it("takes names without a prefix for those of the model that has such layers", () => {
+    const clip = { "text_model.q_proj.weight": { shape: [3, 2] } };
+    const tensors = {
+      "base_model.model.text_model.q_proj.lora_A.weight": A,
+      "base_model.model.text_model.q_proj.lora_B.weight": B,
+    };
+    const models = { unet: network, text_encoder: clip };
+    const { loras, warnings } = readLora({ tensors, adapterConfig: { lora_alpha: 3 } }, models);
+    expect(loras.text_encoder.alphas).toEqual({ "text_model.q_proj": 3 });
+    expect(loras.unet.params).toEqual({});
+    expect(warnings).toEqual([]);
+  });
+
+  it("says what it assumes of alphas that stand nowhere, and which entries have no effect", () => {
+    const read = (tensors: TensorMap<HostTensor>, others: object = {}) =>
+      readLora({ tensors, ...others }, { unet: network }).warnings;
+    const assumed = { code: "ALPHA_ASSUMED", message: expect.stringContaining("taken for their rank (1 in a.to_q)") };
+    expect(read(prefixed("base_model.model."))).toEqual([assumed]);
+    expect(read(prefixed("base_model.model."), { adapterConfig: {} })).toEqual([]);
+    const metadata = { lora_adapter_metadata: JSON.stringify({ "unet.lora_alpha": 1 }) };
+    expect(read(prefixed("unet."), { metadata })).toEqual([]);
+    const kohya = { "lora_unet_a_to_q.lora_down.weight": A, "lora_unet_a_to_q.lora_up.weight": B };
+    expect(read(kohya)).toEqual([]);
+    expect(read(kohya, { metadata: { ss_network_alpha: "1" } })).toEqual([]);
+    expect(read(kohya, { metadata: { ss_network_alpha: "0.5" } })).toEqual([
+      { code: "ALPHA_ASSUMED", message: expect.stringContaining('"ss_network_alpha" 0.5') },
+    ]);
+    expect(read({ ...kohya, "lora_te2_x.lora_down.weight": A, "lora_te2_x.lora_up.weight": B })).toEqual([
+      {
+        code: "COMPONENT_ABSENT",
+        message: expect.stringContaining(
+          "entries for text_encoder_2 (2, as lora_te2_x.lora_down.weight) have no effect",
+        ),
+      },
+    ]);
   });
 
   it("separates the parts of text encoders and keeps those whose model is not given", () => {
@@ -321,6 +383,7 @@ describe("readLora", () => {
     ["LoKr", "lora_unet_a_to_q.lokr_w1"],
     ["LoCon with a Tucker decomposition", "lora_unet_a_to_q.lora_mid.weight"],
     ["OFT", "lora_unet_a_to_q.oft_blocks"],
+    ["LyCORIS norms", "lora_unet_a_to_q.w_norm"],
     ["LoRA with biases", "unet.a.to_q.lora_B.bias"],
     ["full differences", "lora_unet_a_to_q.diff_b"],
   ])("names %s as another method", (method, name) => {
@@ -341,6 +404,35 @@ describe("readLora", () => {
   function prefixed(prefix: string): TensorMap<HostTensor> {
     return { [`${prefix}a.to_q.lora_A.weight`]: A, [`${prefix}a.to_q.lora_B.weight`]: B };
   }
+});
+
+/** A network's weights with LoRAs merged in by PEFT 0.13.2: see fixtures/README.md. */
+describe("adapter_config.json", async () => {
+  interface Values {
+    readonly shape: Shape;
+    readonly data: readonly number[];
+  }
+  const { base, cases } = (await fixture("peft").json("merged.json")) as {
+    readonly base: Readonly<Record<string, Values>>;
+    readonly cases: Readonly<
+      Record<
+        string,
+        Readonly<Record<"tensors" | "merged", Readonly<Record<string, Values>>>> & { readonly config: object }
+      >
+    >;
+  };
+  const tensorsOf = (all: Readonly<Record<string, Values>>) =>
+    mapTensors(all, ({ shape, data }) => HostTensor.from(shape, data));
+
+  it.each(Object.entries(cases))("scales as PEFT does: %s", (_, { config, tensors, merged }) => {
+    const params = tensorsOf(base);
+    const { loras, warnings } = readLora({ tensors: tensorsOf(tensors), adapterConfig: config }, { unet: params });
+    expect(warnings).toEqual([]);
+    const result = mergeLora(params, [loras.unet]);
+    const changed = Object.keys(result).filter((name) => result[name] !== params[name]);
+    expect(changed.sort()).toEqual(Object.keys(merged).sort());
+    for (const [name, expected] of Object.entries(tensorsOf(merged))) expectOutput(name, result[name], expected);
+  });
 });
 
 describe("writeLora", () => {

@@ -3,19 +3,14 @@ import {
   InvalidArgumentError,
   ParameterError,
   UnsupportedConfigError,
-  configReader,
-  finiteNumber,
-  flag,
-  mapTensors,
-  oneOf,
   parseJson,
   select,
-  type FieldType,
   type Shape,
   type TensorMap,
 } from "@sdxs/tensor";
 import { adaptableLayers, examineLora, failOn, loraLayers, type Lora, type Problem } from "./lora.js";
 import { originalNames } from "./original-names.js";
+import { alphasOfConfig } from "./peft-config.js";
 
 // A name in a LoRA file is a component's prefix, a layer and a part of that layer's adaptation, each in one of several
 // namings. The tables below list them; reading turns all into PEFT's, the names of `Lora`.
@@ -51,6 +46,19 @@ export interface LoadedLoras<C extends LoraComponent> {
   readonly loras: Readonly<Record<C, Lora<HostTensor>>>;
   /** Entries for components whose model was not given, under the file's names. */
   readonly others: TensorMap<HostTensor>;
+  /** What a user should know of the file: what of it has no effect, and what was assumed. */
+  readonly warnings: readonly LoraWarning[];
+}
+
+/**
+ * What a warning of a file is about:
+ * - "ALPHA_ASSUMED": nothing says alpha, which is then taken for the rank
+ * - "COMPONENT_ABSENT": the file has entries for a component whose model was not given
+ */
+export interface LoraWarning {
+  readonly code: "ALPHA_ASSUMED" | "COMPONENT_ABSENT";
+  /** A sentence for people, which names what it is about. */
+  readonly message: string;
 }
 
 type Part = "lora_A" | "lora_B" | "alpha";
@@ -67,9 +75,10 @@ const components = Object.keys(prefixes) as LoraComponent[];
 const peftPrefix = "base_model.model.";
 
 /** Endings of names by the part that they are. */
+const peftDown = /\.lora_A(?:\.[^.]+)?\.weight$/;
 const endings: readonly (readonly [RegExp, Part])[] = [
   // PEFT; the name of the adapter may stand between, as in "lora_A.default.weight".
-  [/\.lora_A(?:\.[^.]+)?\.weight$/, "lora_A"],
+  [peftDown, "lora_A"],
   [/\.lora_B(?:\.[^.]+)?\.weight$/, "lora_B"],
   // diffusers for U-Nets, for text encoders, and formerly for both; kohya.
   [/(?:\.lora\.|\.lora_linear_layer\.|_lora\.|\.lora_)down\.weight$/, "lora_A"],
@@ -86,6 +95,7 @@ const unsupportedMethods: readonly (readonly [RegExp, string])[] = [
   [/\.oft_[^.]+(\.weight)?$/, "OFT"],
   [/\.on_input$/, "IA3"],
   [/\.(diff|diff_b)$/, "full differences"],
+  [/\.(w_norm|b_norm)$/, "LyCORIS norms"],
   [/\.lora_embedding_[AB](\..+)?$/, "LoRA on embeddings"],
   [/\.(lora_[AB](\.[^.]+)?|lora_up|lora_down)\.bias$/, "LoRA with biases"],
 ];
@@ -102,11 +112,12 @@ const formerEndings: readonly (readonly [now: RegExp, then: string])[] = [
 /**
  * Understands a LoRA file in the naming of diffusers, PEFT or kohya, or a mixture, and checks it against the models.
  *
- * Names without a component's prefix, as PEFT's and early ones of diffusers, belong to the only model given, or to the
- * U-Net. A layer's alpha is the file's entry ".alpha", else that of `metadata` or `adapterConfig`, else its rank.
+ * Names without a component's prefix, as PEFT's and early ones of diffusers, belong to the first model given that has such a
+ * layer. A layer's alpha is the file's entry ".alpha", else that of `adapterConfig` or `metadata`, else its rank.
  *
  * @param models The parameters of the models that are to be adapted.
- * @throws UnsupportedConfigError where the file holds DoRA, LoHa, LoKr or another adaptation that is not B A.
+ * @throws UnsupportedConfigError where the file holds DoRA, LoHa, LoKr or another adaptation that is not B A, or its
+ * configuration asks for one, or does not fit the file.
  * @throws ParameterError that lists every entry which matches no layer, lacks its counterpart or is of another shape; or
  * where the file has nothing for any of the models.
  *
@@ -121,8 +132,8 @@ export function readLora<C extends LoraComponent>(file: LoraFile, models: LoraMo
   if (only === undefined) {
     throw new InvalidArgumentError(`readLora: give the parameters of at least one model of ${components.join(", ")}.`);
   }
-  const bare = given.length === 1 ? only : "unet";
   const layersOf = Object.fromEntries(given.map((component) => [component, layerNames(component, models[component])]));
+  const bare = given.length === 1 ? only : bareComponent(file.tensors, given, layersOf);
 
   const found = Object.fromEntries(given.map((component) => [component, { params: {}, alphas: {} }])) as Record<
     C,
@@ -182,14 +193,74 @@ export function readLora<C extends LoraComponent>(file: LoraFile, models: LoraMo
         `components. Give the parameters of the model that it adapts.`,
     );
   }
+  const warnings = absentComponents(others, bare);
   const loras = Object.fromEntries(
     given.map((component) => {
       const { params, alphas } = found[component];
-      const configured = alphasOfConfig(configOf(file, component, bare), ranks.get(component) ?? {});
-      return [component, { params, alphas: { ...configured, ...alphas } }];
+      const ranksOfLayers = ranks.get(component) ?? {};
+      const config = configOf(file, component, bare);
+      if (config !== undefined) {
+        return [component, { params, alphas: { ...alphasOfConfig(config, ranksOfLayers), ...alphas } }];
+      }
+      const unsaid = Object.keys(ranksOfLayers).filter((layer) => !Object.hasOwn(alphas, layer));
+      if (unsaid.length > 0) warnings.push(...assumedAlphas(file, component, bare, unsaid, ranksOfLayers));
+      return [component, { params, alphas }];
     }),
   ) as Record<C, Lora<HostTensor>>;
-  return { loras, others };
+  return { loras, others, warnings };
+}
+
+/** Whose layers the names without a prefix are: the first model's that has one of them. */
+function bareComponent(
+  tensors: TensorMap<HostTensor>,
+  given: readonly LoraComponent[],
+  layersOf: Readonly<Record<string, ReadonlyMap<string, readonly string[]>>>,
+): LoraComponent {
+  for (const name of Object.keys(tensors)) {
+    if (hasPrefix(name)) continue;
+    const rest = stripPeft(name);
+    const owner = given.find((component) => typeof identify(rest, layersOf[component]!) !== "string");
+    if (owner !== undefined) return owner;
+  }
+  return "unet";
+}
+
+function absentComponents(others: TensorMap<HostTensor>, bare: LoraComponent): LoraWarning[] {
+  const names = Object.keys(others);
+  return components.flatMap((component) => {
+    const own = names.filter((name) => splitPrefix(name, bare).component === component);
+    if (own.length === 0) return [];
+    const message = `The file's entries for ${component} (${own.length}, as ${own[0]}) have no effect: there is no such model here.`;
+    return [{ code: "COMPONENT_ABSENT" as const, message }];
+  });
+}
+
+/** Where the scale of some layers stands nowhere, though the file's kind has places for it. */
+function assumedAlphas(
+  { tensors, metadata }: LoraFile,
+  component: LoraComponent,
+  bare: LoraComponent,
+  layers: readonly string[],
+  ranks: Readonly<Record<string, number>>,
+): LoraWarning[] {
+  const own = Object.keys(tensors).filter((name) => splitPrefix(name, bare).component === component);
+  const downs = own.filter((name) => endings.some(([ending, part]) => part === "lora_A" && ending.test(name)));
+  const assumption =
+    `The alpha of ${layers.length} layers of ${component} is taken for their rank (${ranks[layers[0]!]} in ${layers[0]}), ` +
+    "so that B A is added as it is";
+  const networkAlpha = metadata?.["ss_network_alpha"];
+  if (networkAlpha !== undefined && layers.some((layer) => ranks[layer] !== Number(networkAlpha))) {
+    const reason = `though the metadata says "ss_network_alpha" ${networkAlpha}, since there is no entry ".alpha", as kohya and diffusers do`;
+    return [{ code: "ALPHA_ASSUMED", message: `${assumption}, ${reason}.` }];
+  }
+  if (!downs.every((name) => peftDown.test(name))) return []; // diffusers' and kohya's files mean just that
+  const advice = "If it was trained with another alpha, put its adapter_config.json beside it";
+  return [
+    {
+      code: "ALPHA_ASSUMED",
+      message: `${assumption}: neither PEFT's adapter_config.json nor metadata says it. ${advice}.`,
+    },
+  ];
 }
 
 /**
@@ -282,12 +353,19 @@ function identify(
 
 function splitPrefix(name: string, bare: LoraComponent): { component: LoraComponent; rest: string } {
   for (const component of components) {
-    const { dotted, flat } = prefixes[component];
-    const prefix = [dotted, ...flat].find((candidate) => name.startsWith(candidate));
+    const prefix = prefixesOf(component).find((candidate) => name.startsWith(candidate));
     if (prefix !== undefined) return { component, rest: stripPeft(name.slice(prefix.length)) };
   }
   return { component: bare, rest: stripPeft(name) };
 }
+
+const prefixesOf = (component: LoraComponent): readonly string[] => [
+  prefixes[component].dotted,
+  ...prefixes[component].flat,
+];
+
+const hasPrefix = (name: string): boolean =>
+  components.some((component) => prefixesOf(component).some((prefix) => name.startsWith(prefix)));
 
 const stripPeft = (name: string): string => (name.startsWith(peftPrefix) ? name.slice(peftPrefix.length) : name);
 
@@ -301,32 +379,3 @@ function configOf(file: LoraFile, component: LoraComponent, bare: LoraComponent)
   const config = select(all as Record<string, unknown>, prefixes[component].dotted);
   return Object.keys(config).length > 0 ? config : undefined;
 }
-
-const numbersByName: FieldType<Readonly<Record<string, number>>> = {
-  expected: "an object of numbers",
-  accepts: (value): value is Readonly<Record<string, number>> =>
-    typeof value === "object" && value !== null && Object.values(value).every((one) => Number.isFinite(one)),
-};
-
-/** alpha by layer as PEFT's configuration says, where it differs from the rank. */
-function alphasOfConfig(json: unknown, ranks: Readonly<Record<string, number>>): Record<string, number> {
-  if (json === undefined) return {};
-  const read = configReader("LoRA", json);
-  read("peft_type", oneOf(["LORA"]), "LORA");
-  const common = read("lora_alpha", finiteNumber, 8); // PEFT's default
-  const rankStabilized = read("use_rslora", flag, false); // scale alpha / sqrt(rank), https://arxiv.org/abs/2312.03732
-  const pattern = Object.entries(read("alpha_pattern", numbersByName, {}));
-  const idle = pattern.filter(([name]) => !Object.keys(ranks).some((layer) => endsWith(layer, name)));
-  if (idle.length > 0) {
-    throw new UnsupportedConfigError(
-      `LoRA: "alpha_pattern" has ${idle.map(([name]) => `"${name}"`).join(", ")}, which names no adapted layer; ` +
-        `supported: names of layers or their endings, no expressions.`,
-    );
-  }
-  return mapTensors(ranks, (rank, layer) => {
-    const alpha = pattern.find(([name]) => endsWith(layer, name))?.[1] ?? common;
-    return rankStabilized ? alpha * Math.sqrt(rank) : alpha;
-  });
-}
-
-const endsWith = (layer: string, name: string): boolean => layer === name || layer.endsWith(`.${name}`);

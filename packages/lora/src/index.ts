@@ -19,4 +19,5 @@ export {
   type LoraFile,
   type LoraModels,
   type LoraNaming,
+  type LoraWarning,
 } from "./files.js";

@@ -84,6 +84,16 @@ describe("LoRAs of a request", () => {
     expect((await draw(loras)).data).toEqual((await draw({ unet: ofAttention, text_encoder: ofText })).data);
   });
 
+  it("are warned of where the pipeline lacks a network of theirs, and refused where they are no LoRAs", async () => {
+    const { warnings } = await pipeline.generate("red", { loras: [{ unet: ofAttention, text_encoder_2: ofText }] });
+    expect(warnings).toEqual([expect.stringContaining("part for text_encoder_2 has no effect")]);
+    const file = { loras: { unet: ofAttention } };
+    await expect(pipeline.generate("red", { loras: [file as object] })).rejects.toMatchObject({
+      code: "INVALID_ARGUMENT",
+      message: expect.stringContaining('got "loras"'),
+    });
+  });
+
   it("are refused where they do not fit, and nothing of them is kept", async () => {
     const before = await draw();
     const wrong = { params: { "nowhere.lora_A.weight": HostTensor.filled([1, 1], 0) }, alphas: {} };

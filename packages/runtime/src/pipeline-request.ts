@@ -100,6 +100,7 @@ export function checkRequest(
     loras,
     warnings: [
       ...withoutEffect(options, guidanceScale),
+      ...lorasWithoutEffect(components, loras),
       ...farSize(components, shape),
       ...schedulerWarnings(scheduler, plan, image === undefined),
     ],
@@ -208,6 +209,30 @@ function withoutEffect(options: GenerateOptions, guidanceScale: number): Pipelin
     found.push("strength has no effect without image: give the picture to begin with.");
   }
   return found.map((message) => ({ code: "NO_EFFECT", message: `generate: ${message}` }));
+}
+
+const loraParts = ["unet", "text_encoder", "text_encoder_2"] as const;
+
+/** Parts of LoRAs whose network the pipeline has not. Throws `InvalidArgumentError` for what is no LoRA of `readLora`. */
+function lorasWithoutEffect(
+  components: TextToImageComponents,
+  loras: NonNullable<GenerateOptions["loras"]>,
+): PipelineWarning[] {
+  return loras.flatMap((lora) => {
+    const unknown = Object.keys(lora).find((name) => name !== "weight" && !loraParts.some((part) => part === name));
+    if (unknown !== undefined) {
+      throw new InvalidArgumentError(
+        `generate: each of loras may have ${loraParts.join(", ")} and weight, got "${unknown}". Give the \`loras\` that readLora returns.`,
+      );
+    }
+    const absent = loraParts.filter(
+      (part) => components[part] === undefined && Object.keys(lora[part]?.params ?? {}).length > 0,
+    );
+    return absent.map((part) => ({
+      code: "NO_EFFECT" as const,
+      message: `generate: a LoRA's part for ${part} has no effect: the pipeline has no such network.`,
+    }));
+  });
 }
 
 /** Chosen: Stable Diffusion 1 is in use at 512x768 pixels, 1.5 times its own, and repeats things at 1024x1024, 4 times its own. */
