@@ -1,4 +1,4 @@
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -16,6 +16,7 @@ import { randomWeights, tinyPipeline } from "../../runtime/src/tiny-pipeline.tes
 import { folderWithModel, sdxs } from "./sdxs.test-support.js";
 
 const { folder, model } = folderWithModel();
+const layer = "text_model.encoder.layers.0.self_attn.q_proj";
 
 it("draws the picture that the pipeline draws", async () => {
   const out = join(folder, "red.png");
@@ -67,6 +68,71 @@ it("draws by LoRAs, weighed", async () => {
   }
   expect(await readFile(styled!)).not.toEqual(await readFile(plain!));
   expect(await readFile(none!)).toEqual(await readFile(plain!));
+});
+
+it("gives a PEFT LoRA the strength that the adapter_config.json beside it says, and takes its folder", async () => {
+  const { unet } = tinyPipeline;
+  const declared = loraParameters(unet.params, { rank: 2, targets: ["to_q", "to_v"] });
+  const params = mapTensors(declared.params, ({ shape }, name) => random(1, name).normal(shape));
+  const save = async (name: string, alpha: number) => {
+    await mkdir(join(folder, name));
+    const file = join(folder, name, "adapter_model.safetensors");
+    await writeSafetensorsFile(
+      file,
+      writeLora({ unet: { params, alphas: mapTensors(declared.alphas, () => alpha) } }, { unet: unet.params }, "peft"),
+    );
+    return file;
+  };
+  const draw = async (name: string, lora: string) => {
+    const out = join(folder, `${name}.png`);
+    const { exitCode, notes } = await sdxs(["generate", model, "--prompt", "red", "--lora", lora, "--out", out]);
+    expect(exitCode).toBe(0);
+    return { picture: await readFile(out), warnings: notes.filter((note) => note.startsWith("sdxs: warning")) };
+  };
+  const stored = await save("as-stored", 2);
+  const stronger = await draw("stronger", await save("times-four", 8)); // alpha 8 at rank 2, multiplied into B
+  const alone = await draw("alone", stored);
+  expect(alone.warnings).toEqual([expect.stringMatching(/adapter_model.safetensors: The alpha of \d+ layers of unet/)]);
+  expect(alone.picture).not.toEqual(stronger.picture);
+  await writeFile(join(folder, "as-stored", "adapter_config.json"), JSON.stringify({ r: 2, lora_alpha: 8 }));
+  for (const lora of [stored, join(folder, "as-stored"), `${join(folder, "as-stored")}=1`]) {
+    expect(await draw("configured", lora)).toEqual({ picture: stronger.picture, warnings: [] });
+  }
+});
+
+it("says which of a LoRA's entries have no effect, and where there is none", async () => {
+  const file = join(folder, "two-encoders.safetensors");
+  const [down, up] = [random(1).normal([1, 8]), random(2).normal([8, 1])];
+  await writeSafetensorsFile(file, {
+    ...writeLora(
+      { text_encoder: { params: { [`${layer}.lora_A.weight`]: down, [`${layer}.lora_B.weight`]: up }, alphas: {} } },
+      { text_encoder: tinyPipeline.text_encoder.params },
+      "kohya",
+    ),
+    "lora_te2_text_model_x.lora_down.weight": down,
+  });
+  const run = await sdxs(["generate", model, "--prompt", "red", "--lora", file, "--out", join(folder, "te.png")]);
+  expect(run.exitCode).toBe(0);
+  expect(run.notes[0]).toMatch(
+    /^sdxs: warning: .*two-encoders.safetensors: The file's entries for text_encoder_2 \(1, as /,
+  );
+  const empty = await sdxs(["generate", model, "--prompt", "red", "--lora", model]);
+  expect(empty.notes.at(-1)).toContain("expected adapter_model.safetensors or pytorch_lora_weights.safetensors");
+});
+
+it("draws by a textual inversion", async () => {
+  const file = join(folder, "toy.safetensors");
+  await writeSafetensorsFile(file, { emb_params: random(3).normal([2, 8]) });
+  const draw = async (...options: string[]) => {
+    const out = join(folder, "toy.png");
+    const run = await sdxs(["generate", model, "--out", out, ...options]);
+    return { ...run, picture: await readFile(out).catch(() => undefined) };
+  };
+  const named = await draw("--prompt", "red <toy>", "--embedding", `${file}=<toy>`);
+  const byFile = await draw("--prompt", "red toy", "--embedding", file);
+  expect([named.exitCode, byFile.exitCode]).toEqual([0, 0]);
+  expect(named.picture).toEqual(byFile.picture);
+  expect((await draw("--prompt", "red")).picture).not.toEqual(named.picture);
 });
 
 it("draws from a picture, and under a ControlNet, by the edges of a picture if asked to", async () => {

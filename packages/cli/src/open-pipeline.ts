@@ -5,6 +5,7 @@ import { InvalidArgumentError, MissingPackageError, SdxsError, type Backend } fr
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import { DAWN_FEATURES, requestGpuDevice, webgpuBackend } from "@sdxs/tensor/webgpu";
 import { finite, given, wholeNumber } from "./command-line.js";
+import { embeddingUsage, readEmbeddings } from "./embeddings.js";
 import { fetching } from "./fetching.js";
 import { int8Usage, readCalibration } from "./int8.js";
 import { importOnnxRuntime } from "./onnxruntime.js";
@@ -65,7 +66,7 @@ export interface OpenPipeline {
 export async function openPipeline(
   model: string,
   terminal: Terminal,
-  { gpu, int8File, ...defaults }: ReturnType<typeof drawingOf>,
+  { gpu, int8File, embeddingFiles, ...defaults }: ReturnType<typeof drawingOf>,
   controlNets?: readonly string[],
 ): Promise<OpenPipeline> {
   if (gpu !== undefined && int8File !== undefined) {
@@ -74,6 +75,7 @@ export async function openPipeline(
   const backend: PipelineOptions<unknown>["backend"] =
     gpu === undefined ? onnxBackend({ ort: await importOnnxRuntime() }) : await gpuBackend();
   const int8 = int8File !== undefined && { int8: await readCalibration(int8File) };
+  const embeddings = await readEmbeddings(embeddingFiles);
   // First, since it is soon found where there is none.
   const controlnet = controlNets && (await loadControlNets(model, controlNets, terminal));
   const components = { ...(await loadComponents(model, terminal)), ...(controlnet && { controlnet }) };
@@ -83,7 +85,7 @@ export async function openPipeline(
     warn(message);
   };
   return {
-    pipeline: createPipeline({ components, backend, ...defaults, ...int8, ...precision, onWarning }),
+    pipeline: createPipeline({ components, backend, embeddings, ...defaults, ...int8, ...precision, onWarning }),
     components,
   };
 }
@@ -122,16 +124,27 @@ export const samplingOf = (values: {
 });
 
 /** Options of every command that draws pictures: the sampler's, and what computes them. */
-export const drawingOptions = { ...samplingOptions, int8: { type: "string" }, gpu: { type: "string" } } as const;
+export const drawingOptions = {
+  ...samplingOptions,
+  embedding: { type: "string", multiple: true },
+  int8: { type: "string" },
+  gpu: { type: "string" },
+} as const;
 
 export const drawingUsage = `${samplingUsage}
+${embeddingUsage}
 ${int8Usage}
   --gpu PRECISION       ${GPU_PRECISIONS.join(" or ")}: on the GPU, by the package webgpu, which is installed apart; default: on the processor`;
 
 export const drawingOf = (
-  values: Parameters<typeof samplingOf>[0] & { readonly int8?: string | undefined; readonly gpu?: string | undefined },
+  values: Parameters<typeof samplingOf>[0] & {
+    readonly embedding?: readonly string[] | undefined;
+    readonly int8?: string | undefined;
+    readonly gpu?: string | undefined;
+  },
 ) => ({
   ...samplingOf(values),
+  embeddingFiles: values.embedding ?? [],
   ...given("int8File", values.int8, (path) => path),
   ...given("gpu", values.gpu, gpuPrecision),
 });

@@ -2,6 +2,7 @@ import type { Backend, Calibration } from "@sdxs/tensor";
 import { PipelineDevice } from "./pipeline-device.js";
 import { checkRequest } from "./pipeline-request.js";
 import type { GenerateOptions, PipelineOptions } from "./pipeline.js";
+import { withTextualInversions } from "./textual-inversion.js";
 
 /** Ranges in a pipeline's networks: those of the U-Net with its ControlNets, and of the decoder. Plain data, to be kept as JSON. */
 export interface PipelineCalibration {
@@ -21,10 +22,16 @@ export interface PipelineCalibration {
  * const pipeline = createPipeline({ components, backend, int8 });
  */
 export async function calibratePipeline<D>(
-  { backend, components, ...defaults }: Omit<PipelineOptions<D>, "backend" | "int8"> & { readonly backend: Backend<D> },
+  {
+    backend,
+    components: given,
+    embeddings = [],
+    ...defaults
+  }: Omit<PipelineOptions<D>, "backend" | "int8"> & { readonly backend: Backend<D> },
   prompts: readonly string[],
   options: Omit<GenerateOptions, "seed" | "noise" | "loras"> = {},
 ): Promise<PipelineCalibration> {
+  const components = withTextualInversions(given, embeddings);
   const device = new PipelineDevice(backend, components, { recording: true });
   try {
     for (const [seed, prompt] of prompts.entries()) {

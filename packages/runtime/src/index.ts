@@ -43,6 +43,7 @@ export {
   type StageTimes,
   type TextToImageComponents,
 } from "./pipeline.js";
+export { readTextualInversion, withTextualInversions, type TextualInversion } from "./textual-inversion.js";
 export { calibratePipeline, type PipelineCalibration } from "./calibrate-pipeline.js";
 export type { PipelineLora } from "./pipeline-loras.js";
 export type { PipelineWarning, WarningCode } from "./pipeline-warnings.js";

@@ -6,6 +6,7 @@ import { PipelineDevice } from "./pipeline-device.js";
 import type { PipelineLora } from "./pipeline-loras.js";
 import { checkRequest, type GenerateRequest } from "./pipeline-request.js";
 import { pictureStream, type PictureStream } from "./pipeline-stream.js";
+import { withTextualInversions, type TextualInversion } from "./textual-inversion.js";
 import type { PipelineWarning } from "./pipeline-warnings.js";
 
 /** What a text-to-image pipeline is made of; ControlNets if it has any, and Stable Diffusion XL's second text encoder. */
@@ -41,6 +42,8 @@ export interface PipelineOptions<D> {
   readonly steps?: number;
   /** Default of `GenerateOptions.guidanceScale`. Default 1: none, as one-step models need. */
   readonly guidanceScale?: number;
+  /** Tokens that prompts may have, and their embeddings: see `readTextualInversion`. Default: none. */
+  readonly embeddings?: readonly TextualInversion[];
   /** Called with each warning, of the components and of requests. Those of a request are also in `GeneratedImages.warnings`. */
   readonly onWarning?: (warning: PipelineWarning) => void;
 }
@@ -148,7 +151,8 @@ export interface Pipeline {
  * const pipeline = createPipeline({ components, backend: onnxBackend({ ort }) });
  * const { images } = await pipeline.generate("a red apple", { seed: 1 });
  */
-export function createPipeline<D>(options: PipelineOptions<D>): Pipeline {
+export function createPipeline<D>({ embeddings = [], ...others }: PipelineOptions<D>): Pipeline {
+  const options = { ...others, components: withTextualInversions(others.components, embeddings) };
   const { components, backend } = options;
   const { unet, text_encoder_2: second, tokenizer_2: otherTokenizer } = components;
   if (unet.config.addition_embed_type !== null && (second === undefined || otherTokenizer === undefined)) {

@@ -2,6 +2,7 @@ import { HostTensor, ParameterError, specsOf, type Backend, type HostParams, typ
 import { promptProgram, promptTokens, textWeights, type PromptInput } from "./pipeline-programs.js";
 import { PipelineStage, type PipelineStageOptions } from "./pipeline-stage.js";
 import type { TextToImageComponents } from "./pipeline.js";
+import { withAllVectors } from "./textual-inversion.js";
 import type { EncodedPrompt, PromptTokenizer } from "./tokenizer.js";
 
 /** Batches of prompts whose embeddings are kept, a typing user's newest. Chosen; those of one prompt take 640 kB at most. */
@@ -68,7 +69,9 @@ export class PromptEncoder<D> {
 
   private async compute(prompts: readonly (string | null)[]): Promise<PromptEmbeddings<D>> {
     const texts = prompts.map((prompt) => prompt ?? "");
-    const encoded = this.tokenizers.map((tokenizer) => texts.map((text) => tokenizer.encode(text, this.tokens)));
+    const encoded = this.tokenizers.map((tokenizer) =>
+      texts.map((text) => tokenizer.encode(withAllVectors(tokenizer, text), this.tokens)),
+    );
     const { text_encoder: first, text_encoder_2: second = first } = this.components;
     for (const [index, rows] of encoded.entries()) {
       checkIds(this.tokenizers[index]!, rows, [first, second][index]!.config.vocab_size);
