@@ -83,6 +83,7 @@ from diffusers import (
     StableDiffusionXLControlNetPipeline,
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
+    TCDScheduler,
     UNet2DConditionModel,
 )
 from safetensors.torch import load_file, save_file
@@ -333,15 +334,19 @@ def draw_case(pipeline, case, given, noise):
     if "strength" in case:
         pipeline = IMAGE_TO_IMAGE[type(pipeline)](**pipeline.components)
         options.update(image=(given["image"] + 1) / 2, strength=case["strength"])
-        noise.begin([*(["posterior"] if "posterior" in given else []), "noise"], given)
+        is_random = not isinstance(pipeline.vae, AutoencoderTiny)
+        noise.begin([*(["posterior"] if is_random else []), "noise"], given)
     else:
         options.update(latents=given["noise"], height=case["height"], width=case["width"])
         noise.begin([], given)
     if case["controls"]:
         images = [given[f"control.{index}"] for index in range(len(case["controls"]))]
+        scales = [float(scale) for scale in case["controls"]]
         several = len(images) > 1
         options["image"] = images if several else images[0]
-        options["controlnet_conditioning_scale"] = case["controls"] if several else case["controls"][0]
+        options["controlnet_conditioning_scale"] = scales if several else scales[0]
+    if isinstance(pipeline.scheduler, TCDScheduler):
+        options["eta"] = 0.3  # its own default, and what its authors advise; pipelines pass 0
     latents = []
 
     def keep(_pipeline, _index, _timestep, tensors):

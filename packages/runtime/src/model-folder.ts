@@ -2,12 +2,19 @@ import { mkdir, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { checkParameters, formatJson } from "@sdxs/tensor";
 import { diskFiles, writeCheckpoint, type WriteCheckpointOptions } from "@sdxs/tensor/node";
+import { BASE_VERSION, SHARDS_SINCE, latest, versionOf, withoutLaterDefaults } from "./diffusers-version.js";
 import { inMessages } from "./in-messages.js";
 import { modelClasses, type ModelClass, type ModelClassName, type ModelConfigs } from "./model-classes.js";
 import { WEIGHTS_STEM, openModel, readOpened, type LoadModelOptions, type Model } from "./open-model.js";
 import { singleFileError } from "./single-file.js";
 
 export type SaveModelOptions = Pick<WriteCheckpointOptions, "dtype" | "maxShardSize">;
+
+/**
+ * One file of any size for diffusers, whose versions before 0.29 open no shards of its models; transformers opens them in all
+ * versions: chosen, as diffusers has it since.
+ */
+const DEFAULT_SHARD_BYTES = { diffusers: Infinity, transformers: 10e9 } as const;
 
 /** torch_dtype in transformers' config.json. */
 const TORCH_DTYPE = { F32: "float32", F16: "float16", BF16: "bfloat16" } as const;
@@ -48,7 +55,10 @@ export const isFile = (path: string): Promise<boolean> =>
 
 /**
  * Saves a model so that `from_pretrained` of diffusers or transformers reads it: config.json and the weights, under their
- * names, in shards with an index above `maxShardSize`. Makes the folder; weights that it held before are replaced once all
+ * names. `_diffusers_version` is the least version that knows all that is written.
+ *
+ * With `maxShardSize`, weights of more bytes go to several files with an index, which diffusers opens from 0.29 on; by default
+ * its models are one file. Makes the folder; weights that it held before are replaced once all
  * that is new has reached the disk.
  *
  * @throws SdxsError: MISSING_PARAMETER, SHAPE_MISMATCH, DTYPE_MISMATCH or UNEXPECTED_PARAMETER where the weights do not fit
@@ -64,22 +74,35 @@ export async function saveModel<N extends ModelClassName>(
   options: SaveModelOptions = {},
 ): Promise<void> {
   checkModel(folder, model);
-  const { className, config, params, otherFields = {} } = model;
-  const modelClass: ModelClass<ModelConfigs[N]> = modelClasses[className];
-  const { dtype = "F32" } = options;
-  const isDiffusers = modelClass.library === "diffusers";
-  const json = {
-    ...(isDiffusers ? { _class_name: className } : { architectures: [className] }),
-    ...otherFields,
-    ...modelClass.fields?.(config),
-    ...config,
-    ...(isDiffusers ? {} : { torch_dtype: TORCH_DTYPE[dtype] }),
-  };
+  const { library } = modelClasses[model.className];
+  const { dtype, maxShardSize = DEFAULT_SHARD_BYTES[library] } = options;
   await mkdir(folder, { recursive: true });
-  await writeCheckpoint(join(folder, WEIGHTS_STEM[modelClass.library]), params, {
-    ...options,
-    files: { "config.json": `${formatJson(json, 2)}\n` },
+  await writeCheckpoint(join(folder, WEIGHTS_STEM[library]), model.params, {
+    ...(dtype && { dtype }),
+    maxShardSize,
+    files: { "config.json": `${formatJson(configJson(model, options), 2)}\n` },
   });
+}
+
+/** What config.json holds. */
+function configJson<N extends ModelClassName>(
+  { className, config, otherFields, params }: Model<N>,
+  { dtype = "F32", maxShardSize = Infinity }: SaveModelOptions,
+): Readonly<Record<string, unknown>> {
+  const modelClass: ModelClass<ModelConfigs[N]> = modelClasses[className];
+  const fields = { ...otherFields, ...modelClass.fields?.(config), ...config };
+  if (modelClass.library === "transformers") {
+    return { architectures: [className], ...fields, torch_dtype: TORCH_DTYPE[dtype] };
+  }
+  const written = withoutLaterDefaults(className, fields);
+  const bytes = Object.values(params).reduce((sum, { data }) => sum + data.length * (dtype === "F32" ? 4 : 2), 0);
+  const version = latest([versionOf(className, written), ...(bytes > maxShardSize ? [SHARDS_SINCE] : [])]);
+  return { _class_name: className, _diffusers_version: version, ...written };
+}
+
+/** The least version of diffusers that opens what `saveModel` writes. */
+export function savedVersion(model: Model, options: SaveModelOptions): string {
+  return (configJson(model, options)["_diffusers_version"] as string | undefined) ?? BASE_VERSION;
 }
 
 /** Throws what `saveModel` throws for weights that do not fit. */

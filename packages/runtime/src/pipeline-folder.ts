@@ -4,7 +4,8 @@ import type { SchedulerConfig } from "@sdxs/diffusion";
 import { InvalidArgumentError, formatJson } from "@sdxs/tensor";
 import { diskFiles, replaceFile } from "@sdxs/tensor/node";
 import { modelClasses, type ModelClassName } from "./model-classes.js";
-import { checkModel, isFile, saveModel, type SaveModelOptions } from "./model-folder.js";
+import { BASE_VERSION, latest, versionOf } from "./diffusers-version.js";
+import { checkModel, isFile, saveModel, savedVersion, type SaveModelOptions } from "./model-folder.js";
 import { indexFile, type Model } from "./open-model.js";
 import {
   MULTI_CONTROLNET,
@@ -28,24 +29,29 @@ interface ComponentWriter<V> {
   entry(value: V): readonly [library: string, className: string];
   /** Throws where the value cannot be saved. */
   check(folder: string, value: V): void;
+  /** The least version of diffusers that knows all that is written. */
+  version(value: V, options: SaveModelOptions): string;
   save(folder: string, value: V, options: SaveModelOptions): Promise<void>;
 }
 
 const model: ComponentWriter<Model> = {
   entry: ({ className }) => [modelClasses[className].library, className],
   check: checkModel<ModelClassName>,
+  version: savedVersion,
   save: saveModel<ModelClassName>,
 };
 
 const tokenizer: ComponentWriter<PromptTokenizer> = {
   entry: (value) => ["transformers", tokenizerClass(value)],
   check: () => undefined,
+  version: () => BASE_VERSION,
   save: saveTokenizerFolder,
 };
 
 const scheduler: ComponentWriter<SchedulerConfig> = {
   entry: ({ _class_name: className }) => ["diffusers", className],
   check: () => undefined,
+  version: (config) => versionOf(config._class_name, { ...config }),
   async save(folder, config) {
     await mkdir(folder, { recursive: true });
     await replaceFile(join(folder, schedulerFile), [json(config)]);
@@ -65,9 +71,6 @@ const writers: { readonly [K in ComponentName]: ComponentWriter<Single<PipelineC
 type Single<V> = V extends readonly (infer E)[] ? E : V;
 
 const writerOf = (name: ComponentName): ComponentWriter<unknown> => writers[name];
-
-/** Whose layout is written; it reads later versions' too. Chosen: that of the reference data. */
-const DIFFUSERS_VERSION = "0.27.2";
 
 /**
  * Loads the components of a pipeline from its folder, as diffusers' `save_pretrained` writes one: model_index.json and a
@@ -139,7 +142,7 @@ export async function savePipelineFolder(
   const entries = parts.map(({ name, value }) => [name, writerOf(name).entry(value)] as const);
   const index = {
     _class_name: className,
-    _diffusers_version: DIFFUSERS_VERSION,
+    _diffusers_version: latest(parts.map(({ name, value }) => writerOf(name).version(value, options))),
     ...otherFields,
     ...(components.text_encoder_2 === undefined && withoutSafetyChecker),
     ...Object.fromEntries(entries),
