@@ -1,4 +1,4 @@
-import { ShapeError, type Ops } from "@sdxs/tensor";
+import { ShapeError, tensorShape, unknownName, type Ops } from "@sdxs/tensor";
 import { checkSameShape, meanPerSample } from "./per-sample.js";
 
 /**
@@ -51,7 +51,7 @@ export function discriminatorLoss<T>(ops: Ops<T>, kind: AdversarialLoss, realLog
  * const loss = ops.mean(vaeDistillationLoss(ops, decoded, image, { adversarial }));
  */
 export function generatorLoss<T>(ops: Ops<T>, kind: AdversarialLoss, fakeLogits: T): T {
-  if (ops.shape(fakeLogits).length === 0) {
+  if (tensorShape(ops, "generatorLoss", "fakeLogits", fakeLogits).length === 0) {
     throw new ShapeError("generatorLoss: logits must be [batch, ...], got a scalar. Keep the batch's axis.");
   }
   return meanPerSample(ops, kind === "hinge" ? ops.neg(fakeLogits) : judge(ops, kind, fakeLogits, true));
@@ -67,6 +67,7 @@ function judge<T>(ops: Ops<T>, kind: AdversarialLoss, logits: T, real: boolean):
     case "least-squares":
       return ops.mul(ops.square(real ? ops.sub(logits, 1) : logits), 0.5);
   }
+  throw unknownName("An adversarial loss", "kind", kind, ["hinge", "non-saturating", "least-squares"]);
 }
 
 /** log(1 + exp(x)), which does not overflow. (x + |x|) / 2 instead of relu, for the slope of 1/2 at 0. */

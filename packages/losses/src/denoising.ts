@@ -1,5 +1,5 @@
-import { InvalidArgumentError, type Ops } from "@sdxs/tensor";
-import { checkPerSample, checkSameShape, meanPerSample } from "./per-sample.js";
+import { InvalidArgumentError, unknownName, type Ops } from "@sdxs/tensor";
+import { checkLevel, checkPerSample, checkSameShape, meanPerSample } from "./per-sample.js";
 
 export interface DenoisingOptions<T> {
   /** A weight per sample, [batch], as `minSnrWeights` gives. Default: 1 each. */
@@ -46,6 +46,7 @@ export function minSnrWeights<T>(
   level: { readonly alpha: T; readonly sigma: T },
   gamma = 5,
 ): T {
+  checkLevel(ops, "minSnrWeights", level);
   if (!(gamma > 0)) throw new InvalidArgumentError(`minSnrWeights: gamma must be above 0, got ${gamma}.`);
   const signal = ops.square(level.alpha);
   const noise = ops.square(level.sigma);
@@ -57,4 +58,5 @@ export function minSnrWeights<T>(
     case "sample":
       return ops.minimum(ops.div(signal, noise), gamma);
   }
+  throw unknownName("minSnrWeights", "prediction", prediction, ["epsilon", "v_prediction", "sample"]);
 }

@@ -1,4 +1,4 @@
-import { InvalidArgumentError, ShapeError, type Ops } from "@sdxs/tensor";
+import { InvalidArgumentError, ShapeError, layoutHint, tensorShape, unknownName, type Ops } from "@sdxs/tensor";
 import { cubic, resample, triangle } from "./resampling.js";
 
 /**
@@ -21,7 +21,7 @@ export type DownsamplingFilter = "area" | "bilinear" | "bilinear-antialias" | "b
  * const small = downsample(ops, images, 8, "bicubic-antialias");
  */
 export function downsample<T>(ops: Ops<T>, images: T, factor: number, filter: DownsamplingFilter = "area"): T {
-  const shape = ops.shape(images);
+  const shape = tensorShape(ops, "downsample", "images", images);
   const [, , height = 0, width = 0] = shape;
   if (!Number.isInteger(factor) || factor < 1) {
     throw new InvalidArgumentError(`downsample: the factor must be a whole number of at least 1, got ${factor}.`);
@@ -29,7 +29,8 @@ export function downsample<T>(ops: Ops<T>, images: T, factor: number, filter: Do
   if (shape.length !== 4 || height % factor !== 0 || width % factor !== 0) {
     throw new ShapeError(
       `downsample: images must be [batch, channels, height, width] with sizes divisible by ${factor}, ` +
-        `got [${shape.join(", ")}]. Crop them or choose another factor.`,
+        `got [${shape.join(", ")}]. Crop them or choose another factor.` +
+        layoutHint(shape),
     );
   }
   if (factor === 1) return images;
@@ -44,4 +45,5 @@ export function downsample<T>(ops: Ops<T>, images: T, factor: number, filter: Do
     case "bicubic-antialias":
       return resample(ops, images, size, cubic(-0.5), true); // PyTorch's a where it antialiases, as Pillow's
   }
+  throw unknownName("downsample", "filter", filter, ["area", "bilinear", "bilinear-antialias", "bicubic-antialias"]);
 }

@@ -38,8 +38,8 @@ export function featureDistillationLoss<T>(
   teacherFeatures: readonly T[],
   options: FeatureDistillationOptions = {},
 ): T {
+  checkFeatureLists(ops, "featureDistillationLoss", studentFeatures, teacherFeatures, options.weights);
   const weights = options.weights ?? studentFeatures.map(() => 1);
-  checkFeatureLists(ops, "featureDistillationLoss", studentFeatures, teacherFeatures, weights);
   const terms = studentFeatures.map((map, l) => {
     const target = ops.stopGradient(teacherFeatures[l]!);
     const error = meanPerSample(ops, ops.square(ops.sub(map, target)));

@@ -1,22 +1,33 @@
-import { ShapeError, type Ops } from "@sdxs/tensor";
+import { InvalidArgumentError, ShapeError, kindOf, tensorShape, type Ops } from "@sdxs/tensor";
 
-/** Throws `ShapeError` unless both lists, and the weights if any, have one length above 0 and the maps pairwise one shape. */
+/**
+ * Throws `InvalidArgumentError` unless both are lists, of tensors, and `ShapeError` unless both, and the weights if any, have one
+ * length above 0 and the maps pairwise one shape.
+ */
 export function checkFeatureLists<T>(
   ops: Ops<T>,
   where: string,
   features: readonly T[],
   targets: readonly T[],
-  weights: readonly unknown[] = features,
+  weights?: readonly unknown[],
 ): void {
-  if (features.length === 0 || features.length !== targets.length || features.length !== weights.length) {
+  for (const [name, list] of Object.entries({ features, "target features": targets, weights: weights ?? [] })) {
+    if (!Array.isArray(list)) {
+      throw new InvalidArgumentError(
+        `${where}: expected a list of ${name}, one for each feature map, got ${kindOf(list)}. Write [x] for one.`,
+      );
+    }
+  }
+  const counted = weights ?? features;
+  if (features.length === 0 || features.length !== targets.length || features.length !== counted.length) {
     throw new ShapeError(
       `${where}: as many features as target features and weights are needed, at least one; ` +
-        `got ${features.length}, ${targets.length} and ${weights.length}.`,
+        `got ${features.length}, ${targets.length} and ${counted.length}.`,
     );
   }
   features.forEach((map, l) => {
-    const received = ops.shape(map).join(", ");
-    const expected = ops.shape(targets[l]!).join(", ");
+    const received = tensorShape(ops, where, `feature ${l}`, map).join(", ");
+    const expected = tensorShape(ops, where, `target feature ${l}`, targets[l]!).join(", ");
     if (received !== expected) {
       throw new ShapeError(
         `${where}: feature ${l} has shape [${received}], its target [${expected}]; they must be one.`,

@@ -19,7 +19,7 @@ export interface FeatureMatchingOptions extends FeatureSimilarityOptions {
  * @param targetFeatures maps of the teacher's sample, same shapes
  * @returns [batch]; 0 for equal features, at most 2 times the sum of the weights
  *
- * Throws `ShapeError` where lists or shapes differ.
+ * Throws `ShapeError` where lists or shapes differ, `InvalidArgumentError` for a tensor in place of a list.
  *
  * @example
  * const loss = ops.mean(featureMatchingLoss(ops, encode(sample), encode(target), { weights: [1, 1, 0.5] }));
@@ -30,8 +30,8 @@ export function featureMatchingLoss<T>(
   targetFeatures: readonly T[],
   options: FeatureMatchingOptions = {},
 ): T {
+  checkFeatureLists(ops, "featureMatchingLoss", features, targetFeatures, options.weights);
   const weights = options.weights ?? features.map(() => 1 / features.length);
-  checkFeatureLists(ops, "featureMatchingLoss", features, targetFeatures, weights);
   const terms = features.map((map, l) => {
     const { texture, structure } = featureSimilarity(ops, map, targetFeatures[l]!, options);
     return ops.sub(1, meanPerSample(ops, ops.mul(texture, structure))); // [batch]

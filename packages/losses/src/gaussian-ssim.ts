@@ -1,4 +1,4 @@
-import { InvalidArgumentError, ShapeError, type Ops } from "@sdxs/tensor";
+import { InvalidArgumentError, ShapeError, layoutHint, type Ops } from "@sdxs/tensor";
 import { checkSameShape, meanPerSample } from "./per-sample.js";
 
 export interface GaussianSsimOptions {
@@ -43,16 +43,22 @@ export function ssimTerms<T>(
   where: string,
   x: T,
   y: T,
-  { dataRange }: GaussianSsimOptions,
+  options: GaussianSsimOptions | undefined,
 ): { readonly luminance: T; readonly contrastStructure: T } {
   checkSameShape(ops, where, x, y, 4);
   const [batch = 1, channels = 1, height = 0, width = 0] = ops.shape(x);
   if (height < WINDOW_SIZE || width < WINDOW_SIZE) {
     throw new ShapeError(
-      `${where}: images must be at least ${WINDOW_SIZE} pixels high and wide, got ${height} x ${width}.`,
+      `${where}: images must be at least ${WINDOW_SIZE} pixels high and wide, got ${height} x ${width}.` +
+        layoutHint(ops.shape(x)),
     );
   }
-  if (!(dataRange > 0)) throw new InvalidArgumentError(`${where}: dataRange must be above 0, got ${dataRange}.`);
+  const dataRange = options?.dataRange; // of callers in plain JavaScript
+  if (dataRange === undefined || !(dataRange > 0)) {
+    throw new InvalidArgumentError(
+      `${where}: the option dataRange must be above 0, got ${dataRange}. Give { dataRange: 2 } for images in [-1, 1].`,
+    );
+  }
 
   // The five local means in one pass of a separable filter.
   const planes = [x, y, ops.square(x), ops.square(y), ops.mul(x, y)];

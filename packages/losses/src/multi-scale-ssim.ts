@@ -1,4 +1,4 @@
-import { InvalidArgumentError, ShapeError, type Ops } from "@sdxs/tensor";
+import { InvalidArgumentError, ShapeError, layoutHint, type Ops } from "@sdxs/tensor";
 import { WINDOW_SIZE, ssimTerms, type GaussianSsimOptions } from "./gaussian-ssim.js";
 import { checkSameShape, meanPerSample } from "./per-sample.js";
 
@@ -32,7 +32,7 @@ const LEAST_SIMILARITY = 1e-6;
  * const loss = ops.mean(ops.sub(1, multiScaleSsim(ops, decoded, image, { dataRange: 2 })));
  */
 export function multiScaleSsim<T>(ops: Ops<T>, x: T, y: T, options: MultiScaleSsimOptions): T {
-  const { weights = WEIGHTS } = options;
+  const { weights = WEIGHTS } = (options as MultiScaleSsimOptions | undefined) ?? {};
   checkSameShape(ops, "multiScaleSsim", x, y, 4);
   if (weights.length === 0) throw new InvalidArgumentError("multiScaleSsim: at least one weight is needed, got none.");
   const [, , height = 0, width = 0] = ops.shape(x);
@@ -40,7 +40,8 @@ export function multiScaleSsim<T>(ops: Ops<T>, x: T, y: T, options: MultiScaleSs
   if (height % reduction !== 0 || width % reduction !== 0 || Math.min(height, width) < WINDOW_SIZE * reduction) {
     throw new ShapeError(
       `multiScaleSsim: ${weights.length} scales need sizes divisible by ${reduction} and of at least ` +
-        `${WINDOW_SIZE * reduction} pixels, got ${height} x ${width}. Crop the images or give fewer weights.`,
+        `${WINDOW_SIZE * reduction} pixels, got ${height} x ${width}. Crop the images or give fewer weights.` +
+        layoutHint(ops.shape(x)),
     );
   }
   let [scaledX, scaledY] = [x, y];

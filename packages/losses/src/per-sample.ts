@@ -1,4 +1,4 @@
-import { ShapeError, type Ops } from "@sdxs/tensor";
+import { ShapeError, checkFields, tensorShape, type Ops } from "@sdxs/tensor";
 
 /** Mean over everything but the first axis: [batch, ...] gives [batch]. */
 export function meanPerSample<T>(ops: Ops<T>, x: T): T {
@@ -18,8 +18,8 @@ const axesAfterBatch = <T>(ops: Ops<T>, x: T): number[] =>
 
 /** Throws `ShapeError` unless both tensors have one shape, of at least `minRank` axes. */
 export function checkSameShape<T>(ops: Ops<T>, where: string, prediction: T, target: T, minRank = 2): void {
-  const expected = ops.shape(target);
-  const received = ops.shape(prediction);
+  const received = tensorShape(ops, where, "its first tensor", prediction);
+  const expected = tensorShape(ops, where, "its second tensor", target);
   if (expected.join() === received.join() && received.length >= minRank) return;
   throw new ShapeError(
     `${where}: both tensors must have one shape of at least ${minRank} axes, batch first; ` +
@@ -29,7 +29,14 @@ export function checkSameShape<T>(ops: Ops<T>, where: string, prediction: T, tar
 
 /** Throws `ShapeError` unless the tensor has shape [batch]. */
 export function checkPerSample<T>(ops: Ops<T>, where: string, name: string, x: T, batch: number): void {
-  const shape = ops.shape(x);
+  const shape = tensorShape(ops, where, name, x);
   if (shape.length === 1 && shape[0] === batch) return;
   throw new ShapeError(`${where}: ${name} must have one value per sample, [${batch}], got [${shape.join(", ")}].`);
+}
+
+/** Throws `InvalidArgumentError` unless the level has alpha and sigma, which are tensors. */
+export function checkLevel<T>(ops: Ops<T>, where: string, level: { readonly alpha: T; readonly sigma: T }): void {
+  checkFields(where, "level", level, ["alpha", "sigma"]);
+  tensorShape(ops, where, "level.alpha", level.alpha);
+  tensorShape(ops, where, "level.sigma", level.sigma);
 }

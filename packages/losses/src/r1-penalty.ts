@@ -1,4 +1,4 @@
-import { ShapeError, type Ops } from "@sdxs/tensor";
+import { InvalidArgumentError, ShapeError, kindOf, tensorShape, type Ops } from "@sdxs/tensor";
 import { sumPerSample } from "./per-sample.js";
 
 /**
@@ -21,7 +21,12 @@ import { sumPerSample } from "./per-sample.js";
  * const loss = ops.mean(ops.add(discriminatorLoss(ops, "hinge", real, fake), ops.mul(penalty, 1e-5))); // ADD's gamma
  */
 export function r1Penalty<T>(ops: Ops<T>, discriminate: (images: T) => T, images: T): T {
-  const [batch] = ops.shape(images);
+  const [batch] = tensorShape(ops, "r1Penalty", "images", images);
+  if (typeof discriminate !== "function") {
+    throw new InvalidArgumentError(
+      `r1Penalty: expected a function of images to logits, discriminate, got ${kindOf(discriminate)}.`,
+    );
+  }
   const total = ({ images }: Readonly<Record<string, T>>) => {
     const logits = discriminate(images!);
     const shape = ops.shape(logits);

@@ -1,5 +1,5 @@
-import type { Ops } from "@sdxs/tensor";
-import { checkPerSample, checkSameShape, meanPerSample, sumPerSample } from "./per-sample.js";
+import { checkFields, unknownName, type Ops } from "@sdxs/tensor";
+import { checkLevel, checkPerSample, checkSameShape, meanPerSample, sumPerSample } from "./per-sample.js";
 
 export interface ScoreDistillationOptions<T> {
   /** A weight per sample, [batch], as `scoreDistillationWeights` gives. Default: 1 each. */
@@ -36,6 +36,7 @@ export function scoreDistillationLoss<T>(
   scores: { readonly onlineScore: T; readonly offlineScore: T },
   options: ScoreDistillationOptions<T> = {},
 ): T {
+  checkFields("scoreDistillationLoss", "scores", scores, ["onlineScore", "offlineScore"]);
   const { onlineScore, offlineScore } = scores;
   checkSameShape(ops, "scoreDistillationLoss", sample, onlineScore);
   checkSameShape(ops, "scoreDistillationLoss", onlineScore, offlineScore);
@@ -60,12 +61,14 @@ export function scoreDistillationWeights<T>(
   method: "diff-instruct" | "swiftbrush",
   level: { readonly alpha: T; readonly sigma: T },
 ): T {
+  checkLevel(ops, "scoreDistillationWeights", level);
   switch (method) {
     case "diff-instruct":
       return level.alpha;
     case "swiftbrush":
       return ops.mul(level.sigma, ops.square(level.sigma));
   }
+  throw unknownName("scoreDistillationWeights", "method", method, ["diff-instruct", "swiftbrush"]);
 }
 
 /** Keeps the normalisation finite where the offline model predicts the very sample. Chosen: far below any latent's scale. */
@@ -95,6 +98,7 @@ export function distributionMatchingLoss<T>(
   sample: T,
   predictions: { readonly onlineSample: T; readonly offlineSample: T },
 ): T {
+  checkFields("distributionMatchingLoss", "predictions", predictions, ["onlineSample", "offlineSample"]);
   const { onlineSample, offlineSample } = predictions;
   checkSameShape(ops, "distributionMatchingLoss", sample, onlineSample);
   checkSameShape(ops, "distributionMatchingLoss", onlineSample, offlineSample);

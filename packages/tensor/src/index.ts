@@ -1,3 +1,4 @@
+export { checkFields, kindOf, layoutHint, tensorShape, unknownName } from "./core/arguments.js";
 export {
   InvalidArgumentError,
   MalformedFileError,

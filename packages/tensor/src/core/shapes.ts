@@ -1,3 +1,4 @@
+import { layoutHint } from "./arguments.js";
 import { ShapeError } from "./errors.js";
 import { sizeOf, type Shape } from "./host-tensor.js";
 import type { Padding } from "./ops.js";
@@ -76,7 +77,8 @@ export function conv2dShape(
   }
   if (channels !== inChannels) {
     throw new ShapeError(
-      `conv2d: the image ${show(x)} has ${channels} channels, the weights ${show(weight)} want ${inChannels}.`,
+      `conv2d: the image ${show(x)} has ${channels} channels, the weights ${show(weight)} want ${inChannels}.` +
+        layoutHint(x),
     );
   }
   if (bias && !sameShape(bias, [outChannels ?? 0])) {

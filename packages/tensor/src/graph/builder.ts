@@ -1,3 +1,4 @@
+import { givenShape } from "../core/arguments.js";
 import { InvalidArgumentError, SdxsError, ShapeError } from "../core/errors.js";
 import { attention } from "../nn/functional.js";
 import { sizeOf, type DType, type HostData, type Shape } from "../core/host-tensor.js";
@@ -241,7 +242,7 @@ function graphOps(builder: GraphBuilder): GraphOps {
   const divBinary = binary("div", "float32");
 
   const ops: GraphOps = {
-    shape: (x) => x.shape,
+    shape: givenShape,
     dtype: (x) => x.dtype,
     constant: (data, shape) => builder.constant(data, shape),
     scalar: (value) => builder.constant(Float32Array.of(value), []),

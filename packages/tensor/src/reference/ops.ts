@@ -1,3 +1,4 @@
+import { givenShape } from "../core/arguments.js";
 import { InvalidArgumentError, SdxsError, ShapeError } from "../core/errors.js";
 import {
   broadcastShapes,
@@ -33,7 +34,7 @@ import { at, broadcastAt, fromHost, tabulate, type ReferenceTensor } from "./ten
  * const y = silu(referenceOps, fromHost(HostTensor.from([2], [1, 2])));
  */
 export const referenceOps: Ops<ReferenceTensor> = {
-  shape: (x) => x.shape,
+  shape: givenShape,
   dtype: (x) => x.dtype,
   constant: (data, shape) => fromHost(new HostTensor(shape, data)),
   scalar: (value) => ({ shape: [], dtype: "float32", data: Float64Array.of(value) }),

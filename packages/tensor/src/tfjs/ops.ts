@@ -1,4 +1,5 @@
 import type { DataType, Rank, Tensor1D, Tensor2D, Tensor3D, Tensor4D, TensorContainer } from "@tensorflow/tfjs";
+import { givenShape } from "../core/arguments.js";
 import { InvalidArgumentError, SdxsError, ShapeError } from "../core/errors.js";
 import {
   broadcastShapes,
@@ -90,7 +91,7 @@ export function tfjsOps(tf: TensorFlow): Ops<Tensor> {
   };
 
   const ops: Ops<Tensor> = {
-    shape: (x) => x.shape,
+    shape: givenShape,
     dtype: (x) => x.dtype as DType,
 
     constant(data, shape) {
