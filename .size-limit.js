@@ -22,9 +22,10 @@ const ceilings = {
   lora: "7 kB",
   controlnet: "5 kB",
   "one-step-trainer": "8 kB",
-  // Fetches whole pipelines in browsers, and draws there with LoRAs, from images, in streams and in workers.
-  runtime: "20 kB",
-  "runtime/node": "10 kB",
+  // Fetches whole pipelines in browsers, with tokenizers as transformers has them, and draws there with LoRAs, textual
+  // inversions, from images of any size, in streams and in workers; and CLIP.
+  runtime: "32 kB",
+  "runtime/node": "16 kB",
   "runtime/backends": "3 kB",
   "runtime/onnx": "4 kB",
   cli: "12 kB",

@@ -26,6 +26,7 @@ describe("parseTextEncoderConfig", () => {
   it.each([
     ["hidden_act", "relu"],
     ["model_type", "clip"],
+    ["use_attention_mask", true],
     ["num_attention_heads", 7],
   ])("refuses %s: %j and names the field and its value", (field, value) => {
     expect(() => parseTextEncoderConfig({ [field]: value })).toThrow(

@@ -33,6 +33,8 @@ export interface TextEncoderConfig extends ClipLayersConfig {
 export function parseTextEncoderConfig(json: unknown): TextEncoderConfig {
   const read = configReader("CLIPTextModel", json);
   read("model_type", oneOf(["clip_text_model"]), "clip_text_model");
+  // diffusers' pipelines would then hide the padding from the encoder.
+  read("use_attention_mask", oneOf([false, null]), false);
   const config: TextEncoderConfig = {
     vocab_size: read("vocab_size", positiveInteger, 49408),
     hidden_size: read("hidden_size", positiveInteger, 512),

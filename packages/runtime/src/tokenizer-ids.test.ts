@@ -91,6 +91,11 @@ describe("loadTokenizer finds added tokens as CLIPTokenizerFast does", () => {
     expect(split("sks")).toEqual(["sks"]);
   });
 
+  it("and lowers each letter by itself, unlike CLIPTokenizer at the end of a word", () => {
+    expect(fast([])("ΟΔΟΣ")).toEqual(fast([])("οδοσ"));
+    expect(loadTokenizer({ vocab, merges }).tokenize("ΟΔΟΣ")).toEqual(fast([])("οδος"));
+  });
+
   it("and does not set Chinese characters apart", () => {
     const slow = loadTokenizer({ vocab, merges });
     const ends = (pieces: readonly string[]) => pieces.filter((piece) => piece.endsWith("</w>")).length;

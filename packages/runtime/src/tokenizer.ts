@@ -198,8 +198,11 @@ function splitters(
   const tokenizer = buildTokenizer({ ...json, added_tokens: [], post_processor: null });
   const { normalizer } = tokenizer;
   tokenizer.normalizer = null; // sections come out normalised
+  // Hugging Face's tokenizers lower each letter by itself: the capital sigma at a word's end too.
+  const lowers = JSON.stringify(normalizer?.config ?? null).includes('"Lowercase"');
+  const normalize = (text: string): string => normalizer?.normalize(lowers ? text.replaceAll("Σ", "σ") : text) ?? text;
   return {
-    sections: fastClipSections(addedTokens, (text) => normalizer?.normalize(text) ?? text),
+    sections: fastClipSections(addedTokens, normalize),
     pieces: (text) => tokenizer.tokenize(text),
   };
 }

@@ -1,4 +1,5 @@
 /** Support for the tests of all packages; not part of the published package. */
+import { readFile } from "node:fs/promises";
 import { expect } from "vitest";
 import { withGradients } from "./optim/gradients.js";
 import { HostTensor } from "./core/host-tensor.js";
@@ -76,4 +77,27 @@ export async function slopeAlongGradient(
   };
   const step = 1e-2;
   return ((await lossAt(step)) - (await lossAt(-step))) / (2 * step) / norm;
+}
+
+/**
+ * The rows of the tables below a heading of a Markdown file, down to the next heading of its level, without each table's head:
+ * what a document says, to be checked. Cells are plain: code without its marks.
+ */
+export async function documentTables(file: URL, heading: string): Promise<string[][]> {
+  const [, section = ""] = (await readFile(file, "utf8")).split(`\n## ${heading}\n`);
+  const lines = section.split("\n## ")[0]!.split("\n");
+  const isHead = (line: string, index: number): boolean => /^\| -/.test(line) || /^\| -/.test(lines[index + 1] ?? "");
+  return lines
+    .filter((line, index) => line.startsWith("|") && !isHead(line, index))
+    .map((line) =>
+      line
+        .split(/(?<!\\)\|/)
+        .slice(1, -1)
+        .map((cell) =>
+          cell
+            .trim()
+            .replace(/^`(.*)`$/, "$1")
+            .replaceAll("\\|", "|"),
+        ),
+    );
 }
