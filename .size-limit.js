@@ -22,7 +22,7 @@ const ceilings = {
   lora: "7 kB",
   controlnet: "5 kB",
   "one-step-trainer": "8 kB",
-  // Fetches whole pipelines in browsers, with tokenizers as transformers has them, and draws there with LoRAs, textual
+  // Fetches whole pipelines in browsers, whatever servers and networks do, with tokenizers as transformers has them, and draws there with LoRAs, textual
   // inversions, from images of any size, in streams and in workers; and CLIP.
   runtime: "32 kB",
   "runtime/node": "16 kB",

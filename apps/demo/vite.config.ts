@@ -8,6 +8,7 @@ const recipe = fileURLToPath(new URL("../../recipes/emoji/", import.meta.url));
 export default defineConfig({
   root: fileURLToPath(new URL(".", import.meta.url)),
   base: "./", // works under any address
+  appType: "mpa", // status 404 for what is absent, where others answer with the page
   resolve: { tsconfigPaths: true }, // the sources of the sdxs packages, so that nothing else is built before
   worker: { format: "es" },
   build: { target: "es2022", chunkSizeWarningLimit: 1000 },

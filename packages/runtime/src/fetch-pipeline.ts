@@ -1,3 +1,4 @@
+import { checkSchedulerConfig, withScheduler, type SchedulerConfig } from "@sdxs/diffusion";
 import type { ModelClassName } from "./model-classes.js";
 import { openModel, readOpened, type LoadModelOptions, type Model } from "./open-model.js";
 import {
@@ -11,9 +12,15 @@ import { addressOf } from "./hub.js";
 import { pipelineFileError, weightsFileName } from "./single-file.js";
 import { webFiles, type FetchOptions } from "./web-files.js";
 
+export interface FetchPipelineOptions extends FetchOptions {
+  /** What `createPipeline` will be given in place of the folder's scheduler, which then need not be supported. */
+  readonly scheduler?: string | SchedulerConfig;
+}
+
 /**
  * Loads the components of a pipeline from the web as `loadPipelineFolder` of `@sdxs/runtime/node` does from a folder: in
- * browsers and in Node. The headers of all files are checked before any weights are fetched. What arrives is compared with all
+ * browsers and in Node. The headers of all files, and whether the scheduler is supported, are checked before any weights are
+ * fetched. What arrives is compared with all
  * that is told of it: its length, the hub's hashes, HTTP's digests, and the SHA-256 that the caller gives.
  *
  * @param source "owner/name" for a model of huggingface.co, or the address under which model_index.json lies.
@@ -30,21 +37,26 @@ import { webFiles, type FetchOptions } from "./web-files.js";
  */
 export async function fetchPipeline<K extends ComponentName>(
   source: string | URL,
-  options: LoadPipelineFolderOptions<K> & FetchOptions & { readonly only: readonly K[] },
+  options: LoadPipelineFolderOptions<K> & FetchPipelineOptions & { readonly only: readonly K[] },
 ): Promise<LoadedPipelineFolder<Pick<PipelineComponents, K>>>;
 export async function fetchPipeline(
   source: string | URL,
-  options?: LoadPipelineFolderOptions & FetchOptions,
+  options?: LoadPipelineFolderOptions & FetchPipelineOptions,
 ): Promise<LoadedPipelineFolder<Partial<PipelineComponents>>>;
 export async function fetchPipeline(
   source: string | URL,
-  options: LoadPipelineFolderOptions & FetchOptions = {},
+  options: LoadPipelineFolderOptions & FetchPipelineOptions = {},
 ): Promise<LoadedPipelineFolder<Partial<PipelineComponents>>> {
   const address = addressOf(source, options.revision, options.endpoint);
   const files = webFiles(address, options);
   const file = weightsFileName(decodeURIComponent(address.pathname));
   if (file !== undefined) throw await pipelineFileError(files, file, "the address of a pipeline's folder");
-  const loaded = await loadPipelineFiles("fetchPipeline", files, options);
+  const { scheduler } = options;
+  const loaded = await loadPipelineFiles("fetchPipeline", files, options, (own) => {
+    // Pipelines of Stable Diffusion set this field whatever the folder says.
+    const config = { ...own, clip_sample: false };
+    checkSchedulerConfig(typeof scheduler === "string" ? withScheduler(config, scheduler) : (scheduler ?? config));
+  });
   files.checkAllRead();
   return loaded;
 }

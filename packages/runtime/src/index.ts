@@ -53,7 +53,7 @@ export { fromImageSource, fromRgba, toImageBitmaps, toRgba, type RgbaImage } fro
 export { fromPng, toPng } from "./png.js";
 export { fittingSize, trainedSize, wholeLatents, type PictureSize } from "./picture-size.js";
 export { resizePicture, type ResizeOptions } from "./resize-picture.js";
-export { fetchModel, fetchPipeline } from "./fetch-pipeline.js";
+export { fetchModel, fetchPipeline, type FetchPipelineOptions } from "./fetch-pipeline.js";
 export type { HttpOptions } from "./http-requests.js";
 export type { FetchOptions, FetchProgress } from "./web-files.js";
 export type { FileCache, KeptFile } from "./file-cache.js";

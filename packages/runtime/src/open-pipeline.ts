@@ -7,6 +7,7 @@ import {
   readJson,
   type ModelFiles,
 } from "@sdxs/tensor";
+import { inMessages } from "./in-messages.js";
 import type { ModelClassName } from "./model-classes.js";
 import { indexFile, openModel, type Model, type Opened } from "./open-model.js";
 import { readTokenizer } from "./open-tokenizer.js";
@@ -106,12 +107,14 @@ export const MULTI_CONTROLNET = ["controlnet", "MultiControlNetModel"] as const;
 
 /**
  * Loads a pipeline's components, wherever its files lie. All are checked, and all that is missing or does not fit is listed,
- * before any weights are read. `caller` stands in messages.
+ * before any weights are read. `caller` stands in messages. What `checkScheduler` throws is listed too; it is called where a
+ * U-Net is loaded with it.
  */
 export async function loadPipelineFiles(
   caller: string,
   files: ModelFiles,
   options: LoadPipelineFolderOptions,
+  checkScheduler?: (config: SchedulerConfig) => void,
 ): Promise<LoadedPipelineFolder<Partial<PipelineComponents>>> {
   const { only, variant } = options;
   const which = variant === undefined ? {} : { variant };
@@ -131,7 +134,8 @@ export async function loadPipelineFiles(
       try {
         await open();
       } catch (error) {
-        if (!(error instanceof SdxsError)) throw error;
+        // What keeps one file from being read keeps the others from it too.
+        if (!(error instanceof SdxsError) || error.code === "FILE_FAILURE" || error.code === "ABORTED") throw error;
         problems.push(error);
       }
     };
@@ -140,7 +144,12 @@ export async function loadPipelineFiles(
         const element = elementClass(files, name, classes);
         for (const folder of await componentFolders(files, name, classes.get(name))) {
           await listing(async () => {
-            opened.push({ name, component: await readers[name].open(folder, element, which) });
+            const component = await readers[name].open(folder, element, which);
+            opened.push({ name, component });
+            if (name === "scheduler" && wanted.includes("unet")) {
+              const config = (await component.read()) as SchedulerConfig;
+              inMessages(files.location(`${name}/${schedulerFile}`), () => checkScheduler?.(config));
+            }
           });
         }
       });

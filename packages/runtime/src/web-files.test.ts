@@ -118,6 +118,33 @@ describe("fetchPipeline", () => {
     expect(gets().filter((request) => request.endsWith(weights))).toHaveLength(1); // the header
   });
 
+  it("fetches no weights where the scheduler is not supported, unless another is to take its place", async () => {
+    const asFlowMatch: Answer = (response) => response.end('{ "_class_name": "FlowMatchEulerDiscreteScheduler" }');
+    answers.set("model_index.json", (response, content, { method }) => {
+      const index = String(content).replace("DEISMultistepScheduler", "FlowMatchEulerDiscreteScheduler");
+      response.end(method === "HEAD" ? undefined : index);
+    });
+    answers.set("scheduler_config.json", asFlowMatch);
+    const only = ["scheduler", "unet"] as const;
+    await expect(fetchPipeline(address, { only })).rejects.toMatchObject({
+      code: "UNSUPPORTED_CONFIG",
+      message: expect.stringMatching(/scheduler_config\.json: .*FlowMatchEulerDiscreteScheduler/),
+    });
+    expect(gets().filter((request) => request.endsWith(weights))).toHaveLength(1); // the header
+    const { components } = await fetchPipeline(address, { only, scheduler: "EulerDiscreteScheduler" });
+    expect(components.scheduler._class_name).toBe("FlowMatchEulerDiscreteScheduler");
+    expect((await fetchPipeline(address, { only: ["scheduler"] })).components.scheduler).toBeDefined();
+  });
+
+  it("stops at the first file that a server fails to give", async () => {
+    answers.set("config.json", (response) => response.writeHead(500).end());
+    await expect(fetchPipeline(address)).rejects.toMatchObject({
+      code: "FILE_FAILURE",
+      message: expect.stringMatching(/^The server failed to give http.*config\.json \(status 500\)/),
+    });
+    expect(requests.filter((request) => request.endsWith("/config.json"))).toHaveLength(1);
+  });
+
   it("says where there is no pipeline, also of a server that answers all with its page", async () => {
     await expect(fetchPipeline(`${address}/nowhere`)).rejects.toMatchObject({
       code: "MISSING_FILE",

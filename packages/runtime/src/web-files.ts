@@ -429,7 +429,7 @@ class Downloads {
     const start = JSON.stringify(new TextDecoder().decode(bytes.subarray(0, QUOTED_BYTES)));
     return new SdxsError(
       "MALFORMED_FILE",
-      `${url} is a page of HTML, not the file: it begins with ${start}. Check the address; a server must answer with status 404 for what it does not have.`,
+      `${url} is a page of HTML, not the file: it begins with ${start}. Check the address; a server must answer with status 404 for what it does not have (Vite: appType "mpa").`,
     );
   }
 

@@ -137,6 +137,8 @@ export function diskFiles(folder: string): ModelFiles {
     location,
     list: () =>
       readdir(folder).catch((cause: unknown): never => {
+        const code = systemCode(cause);
+        if (code !== "ENOENT" && code !== "ENOTDIR") return fail("read", folder, cause);
         throw new SdxsError("MISSING_FILE", `There is no folder at ${folder}. Check the path.`, { cause });
       }),
     readText: (name) => readFile(location(name), "utf8").catch((cause: unknown) => fail("read", location(name), cause)),
