@@ -7,7 +7,7 @@ import { parseUNetConfig, unet, unetParameters } from "@sdxs/tiny-unet";
 import { autoencoderTinyPresets, decodeTiny, tinyDecoderParameters } from "@sdxs/tiny-vae";
 import { GraphBuilder } from "../../packages/tensor/src/graph/builder.js";
 import type { Node } from "../../packages/tensor/src/graph/node.js";
-import { planOf } from "../../packages/tensor/src/webgpu/plan.js";
+import { compilePlan } from "../../packages/tensor/src/webgpu/compile.js";
 import { root } from "../workspace.js";
 
 /** Dawn's device that computes nothing, but has every feature: it reads each kernel as a GPU's would. */
@@ -15,7 +15,7 @@ const gpu = create(["backend=null", "enable-dawn-features=allow_unsafe_apis"]);
 
 const traits = {
   hasFloat16: true,
-  hasMatrixUnits: true,
+  hasSubgroupMatrices: true,
   maxThreads: 1024,
   maxBuffersPerKernel: 10,
   maxTensorBytes: Infinity,
@@ -59,7 +59,7 @@ test.each(
   const features = ["shader-f16", "subgroups", "chromium-experimental-subgroup-matrix"] as GPUFeatureName[];
   const device = await adapter!.requestDevice({ requiredFeatures: features });
   const result = await network(new GraphBuilder(undefined, Infinity));
-  const { steps, preparation } = planOf({ result }, precision, traits);
+  const { steps, preparation } = compilePlan({ result }, precision, traits);
   const codes = new Map([...preparation, ...steps].map(({ code, label }) => [code, label]));
   const refused: string[] = [];
   for (const [code, label] of codes) {

@@ -1,6 +1,7 @@
 export { exportOnnx, onnxBackend, traceProgram, type ExportOnnxOptions, type ExportOnnxSpec } from "./onnx/backend.js";
 export type { FromGpuBuffer } from "./onnx/device-tensors.js";
-export type { LoweredGraph, LoweredOutput, LoweringOptions } from "./onnx/lower.js";
+export type { LoweredGraph, LoweredOutput } from "./onnx/lower.js";
+export type { LoweringOptions } from "./onnx/lowering.js";
 export type { OnnxGraph, SerializedModel } from "./onnx/model.js";
 export type { OpenShape } from "./onnx/open-sizes.js";
 export type { OnnxBackendOptions, OnnxRuntime } from "./onnx/runtime.js";

@@ -29,10 +29,9 @@ export interface ForwardConv2dOptions {
 }
 
 /** The value of a node, of which `inForwardOps` left an operation of `Ops`, from those of its inputs. */
-export function compute<T>(ops: ForwardOps<T>, { op, attributes, shape, dtype }: Node, operands: readonly T[]): T {
+export function compute<T>(ops: ForwardOps<T>, node: Node, operands: readonly T[]): T {
   const [a, b, c] = operands as [T, T, T];
-  const { axes = [], axis = 0, keepDims = false, stride = 1, padding = [0, 0, 0, 0], k = 1 } = attributes;
-  switch (op) {
+  switch (node.op) {
     case "neg":
     case "abs":
     case "sign":
@@ -46,7 +45,7 @@ export function compute<T>(ops: ForwardOps<T>, { op, attributes, shape, dtype }:
     case "relu":
     case "erf":
     case "floor":
-      return ops[op](a);
+      return ops[node.op](a);
     case "add":
     case "sub":
     case "mul":
@@ -56,47 +55,51 @@ export function compute<T>(ops: ForwardOps<T>, { op, attributes, shape, dtype }:
     case "equal":
     case "greater":
     case "less":
-      return ops[op](a, b);
+      return ops[node.op](a, b);
     case "pow":
-      return ops.pow(a, attributes.exponent ?? 1);
+      return ops.pow(a, node.attributes.exponent);
     case "where":
       return ops.where(a, b, c);
     case "sum":
     case "mean":
     case "max":
-      return ops[op](a, { axes, keepDims });
+      return ops[node.op](a, node.attributes);
     case "argMax":
     case "softmax":
-      return ops[op](a, axis);
+      return ops[node.op](a, node.attributes.axis);
     case "matmul":
-      return ops.matmul(a, b, {
-        transposeA: attributes.transposeA ?? false,
-        transposeB: attributes.transposeB ?? false,
-      });
+      return ops.matmul(a, b, node.attributes);
     case "conv2d":
-      return ops.conv2d(a, b, operands[2], { stride, padding });
+      return ops.conv2d(a, b, operands[2], node.attributes);
     case "avgPool2d":
     case "maxPool2d":
-      return ops[op](a, k);
+      return ops[node.op](a, node.attributes.k);
     case "resizeNearest":
-      return ops.resizeNearest(a, [shape[2] ?? 0, shape[3] ?? 0]);
+      return ops.resizeNearest(a, node.attributes.size);
     case "transpose":
-      return ops.transpose(a, attributes.permutation ?? []);
+      return ops.transpose(a, node.attributes.permutation);
     case "broadcastTo":
-      return ops.broadcastTo(a, shape);
+      return ops.broadcastTo(a, node.shape);
     case "concat":
-      return ops.concat(operands, axis);
+      return ops.concat(operands, node.attributes.axis);
     case "slice":
-      return ops.slice(a, axis, attributes.begin ?? 0, shape[axis] ?? 0);
+      return ops.slice(a, node.attributes.axis, node.attributes.begin, node.attributes.size);
     case "pad":
-      return ops.pad(a, attributes.widths ?? []);
+      return ops.pad(a, node.attributes.widths);
     case "gather":
-      return ops.gather(a, b, axis);
+      return ops.gather(a, b, node.attributes.axis);
     case "cast":
-      return ops.cast(a, dtype);
+      return ops.cast(a, node.dtype);
     case "reshape":
-      return ops.reshape(a, shape);
-    default:
-      throw new SdxsError("UNSUPPORTED_OPERATION", `The operation "${op}" is not one of \`Ops\` that compute.`);
+      return ops.reshape(a, node.shape);
+    case "input":
+    case "constant":
+    case "normalize":
+    case "inverseStd":
+    case "conv2dInputGrad":
+    case "conv2dWeightGrad":
+    case "stopGradient":
+    case "variable":
+      throw new SdxsError("UNSUPPORTED_OPERATION", `The operation "${node.op}" is not one of \`Ops\` that compute.`);
   }
 }

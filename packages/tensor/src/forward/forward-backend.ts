@@ -78,7 +78,7 @@ export function forwardBackend<T>(device: ForwardDevice<T>): Backend<T> {
         try {
           for (const node of order) {
             if (node.data !== undefined) continue;
-            const source = node.op === "input" ? given[node.attributes.name!]! : undefined;
+            const source = node.op === "input" ? given[node.attributes.name]! : undefined;
             if (source !== undefined && device.isTensor(source)) {
               values.set(node, source);
               continue;

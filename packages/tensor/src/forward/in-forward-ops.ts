@@ -2,7 +2,7 @@ import type { Shape } from "../core/host-tensor.js";
 import type { Ops } from "../core/ops.js";
 import { GraphBuilder } from "../graph/builder.js";
 import { compute } from "./compute.js";
-import { reachable, type Node } from "../graph/node.js";
+import { reachable, type Node, type NodeOf } from "../graph/node.js";
 
 /**
  * The same graph in operations of `Ops` that compute, for whoever has no others: what gradients need besides is composed
@@ -22,9 +22,9 @@ function rewrite(builder: GraphBuilder, node: Node, rewritten: (node: Node) => N
   const [a, b] = operands as [Node, Node];
   switch (node.op) {
     case "input":
-      return builder.input(node.attributes.name ?? "", node.shape, node.dtype);
+      return builder.input(node.attributes.name, node.shape, node.dtype);
     case "constant":
-      return builder.constant(node.data!, node.shape);
+      return builder.constant(node.data, node.shape);
     case "stopGradient":
     case "variable":
       return a;
@@ -33,10 +33,10 @@ function rewrite(builder: GraphBuilder, node: Node, rewritten: (node: Node) => N
     case "conv2dWeightGrad":
       return weightGradient(ops, node, a, b);
     case "normalize":
-      return ops.mul(centered(ops, a), inverseStd(ops, a, node.attributes.epsilon ?? 0));
+      return ops.mul(centered(ops, a), inverseStd(ops, a, node.attributes.epsilon));
     case "inverseStd": {
-      const [normalized] = node.inputs as [Node];
-      return inverseStd(ops, rewritten(normalized.inputs[0]!), normalized.attributes.epsilon ?? 0);
+      const normalized = node.inputs[0] as NodeOf<"normalize">;
+      return inverseStd(ops, rewritten(normalized.inputs[0]), normalized.attributes.epsilon);
     }
     default:
       return compute<Node>(ops, node, operands);
@@ -44,8 +44,14 @@ function rewrite(builder: GraphBuilder, node: Node, rewritten: (node: Node) => N
 }
 
 /** A convolution of the gradient, its pixels a stride apart, with the kernel turned around and its channels exchanged. */
-function inputGradient(ops: Ops<Node>, { attributes, shape }: Node, gradient: Node, weight: Node): Node {
-  const { stride = 1, padding: [top, , left] = [0, 0, 0, 0] } = attributes;
+function inputGradient(
+  ops: Ops<Node>,
+  { attributes, shape }: NodeOf<"conv2dInputGrad">,
+  gradient: Node,
+  weight: Node,
+): Node {
+  const { stride, padding } = attributes;
+  const [top, , left] = padding;
   const [, , height = 0, width = 0] = weight.shape;
   const turned = ops.transpose(reversed(ops, reversed(ops, weight, 2), 3), [1, 0, 2, 3]);
   const whole = ops.conv2d(spread(ops, gradient, stride), turned, undefined, {
@@ -55,8 +61,13 @@ function inputGradient(ops: Ops<Node>, { attributes, shape }: Node, gradient: No
 }
 
 /** A convolution of the image with the gradient as its kernel, both with samples and channels exchanged. */
-function weightGradient(ops: Ops<Node>, { attributes, shape }: Node, x: Node, gradient: Node): Node {
-  const { stride = 1, padding = [0, 0, 0, 0] } = attributes;
+function weightGradient(
+  ops: Ops<Node>,
+  { attributes, shape }: NodeOf<"conv2dWeightGrad">,
+  x: Node,
+  gradient: Node,
+): Node {
+  const { stride, padding } = attributes;
   const exchanged = (tensor: Node): Node => ops.transpose(tensor, [1, 0, 2, 3]);
   const kernel = exchanged(spread(ops, gradient, stride));
   const products = exchanged(ops.conv2d(exchanged(x), kernel, undefined, { padding })); // [out, in, taps and more]

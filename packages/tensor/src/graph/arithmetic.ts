@@ -1,5 +1,6 @@
 import { GraphBuilder } from "./builder.js";
-import { reachable, type Node } from "./node.js";
+import { forElementwise } from "./elementwise.js";
+import { applyRule, reachable, type ByOperation, type Node } from "./node.js";
 import { sizeOf } from "../core/host-tensor.js";
 import type { Program, TensorSpec } from "../core/program.js";
 
@@ -42,7 +43,7 @@ export function countArithmetic<In extends string>(
   for (const node of reachable(Object.values<Node>(outputs))) {
     const owner = owners.get(node) ?? inheritedOwner(node, owners);
     if (owner) owners.set(node, owner);
-    const count = multiplyAddsIn(node);
+    const count = applyRule(counts, node);
     if (count === 0) continue;
     multiplyAdds += count;
     for (const tensor of [node, ...node.inputs]) bytes += sizeOf(tensor.shape) * Float32Array.BYTES_PER_ELEMENT;
@@ -60,25 +61,45 @@ interface Owner {
 }
 
 function inheritedOwner(node: Node, owners: ReadonlyMap<Node, Owner>): Owner | undefined {
-  const latestFirst = node.inputs.filter(({ op }) => op !== "constant").sort((a, b) => b.id - a.id);
+  const latestFirst = [...node.inputs].filter(({ op }) => op !== "constant").sort((a, b) => b.id - a.id);
   const found = latestFirst.map((input) => owners.get(input));
   const owner = found.find((one) => one?.isWeight) ?? found.find((one) => one !== undefined);
   return owner && { parameter: owner.parameter, isWeight: found.every((one) => one?.isWeight) };
 }
 
-function multiplyAddsIn(node: Node): number {
-  switch (node.op) {
-    case "matmul": {
-      const first = node.inputs[0]?.shape ?? [];
-      return sizeOf(node.shape) * (first.at(node.attributes.transposeA ? -2 : -1) ?? 0);
-    }
-    case "conv2d": // [N, Co, H, W] results, each from Ci * kh * kw products
-      return sizeOf(node.shape) * sizeOf(node.inputs[1]?.shape.slice(1) ?? [0]);
-    case "conv2dInputGrad": // as many as forward: inputs (gradient [N, Co, H, W], weight [Co, Ci, kh, kw])
-      return sizeOf(node.inputs[0]?.shape ?? [0]) * sizeOf(node.inputs[1]?.shape.slice(1) ?? [0]);
-    case "conv2dWeightGrad": // likewise: inputs (input, gradient [N, Co, H, W]), result [Co, Ci, kh, kw]
-      return sizeOf(node.inputs[1]?.shape ?? [0]) * sizeOf(node.shape.slice(1));
-    default:
-      return 0;
-  }
-}
+const none = (): number => 0;
+
+/** How many multiply-adds an operation is. */
+const counts: ByOperation<[], number> = {
+  ...forElementwise(() => none),
+  matmul: ({ inputs: [a], attributes, shape }) => sizeOf(shape) * a.shape.at(attributes.transposeA ? -2 : -1)!,
+  // [N, Co, H, W] results, each from Ci * kh * kw products.
+  conv2d: ({ inputs: [, weight], shape }) => sizeOf(shape) * sizeOf(weight.shape.slice(1)),
+  // As many as forward: operands gradient [N, Co, H, W] and weight [Co, Ci, kh, kw].
+  conv2dInputGrad: ({ inputs: [gradient, weight] }) => sizeOf(gradient.shape) * sizeOf(weight.shape.slice(1)),
+  // Likewise: operands input and gradient [N, Co, H, W], result [Co, Ci, kh, kw].
+  conv2dWeightGrad: ({ inputs: [, gradient], shape }) => sizeOf(gradient.shape) * sizeOf(shape.slice(1)),
+  input: none,
+  constant: none,
+  pow: none,
+  cast: none,
+  sum: none,
+  mean: none,
+  max: none,
+  argMax: none,
+  softmax: none,
+  normalize: none,
+  inverseStd: none,
+  avgPool2d: none,
+  maxPool2d: none,
+  resizeNearest: none,
+  reshape: none,
+  transpose: none,
+  broadcastTo: none,
+  concat: none,
+  slice: none,
+  pad: none,
+  gather: none,
+  stopGradient: none,
+  variable: none,
+};

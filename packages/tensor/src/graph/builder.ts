@@ -1,30 +1,31 @@
 import { givenShape } from "../core/arguments.js";
 import { InvalidArgumentError, SdxsError, ShapeError } from "../core/errors.js";
-import { attention } from "../nn/functional.js";
 import { sizeOf, type DType, type HostData, type Shape } from "../core/host-tensor.js";
-import type { FusedOps, Operand, TensorMap } from "../core/ops.js";
+import type { FusedOps, Operand, ReduceOptions, TensorMap } from "../core/ops.js";
 import type { TensorSpec } from "../core/program.js";
-import type { GraphOps } from "./graph-ops.js";
-import { memoryOf, type Attributes, type CustomGradient, type Node, type OpName } from "./node.js";
 import {
-  broadcastShapes,
-  concatShape,
-  conv2dShape,
   fourSides,
-  gatherShape,
-  matmulShape,
   normalizeAxes,
   normalizeAxis,
-  padShape,
-  pooledShape,
-  reducedShape,
   resizeShape,
   resolveReshape,
   sameShape,
   show,
-  sliceShape,
   transposeAxes,
 } from "../core/shapes.js";
+import { attention } from "../nn/functional.js";
+import type { BinaryName, UnaryName } from "./elementwise.js";
+import type { GraphOps } from "./graph-ops.js";
+import { inferType, requireFloat } from "./infer.js";
+import {
+  memoryOf,
+  type Attributes,
+  type CustomGradient,
+  type Node,
+  type NodeOf,
+  type OpName,
+  type Operands,
+} from "./node.js";
 import { vjp } from "./vjp.js";
 
 /**
@@ -52,7 +53,7 @@ export class GraphBuilder {
   }
 
   input(name: string, shape: Shape, dtype: DType): Node {
-    return this.add("input", [], { name }, shape, dtype);
+    return this.add("input", [], { name, shape, dtype });
   }
 
   /** One input per specification, named by it behind `prefix`. */
@@ -73,22 +74,17 @@ export class GraphBuilder {
     }
     const dtype = data instanceof Float32Array ? "float32" : data instanceof Int32Array ? "int32" : "bool";
     // Small constants are compared by value, larger ones are new each time.
-    const name = data.length <= 16 ? data.join() : `#${this.nodes.length}`;
-    return this.add("constant", [], { name }, shape, dtype, data);
+    const key = data.length <= 16 ? data.join() : `#${this.nodes.length}`;
+    return this.add("constant", [], { key, shape, dtype }, data);
   }
 
-  add(
-    op: OpName,
-    operands: readonly Node[],
-    attributes: Attributes,
-    shape: Shape,
-    dtype: DType,
-    data?: HostData,
-  ): Node {
-    const inputs = operands.map(this.substitute);
-    const key = `${op}|${inputs.map((node) => node.id).join()}|${JSON.stringify(attributes)}|${dtype}|${shape.join()}`;
+  /** @throws ShapeError, or SdxsError with code DTYPE_MISMATCH, where the operands do not fit the operation */
+  add<Op extends OpName>(op: Op, operands: Operands[Op], attributes: Attributes[Op], data?: HostData): Node {
+    const inputs = (operands as readonly Node[]).map(this.substitute) as readonly Node[] as Operands[Op];
+    const key = `${op}|${inputs.map(({ id }) => id).join()}|${JSON.stringify(attributes)}`;
     const existing = this.known.get(key);
     if (existing) return existing;
+    const { shape, dtype } = inferType(op, inputs, attributes);
     // A GPU's elements, booleans too, are four bytes.
     const bytes = 4 * sizeOf(shape);
     if (bytes > this.maxTensorBytes) {
@@ -98,15 +94,10 @@ export class GraphBuilder {
           `Use a smaller batch or image.`,
       );
     }
-    const node: Node = { id: this.nodes.length, op, inputs, attributes, shape, dtype, ...(data && { data }) };
+    const node = { id: this.nodes.length, op, inputs, attributes, shape, dtype, data } as NodeOf<OpName> as Node;
     this.nodes.push(node);
     this.known.set(key, node);
     return node;
-  }
-
-  /** A node of another graph, of operands in this one. */
-  copy({ op, attributes, shape, dtype, data }: Node, operands: readonly Node[]): Node {
-    return this.add(op, operands, attributes, shape, dtype, data);
   }
 
   /** Differentiates `output` as a function of `primals` by this rule; what lies between is not looked at. */
@@ -126,7 +117,7 @@ export class GraphBuilder {
     const operands = this.operandsSince(begin, result);
     const computed = operands.filter(isComputed);
     const { ops } = this;
-    const output = this.add("variable", [result], { name: `#${this.nodes.length}` }, result.shape, result.dtype);
+    const output = this.add("variable", [result], { name: `#${this.nodes.length}` });
     return this.withGradient(output, operands, (gradient) => {
       const first = ops.slice(ops.reshape(gradient, [-1]), 0, 0, 1);
       const zero = ops.stopGradient(ops.reshape(ops.mul(first, 0), []));
@@ -220,26 +211,20 @@ export class GraphBuilder {
 
 function graphOps(builder: GraphBuilder): GraphOps {
   const node = (x: Operand<Node>): Node => (typeof x === "number" ? ops.scalar(x) : x);
-  const unary = (op: OpName) => (x: Node) => builder.add(op, [requireFloat(op, x)], {}, x.shape, "float32");
-  const binary = (op: OpName, dtype: DType) => (left: Operand<Node>, right: Operand<Node>) => {
-    const [a, b] = [node(left), node(right)];
-    if (a.dtype !== b.dtype) throw dtypeError(op, `operands of one type, got ${a.dtype} and ${b.dtype}`);
-    return builder.add(op, [a, b], {}, broadcastShapes(op, a.shape, b.shape), dtype === "bool" ? "bool" : a.dtype);
-  };
+  const unary = (op: UnaryName) => (x: Node) => builder.add(op, [x], {});
+  const binary = (op: BinaryName) => (a: Operand<Node>, b: Operand<Node>) => builder.add(op, [node(a), node(b)], {});
   const reduce =
-    (op: OpName) =>
-    (x: Node, options: { axes?: readonly number[]; keepDims?: boolean } = {}) => {
-      requireFloat(op, x);
+    (op: "sum" | "mean" | "max") =>
+    (x: Node, options: ReduceOptions = {}) => {
       const axes = normalizeAxes(op, options.axes, x.shape.length);
-      const keepDims = options.keepDims ?? false;
-      if (axes.length === 0) return x;
-      return builder.add(op, [x], { axes, keepDims }, reducedShape(x.shape, axes, keepDims), "float32");
+      requireFloat(op, x);
+      return axes.length === 0 ? x : builder.add(op, [x], { axes, keepDims: options.keepDims ?? false });
     };
   const isScalar = (x: Operand<Node>, value: number): boolean =>
-    x === value || (typeof x !== "number" && x.op === "constant" && x.shape.length === 0 && x.data?.[0] === value);
-  const addBinary = binary("add", "float32");
-  const mulBinary = binary("mul", "float32");
-  const divBinary = binary("div", "float32");
+    x === value || (typeof x !== "number" && x.op === "constant" && x.shape.length === 0 && x.data[0] === value);
+  const addBinary = binary("add");
+  const mulBinary = binary("mul");
+  const divBinary = binary("div");
 
   const ops: GraphOps = {
     shape: givenShape,
@@ -271,125 +256,77 @@ function graphOps(builder: GraphBuilder): GraphOps {
       // The gradients of two slices of one tensor, each padded to its size: side by side instead of added up.
       return joined ? ops.concat(joined.parts, joined.axis) : addBinary(a, b);
     },
-    sub: binary("sub", "float32"),
+    sub: binary("sub"),
     mul: (a, b) =>
       isScalar(a, 1) && typeof b !== "number" ? b : isScalar(b, 1) && typeof a !== "number" ? a : mulBinary(a, b),
     div: (a, b) => (isScalar(b, 1) && typeof a !== "number" ? a : divBinary(a, b)),
-    pow: (x, exponent) => builder.add("pow", [requireFloat("pow", x)], { exponent }, x.shape, "float32"),
-    maximum: binary("maximum", "float32"),
-    minimum: binary("minimum", "float32"),
+    pow: (x, exponent) => builder.add("pow", [x], { exponent }),
+    maximum: binary("maximum"),
+    minimum: binary("minimum"),
 
-    equal: binary("equal", "bool"),
-    greater: binary("greater", "bool"),
-    less: binary("less", "bool"),
-    where(condition, left, right) {
-      if (condition.dtype !== "bool") throw dtypeError("where", `a bool condition, got ${condition.dtype}`);
-      const [a, b] = [node(left), node(right)];
-      if (a.dtype !== b.dtype) throw dtypeError("where", `operands of one type, got ${a.dtype} and ${b.dtype}`);
-      const shape = broadcastShapes("where", condition.shape, broadcastShapes("where", a.shape, b.shape));
-      return builder.add("where", [condition, a, b], {}, shape, a.dtype);
-    },
+    equal: binary("equal"),
+    greater: binary("greater"),
+    less: binary("less"),
+    where: (condition, a, b) => builder.add("where", [condition, node(a), node(b)], {}),
 
     sum: reduce("sum"),
     mean: reduce("mean"),
     max: reduce("max"),
-    argMax(x, axis) {
-      const positive = normalizeAxis("argMax", axis, x.shape.length);
-      return builder.add("argMax", [x], { axis: positive }, reducedShape(x.shape, [positive], false), "int32");
-    },
-    softmax(x, axis) {
-      requireFloat("softmax", x);
-      return builder.add("softmax", [x], { axis: normalizeAxis("softmax", axis, x.shape.length) }, x.shape, "float32");
-    },
+    argMax: (x, axis) => builder.add("argMax", [x], { axis: normalizeAxis("argMax", axis, x.shape.length) }),
+    softmax: (x, axis) => builder.add("softmax", [x], { axis: normalizeAxis("softmax", axis, x.shape.length) }),
 
-    matmul(a, b, { transposeA = false, transposeB = false } = {}) {
-      requireFloat("matmul", a);
-      requireFloat("matmul", b);
-      return builder.add(
-        "matmul",
-        [a, b],
-        { transposeA, transposeB },
-        matmulShape(a.shape, b.shape, transposeA, transposeB),
-        "float32",
-      );
-    },
-    conv2d(x, weight, bias, { stride = 1, padding = 0 } = {}) {
-      const sides = fourSides(padding);
-      const shape = conv2dShape(x.shape, weight.shape, bias?.shape, stride, sides);
-      return builder.add(
-        "conv2d",
-        bias ? [x, weight, bias] : [x, weight],
-        { stride, padding: sides },
-        shape,
-        "float32",
-      );
-    },
-    avgPool2d: (x, k) =>
-      k === 1 ? x : builder.add("avgPool2d", [x], { k }, pooledShape("avgPool2d", x.shape, k), "float32"),
-    maxPool2d: (x, k) =>
-      k === 1 ? x : builder.add("maxPool2d", [x], { k }, pooledShape("maxPool2d", x.shape, k), "float32"),
-    resizeNearest(x, size) {
-      const shape = resizeShape(x.shape, size);
-      return sameShape(shape, x.shape) ? x : builder.add("resizeNearest", [x], {}, shape, "float32");
-    },
+    matmul: (a, b, { transposeA = false, transposeB = false } = {}) =>
+      builder.add("matmul", [a, b], { transposeA, transposeB }),
+    conv2d: (x, weight, bias, { stride = 1, padding = 0 } = {}) =>
+      builder.add("conv2d", bias ? [x, weight, bias] : [x, weight], { stride, padding: fourSides(padding) }),
+    avgPool2d: (x, k) => (k === 1 ? x : builder.add("avgPool2d", [x], { k })),
+    maxPool2d: (x, k) => (k === 1 ? x : builder.add("maxPool2d", [x], { k })),
+    resizeNearest: (x, size) =>
+      sameShape(resizeShape(x.shape, size), x.shape) ? x : builder.add("resizeNearest", [x], { size }),
 
     reshape(x, requested) {
       const shape = resolveReshape(x.shape, requested);
       if (sameShape(shape, x.shape)) return x;
-      const [source] = x.inputs;
-      if (x.op === "reshape" && source) return ops.reshape(source, shape);
-      return builder.add("reshape", [x], {}, shape, x.dtype);
+      return x.op === "reshape" ? ops.reshape(x.inputs[0], shape) : builder.add("reshape", [x], { shape });
     },
     transpose(x, permutation) {
       const axes = transposeAxes(x.shape, permutation);
-      const shape = axes.map((axis) => x.shape[axis] ?? 0);
       if (axes.every((axis, i) => axis === i)) return x;
       // Where only axes of size 1 move past others, memory stays as it is.
       const moving = axes.filter((axis) => x.shape[axis] !== 1);
-      if (moving.every((axis, i) => i === 0 || axis > (moving[i - 1] ?? 0))) return ops.reshape(x, shape);
-      return builder.add("transpose", [x], { permutation: axes }, shape, x.dtype);
-    },
-    broadcastTo(x, shape) {
-      if (sameShape(x.shape, shape)) return x;
-      if (!sameShape(broadcastShapes("broadcastTo", x.shape, shape), shape)) {
-        throw new ShapeError(`broadcastTo: ${show(x.shape)} does not broadcast to ${show(shape)}.`);
+      if (!moving.every((axis, i) => i === 0 || axis > (moving[i - 1] ?? 0))) {
+        return builder.add("transpose", [x], { permutation: axes });
       }
-      return builder.add("broadcastTo", [x], {}, shape, x.dtype);
+      return ops.reshape(
+        x,
+        axes.map((axis) => x.shape[axis] ?? 0),
+      );
     },
-    concat(xs, axis) {
-      const [first] = xs;
+    broadcastTo: (x, shape) => (sameShape(x.shape, shape) ? x : builder.add("broadcastTo", [x], { shape })),
+    concat([first, ...others], axis) {
       if (!first) throw new InvalidArgumentError("concat: expected at least one tensor, got none.");
       const at = normalizeAxis("concat", axis, first.shape.length);
-      const shape = concatShape(
-        xs.map((x) => x.shape),
-        at,
-      );
-      const other = xs.find(({ dtype }) => dtype !== first.dtype);
-      if (other) throw dtypeError("concat", `tensors of one type, got ${first.dtype} and ${other.dtype}`);
-      return xs.length === 1 ? first : builder.add("concat", xs, { axis: at }, shape, first.dtype);
+      return others.length === 0 ? first : builder.add("concat", [first, ...others], { axis: at });
     },
     slice(x, axis, begin, size) {
       const at = normalizeAxis("slice", axis, x.shape.length);
-      const shape = sliceShape(x.shape, at, begin, size);
-      return sameShape(shape, x.shape) ? x : builder.add("slice", [x], { axis: at, begin }, shape, x.dtype);
+      const isWhole = begin === 0 && size === x.shape[at];
+      return isWhole ? x : builder.add("slice", [x], { axis: at, begin, size });
     },
     pad(x, widths) {
-      const shape = padShape(x.shape, widths);
-      return sameShape(shape, x.shape) ? x : builder.add("pad", [x], { widths }, shape, x.dtype);
+      const isNone = widths.length === x.shape.length && widths.every((sides) => sides.every((width) => width === 0));
+      return isNone ? x : builder.add("pad", [x], { widths });
     },
-    gather(x, indices, axis) {
-      if (indices.dtype !== "int32") throw dtypeError("gather", `int32 indices, got ${indices.dtype}`);
-      const at = normalizeAxis("gather", axis, x.shape.length);
-      return builder.add("gather", [x, indices], { axis: at }, gatherShape(x.shape, indices.shape, at), x.dtype);
-    },
-    cast: (x, dtype) => (x.dtype === dtype ? x : builder.add("cast", [x], {}, x.shape, dtype)),
+    gather: (x, indices, axis) =>
+      builder.add("gather", [x, indices], { axis: normalizeAxis("gather", axis, x.shape.length) }),
+    cast: (x, dtype) => (x.dtype === dtype ? x : builder.add("cast", [x], { dtype })),
 
-    stopGradient: (x) => builder.add("stopGradient", [x], {}, x.shape, x.dtype),
+    stopGradient: (x) => builder.add("stopGradient", [x], {}),
     valueAndGrad(f, params) {
       // What was computed from a parameter outside of `f` counts as constant, so inside it is another node.
       const names = Object.keys(params);
       const variables = Object.entries(params).map(([name, x]) =>
-        builder.add("variable", [x], { name: `${name}#${builder.nodes.length}` }, x.shape, x.dtype),
+        builder.add("variable", [x], { name: `${name}#${builder.nodes.length}` }),
       );
       const named = (nodes: readonly Node[]): TensorMap<Node> =>
         Object.fromEntries(nodes.map((node, i) => [names[i] ?? "", node]));
@@ -397,16 +334,15 @@ function graphOps(builder: GraphBuilder): GraphOps {
       return { loss, aux, grads: named(builder.gradients(loss, variables)) };
     },
 
-    conv2dInputGrad: (gradient, weight, like, stride, padding) =>
-      builder.add("conv2dInputGrad", [gradient, weight], { stride, padding }, like.shape, "float32"),
-    conv2dWeightGrad: (x, gradient, like, stride, padding) =>
-      builder.add("conv2dWeightGrad", [x, gradient], { stride, padding }, like.shape, "float32"),
-    normalize: (x, epsilon) => builder.add("normalize", [x], { epsilon }, x.shape, "float32"),
+    conv2dInputGrad: (gradient, weight, { shape }, stride, padding) =>
+      builder.add("conv2dInputGrad", [gradient, weight], { stride, padding, shape }),
+    conv2dWeightGrad: (x, gradient, { shape }, stride, padding) =>
+      builder.add("conv2dWeightGrad", [x, gradient], { stride, padding, shape }),
+    normalize: (x, epsilon) => builder.add("normalize", [x], { epsilon }),
     inverseStd(normalized) {
-      const [x] = normalized.inputs;
-      if (!x || normalized.op !== "normalize") throw new InvalidArgumentError("inverseStd: expected a normalize node.");
+      const y = builder.add("inverseStd", [normalized], {});
+      const [x] = normalized.inputs as readonly [Node];
       const size = x.shape.at(-1) ?? 1;
-      const y = builder.add("inverseStd", [normalized], {}, [...x.shape.slice(0, -1), 1], "float32");
       // d/dx (variance + epsilon)^(-1/2) = -inverseStd^2 * normalized / size
       return builder.withGradient(y, [x], (g) => [ops.mul(ops.mul(ops.mul(g, -1 / size), ops.mul(y, y)), normalized)]);
     },
@@ -514,9 +450,9 @@ function fusedOps(builder: GraphBuilder, ops: GraphOps): Partial<FusedOps<Node>>
 
 /** The unpadded operands of a sum of two paddings along one axis, of which the first ends where the second begins. */
 function complement(a: Node, b: Node): { parts: [Node, Node]; axis: number } | undefined {
-  const [left, right] = [a.inputs[0], b.inputs[0]];
-  if (a.op !== "pad" || b.op !== "pad" || !left || !right || !sameShape(a.shape, b.shape)) return undefined;
-  const [widthsA, widthsB] = [a.attributes.widths ?? [], b.attributes.widths ?? []];
+  if (a.op !== "pad" || b.op !== "pad" || !sameShape(a.shape, b.shape)) return undefined;
+  const [[left], [right]] = [a.inputs, b.inputs];
+  const [widthsA, widthsB] = [a.attributes.widths, b.attributes.widths];
   const axis = widthsA.findIndex(([, after]) => after > 0);
   const fits = a.shape.every((_, i) => {
     const [beforeA = 0, afterA = 0] = widthsA[i] ?? [];
@@ -531,13 +467,4 @@ function complement(a: Node, b: Node): { parts: [Node, Node]; axis: number } | u
 function isComputed(node: Node): boolean {
   const { op } = memoryOf(node);
   return op !== "input" && op !== "constant";
-}
-
-function requireFloat(op: string, x: Node): Node {
-  if (x.dtype !== "float32") throw dtypeError(op, `a float32 tensor, got ${x.dtype}`);
-  return x;
-}
-
-function dtypeError(op: string, expectation: string): SdxsError {
-  return new SdxsError("DTYPE_MISMATCH", `${op}: expected ${expectation}. Convert with cast.`);
 }

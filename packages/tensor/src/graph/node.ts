@@ -1,96 +1,129 @@
 import type { DType, HostData, Shape } from "../core/host-tensor.js";
+import type { BinaryName, ElementwiseName, UnaryName } from "./elementwise.js";
 
-/** The operations of the recorded graph: the primitives of `Ops`, and what their gradients need besides. */
-export type OpName =
-  | "input"
-  | "constant"
-  | "neg"
-  | "abs"
-  | "sign"
-  | "exp"
-  | "log"
-  | "sqrt"
-  | "sin"
-  | "cos"
-  | "tanh"
-  | "sigmoid"
-  | "relu"
-  | "erf"
-  | "floor"
-  | "add"
-  | "sub"
-  | "mul"
-  | "div"
-  | "pow"
-  | "maximum"
-  | "minimum"
-  | "equal"
-  | "greater"
-  | "less"
-  | "where"
-  | "sum"
-  | "mean"
-  | "max"
-  | "argMax"
-  | "softmax"
-  | "matmul"
-  | "conv2d"
-  /** Gradient of conv2d with respect to its input: inputs (gradient, weight). */
-  | "conv2dInputGrad"
-  /** Gradient of conv2d with respect to its weight: inputs (input, gradient). */
-  | "conv2dWeightGrad"
-  | "avgPool2d"
-  | "maxPool2d"
-  | "resizeNearest"
-  | "reshape"
-  | "transpose"
-  | "broadcastTo"
-  | "concat"
-  | "slice"
-  | "pad"
-  | "gather"
-  | "cast"
-  | "stopGradient"
-  /** The same value under another identity: what a function is differentiated by, apart from other uses of it. */
-  | "variable"
-  /** (x - mean) / sqrt(variance + epsilon) over the last axis. */
-  | "normalize"
-  /** 1 / sqrt(variance + epsilon) of the `normalize` node that is its input; last axis 1. */
-  | "inverseStd";
+/** [top, bottom, left, right] */
+export type Sides = readonly [top: number, bottom: number, left: number, right: number];
 
-/** What distinguishes two nodes of one operation and the same inputs. Plain data; it is part of the node's identity. */
-export interface Attributes {
-  readonly name?: string;
-  readonly axis?: number;
-  readonly axes?: readonly number[];
-  readonly keepDims?: boolean;
-  readonly exponent?: number;
-  readonly transposeA?: boolean;
-  readonly transposeB?: boolean;
-  readonly stride?: number;
-  /** [top, bottom, left, right] */
-  readonly padding?: readonly [number, number, number, number];
-  readonly k?: number;
-  readonly begin?: number;
-  readonly widths?: readonly (readonly [number, number])[];
-  readonly permutation?: readonly number[];
-  readonly epsilon?: number;
-  /** Images are [samples, height, width, channels]. */
-  readonly channelsLast?: boolean;
-  /** Of a convolution: how many times each pixel is repeated along either axis before. */
-  readonly enlarged?: number;
+type None = Readonly<Record<string, never>>;
+
+interface Reduction {
+  readonly axes: readonly number[];
+  readonly keepDims: boolean;
 }
 
-/** One value of a recorded graph. Nodes are immutable; `id` grows from inputs to outputs. */
-export interface Node {
+interface Window {
+  readonly stride: number;
+  readonly padding: Sides;
+}
+
+/**
+ * The operations of the recorded graph, the primitives of `Ops` and what their gradients need besides, each with what
+ * distinguishes two nodes of it and the same operands. Plain data: it is part of a node's identity.
+ */
+export interface Attributes extends Readonly<Record<ElementwiseName, None>> {
+  readonly input: { readonly name: string; readonly shape: Shape; readonly dtype: DType };
+  /** `key` tells constants of equal data. */
+  readonly constant: { readonly key: string; readonly shape: Shape; readonly dtype: DType };
+  readonly pow: { readonly exponent: number };
+  readonly cast: { readonly dtype: DType };
+
+  readonly sum: Reduction;
+  readonly mean: Reduction;
+  readonly max: Reduction;
+  readonly argMax: { readonly axis: number };
+  readonly softmax: { readonly axis: number };
+  /** (x - mean) / sqrt(variance + epsilon) over the last axis. */
+  readonly normalize: { readonly epsilon: number };
+  /** 1 / sqrt(variance + epsilon) of the `normalize` node that is its operand; last axis 1. */
+  readonly inverseStd: None;
+
+  readonly matmul: { readonly transposeA: boolean; readonly transposeB: boolean };
+  readonly conv2d: Window;
+  /** Gradient of conv2d by its input, of this shape: operands (gradient, weight). */
+  readonly conv2dInputGrad: Window & { readonly shape: Shape };
+  /** Gradient of conv2d by its weight, of this shape: operands (input, gradient). */
+  readonly conv2dWeightGrad: Window & { readonly shape: Shape };
+  readonly avgPool2d: { readonly k: number };
+  readonly maxPool2d: { readonly k: number };
+  readonly resizeNearest: { readonly size: readonly [height: number, width: number] };
+
+  readonly reshape: { readonly shape: Shape };
+  readonly transpose: { readonly permutation: readonly number[] };
+  readonly broadcastTo: { readonly shape: Shape };
+  readonly concat: { readonly axis: number };
+  readonly slice: { readonly axis: number; readonly begin: number; readonly size: number };
+  /** [before, after] by axis. */
+  readonly pad: { readonly widths: readonly (readonly [before: number, after: number])[] };
+  readonly gather: { readonly axis: number };
+
+  readonly stopGradient: None;
+  /** The same value under another identity: what a function is differentiated by, apart from other uses of it. */
+  readonly variable: { readonly name: string };
+}
+
+export type OpName = keyof Attributes;
+
+type Unary = readonly [x: Node];
+type Binary = readonly [a: Node, b: Node];
+
+/** How many operands an operation takes. */
+export interface Operands extends Readonly<Record<UnaryName, Unary>>, Readonly<Record<BinaryName, Binary>> {
+  readonly input: readonly [];
+  readonly constant: readonly [];
+  readonly where: readonly [condition: Node, a: Node, b: Node];
+  readonly pow: Unary;
+  readonly cast: Unary;
+  readonly sum: Unary;
+  readonly mean: Unary;
+  readonly max: Unary;
+  readonly argMax: Unary;
+  readonly softmax: Unary;
+  readonly normalize: Unary;
+  readonly inverseStd: readonly [normalized: Node];
+  readonly matmul: Binary;
+  readonly conv2d: readonly [x: Node, weight: Node] | readonly [x: Node, weight: Node, bias: Node];
+  readonly conv2dInputGrad: readonly [gradient: Node, weight: Node];
+  readonly conv2dWeightGrad: readonly [x: Node, gradient: Node];
+  readonly avgPool2d: Unary;
+  readonly maxPool2d: Unary;
+  readonly resizeNearest: Unary;
+  readonly reshape: Unary;
+  readonly transpose: Unary;
+  readonly broadcastTo: Unary;
+  readonly concat: readonly [Node, ...Node[]];
+  readonly slice: Unary;
+  readonly pad: Unary;
+  readonly gather: readonly [x: Node, indices: Node];
+  readonly stopGradient: Unary;
+  readonly variable: Unary;
+}
+
+/** One value of a recorded graph. Nodes are immutable; `id` grows from operands to results. */
+export interface NodeOf<Op extends OpName> {
   readonly id: number;
-  readonly op: OpName;
-  readonly inputs: readonly Node[];
-  readonly attributes: Attributes;
+  readonly op: Op;
+  readonly inputs: Operands[Op];
+  readonly attributes: Attributes[Op];
   readonly shape: Shape;
   readonly dtype: DType;
-  /** Of constants only. */
-  readonly data?: HostData;
+  readonly data: Op extends "constant" ? HostData : undefined;
+}
+
+export type OneOf<Ops extends OpName> = { readonly [Op in Ops]: NodeOf<Op> }[Ops];
+export type Node = OneOf<OpName>;
+
+/** A function of each operation's nodes: a table that lacks an operation does not compile. */
+export type ByOperation<Arguments extends readonly unknown[], Result> = {
+  readonly [Op in OpName]: (node: NodeOf<Op>, ...rest: Arguments) => Result;
+};
+
+/** What a table has for a node. */
+export function applyRule<Arguments extends readonly unknown[], Result>(
+  table: ByOperation<Arguments, Result>,
+  node: Node,
+  ...rest: Arguments
+): Result {
+  return (table[node.op] as (node: Node, ...rest: Arguments) => Result)(node, ...rest);
 }
 
 /** A gradient rule for a value as a function of chosen ancestors, in place of the chain through the nodes between. */
@@ -106,11 +139,8 @@ export function reachable(outputs: readonly Node[]): readonly Node[] {
   return [...found].sort((a, b) => a.id - b.id);
 }
 
-/** Operations whose result is their operand's memory under another shape or name. */
-const KEEPS_MEMORY: ReadonlySet<OpName> = new Set(["reshape", "stopGradient", "variable"]);
-
-/** The node that a value's memory belongs to. */
+/** The node that a value's memory belongs to: some operations give it another shape or name. */
 export function memoryOf(node: Node): Node {
-  const [source] = node.inputs;
-  return KEEPS_MEMORY.has(node.op) && source ? memoryOf(source) : node;
+  const isAlias = node.op === "reshape" || node.op === "stopGradient" || node.op === "variable";
+  return isAlias ? memoryOf(node.inputs[0]) : node;
 }

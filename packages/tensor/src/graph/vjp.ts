@@ -1,29 +1,31 @@
 import { SdxsError } from "../core/errors.js";
 import { sizeOf, type Shape } from "../core/host-tensor.js";
 import type { GraphOps } from "./graph-ops.js";
-import type { Node, OpName } from "./node.js";
+import type { BinaryName, UnaryName } from "./elementwise.js";
+import { applyRule, type Node, type NodeOf, type OneOf, type OpName } from "./node.js";
 import { reducedShape, sameShape } from "../core/shapes.js";
 
 /**
- * A vector-Jacobian product: the gradients of a node's inputs, given that of its output.
- * Rules use the forward operations only, so their results can be differentiated again.
+ * A vector-Jacobian product: the gradients of a node's operands, given that of its result. Rules use the forward operations
+ * only, so their results can be differentiated again.
+ *
+ * @param needed which operands' gradients are asked for
  */
-type Rule = (ops: GraphOps, node: Node, gradient: Node, needed: readonly boolean[]) => readonly (Node | undefined)[];
+type Rule<Op extends OpName> = (
+  node: NodeOf<Op>,
+  ops: GraphOps,
+  gradient: Node,
+  needed: readonly boolean[],
+) => readonly (Node | undefined)[];
 
-/** Gradients of `node`'s inputs; only those that are needed are asked for. */
+/** Gradients of `node`'s operands; only those that are needed are asked for. */
 export function vjp(
   ops: GraphOps,
   node: Node,
   gradient: Node,
   needed: readonly boolean[],
 ): readonly (Node | undefined)[] {
-  const rule = rules[node.op];
-  if (!rule)
-    throw new SdxsError(
-      "UNSUPPORTED_OPERATION",
-      `The operation "${node.op}" has no gradient. Put stopGradient around it.`,
-    );
-  return rule(ops, node, gradient, needed);
+  return applyRule(rules, node, ops, gradient, needed);
 }
 
 /** Sums a gradient over the axes along which an operand of this shape was broadcast. */
@@ -38,34 +40,44 @@ function unbroadcast(ops: GraphOps, gradient: Node, shape: Shape): Node {
 
 /** A rule for `f(x)` from its derivative, given x and f(x). */
 const unary =
-  (derivative: (ops: GraphOps, x: Node, y: Node) => Node): Rule =>
-  (ops, node, gradient) => [ops.mul(gradient, derivative(ops, first(node), node))];
+  (derivative: (ops: GraphOps, x: Node, y: Node) => Node): Rule<UnaryName> =>
+  (node, ops, gradient) => [ops.mul(gradient, derivative(ops, node.inputs[0], node))];
 
 /** A rule for a broadcasting binary operation from its two partial gradients. */
 const binary =
-  (left: (ops: GraphOps, g: Node, a: Node, b: Node, y: Node) => Node, right: typeof left): Rule =>
-  (ops, node, gradient, needed) => {
-    const [a, b] = [first(node), second(node)];
+  (left: (ops: GraphOps, g: Node, a: Node, b: Node, y: Node) => Node, right: typeof left): Rule<BinaryName> =>
+  (node, ops, gradient, needed) => {
+    const [a, b] = node.inputs;
     return [
       needed[0] ? unbroadcast(ops, left(ops, gradient, a, b, node), a.shape) : undefined,
       needed[1] ? unbroadcast(ops, right(ops, gradient, a, b, node), b.shape) : undefined,
     ];
   };
 
-const none: Rule = (_ops, node) => node.inputs.map(() => undefined);
+/** Piecewise constant, or not to be differentiated. */
+const none = (node: Node): readonly undefined[] => node.inputs.map(() => undefined);
 
-const rules: Partial<Record<OpName, Rule>> = {
-  neg: (ops, _node, g) => [ops.neg(g)],
+const withoutGradient = (node: Node): never => {
+  throw new SdxsError(
+    "UNSUPPORTED_OPERATION",
+    `The operation "${node.op}" has no gradient. Put stopGradient around it.`,
+  );
+};
+
+const rules: { readonly [Op in OpName]: Rule<Op> } = {
+  input: none,
+  constant: none,
+  neg: (_node, ops, g) => [ops.neg(g)],
   abs: unary((ops, x) => ops.sign(x)),
   sign: none,
   exp: unary((_ops, _x, y) => y),
-  log: (ops, node, g) => [ops.div(g, first(node))],
-  sqrt: (ops, node, g) => [ops.div(ops.mul(g, 0.5), node)],
+  log: (node, ops, g) => [ops.div(g, node.inputs[0])],
+  sqrt: (node, ops, g) => [ops.div(ops.mul(g, 0.5), node)],
   sin: unary((ops, x) => ops.cos(x)),
   cos: unary((ops, x) => ops.neg(ops.sin(x))),
   tanh: unary((ops, _x, y) => ops.sub(1, ops.mul(y, y))),
   sigmoid: unary((ops, _x, y) => ops.mul(y, ops.sub(1, y))),
-  relu: (ops, node, g) => [ops.where(ops.greater(node, 0), g, 0)],
+  relu: (node, ops, g) => [ops.where(ops.greater(node, 0), g, 0)],
   erf: unary((ops, x) => ops.mul(ops.exp(ops.neg(ops.mul(x, x))), 2 / Math.sqrt(Math.PI))),
   floor: none,
 
@@ -77,8 +89,8 @@ const rules: Partial<Record<OpName, Rule>> = {
     (_ops, g) => g,
     (ops, g) => ops.neg(g),
   ),
-  mul(ops, node, g, needed) {
-    const [a, b] = [first(node), second(node)];
+  mul(node, ops, g, needed) {
+    const [a, b] = node.inputs;
     // x * x: one product instead of two and their sum.
     if (a === b) return [ops.mul(ops.mul(g, a), 2), undefined];
     return [
@@ -90,7 +102,7 @@ const rules: Partial<Record<OpName, Rule>> = {
     (ops, g, _a, b) => ops.div(g, b),
     (ops, g, _a, b, y) => ops.neg(ops.div(ops.mul(g, y), b)),
   ),
-  pow: unary((ops, x, y) => powDerivative(ops, x, y)),
+  pow: (node, ops, g) => [ops.mul(g, powDerivative(ops, node))],
   maximum: binary(
     (ops, g, a, b) => ops.where(ops.less(a, b), 0, g),
     (ops, g, a, b) => ops.where(ops.less(a, b), g, 0),
@@ -102,37 +114,37 @@ const rules: Partial<Record<OpName, Rule>> = {
   equal: none,
   greater: none,
   less: none,
-  where(ops, node, g, needed) {
-    const [condition, a, b] = [first(node), second(node), node.inputs[2]];
+  where(node, ops, g, needed) {
+    const [condition, a, b] = node.inputs;
     return [
       undefined,
       needed[1] ? unbroadcast(ops, ops.where(condition, g, 0), a.shape) : undefined,
-      needed[2] && b ? unbroadcast(ops, ops.where(condition, 0, g), b.shape) : undefined,
+      needed[2] ? unbroadcast(ops, ops.where(condition, 0, g), b.shape) : undefined,
     ];
   },
 
-  sum: (ops, node, g) => [ops.broadcastTo(keptDims(ops, node, g), first(node).shape)],
-  mean(ops, node, g) {
-    const x = first(node);
+  sum: (node, ops, g) => [ops.broadcastTo(keptDims(ops, node, g), node.inputs[0].shape)],
+  mean(node, ops, g) {
+    const [x] = node.inputs;
     const share = sizeOf(node.shape) / sizeOf(x.shape);
     return [ops.broadcastTo(ops.mul(keptDims(ops, node, g), share), x.shape)];
   },
-  max(ops, node, g) {
-    const x = first(node);
+  max(node, ops, g) {
+    const [x] = node.inputs;
     const isMax = ops.cast(ops.equal(x, keptDims(ops, node, node)), "float32");
-    const count = ops.sum(isMax, { axes: node.attributes.axes ?? [], keepDims: true });
+    const count = ops.sum(isMax, { axes: node.attributes.axes, keepDims: true });
     return [ops.mul(isMax, ops.div(keptDims(ops, node, g), count))];
   },
   argMax: none,
-  softmax(ops, node, g) {
+  softmax(node, ops, g) {
     const weighted = ops.mul(g, node);
-    const total = ops.sum(weighted, { axes: [node.attributes.axis ?? -1], keepDims: true });
+    const total = ops.sum(weighted, { axes: [node.attributes.axis], keepDims: true });
     return [ops.sub(weighted, ops.mul(node, total))];
   },
 
-  matmul(ops, node, g, needed) {
-    const [a, b] = [first(node), second(node)];
-    const { transposeA = false, transposeB = false } = node.attributes;
+  matmul(node, ops, g, needed) {
+    const [a, b] = node.inputs;
+    const { transposeA, transposeB } = node.attributes;
     const gradientA = (): Node =>
       transposeA
         ? ops.matmul(b, g, { transposeA: transposeB, transposeB: true })
@@ -146,9 +158,9 @@ const rules: Partial<Record<OpName, Rule>> = {
       needed[1] ? unbroadcast(ops, gradientB(), b.shape) : undefined,
     ];
   },
-  conv2d(ops, node, g, needed) {
-    const [x, weight] = [first(node), second(node)];
-    const { stride, padding } = window(node);
+  conv2d(node, ops, g, needed) {
+    const [x, weight] = node.inputs;
+    const { stride, padding } = node.attributes;
     return [
       needed[0] ? ops.conv2dInputGrad(g, weight, x, stride, padding) : undefined,
       needed[1] ? ops.conv2dWeightGrad(x, g, weight, stride, padding) : undefined,
@@ -157,35 +169,35 @@ const rules: Partial<Record<OpName, Rule>> = {
         : undefined,
     ];
   },
-  conv2dInputGrad(ops, node, g, needed) {
-    const [gradient, weight] = [first(node), second(node)];
-    const { stride, padding } = window(node);
+  conv2dInputGrad(node, ops, g, needed) {
+    const [gradient, weight] = node.inputs;
+    const { stride, padding } = node.attributes;
     return [
       needed[0] ? ops.conv2d(g, weight, undefined, { stride, padding }) : undefined,
       needed[1] ? ops.conv2dWeightGrad(g, gradient, weight, stride, padding) : undefined,
     ];
   },
-  conv2dWeightGrad(ops, node, g, needed) {
-    const [x, gradient] = [first(node), second(node)];
-    const { stride, padding } = window(node);
+  conv2dWeightGrad(node, ops, g, needed) {
+    const [x, gradient] = node.inputs;
+    const { stride, padding } = node.attributes;
     return [
       needed[0] ? ops.conv2dInputGrad(gradient, g, x, stride, padding) : undefined,
       needed[1] ? ops.conv2d(x, g, undefined, { stride, padding }) : undefined,
     ];
   },
-  avgPool2d(ops, node, g) {
-    const k = node.attributes.k ?? 1;
-    return [ops.mul(ops.resizeNearest(g, imageSize(first(node))), 1 / (k * k))];
+  avgPool2d(node, ops, g) {
+    const { k } = node.attributes;
+    return [ops.mul(ops.resizeNearest(g, imageSize(node.inputs[0])), 1 / (k * k))];
   },
-  maxPool2d(ops, node, g) {
-    const x = first(node);
-    const k = node.attributes.k ?? 1;
+  maxPool2d(node, ops, g) {
+    const [x] = node.inputs;
+    const { k } = node.attributes;
     const isMax = ops.cast(ops.equal(x, ops.resizeNearest(node, imageSize(x))), "float32");
     const count = ops.mul(ops.avgPool2d(isMax, k), k * k);
     return [ops.mul(isMax, ops.resizeNearest(ops.div(g, count), imageSize(x)))];
   },
-  resizeNearest(ops, node, g) {
-    const [oldHeight, oldWidth] = imageSize(first(node));
+  resizeNearest(node, ops, g) {
+    const [oldHeight, oldWidth] = imageSize(node.inputs[0]);
     const [height, width] = imageSize(node);
     const k = height / oldHeight;
     if (Number.isInteger(k) && width / oldWidth === k) return [ops.mul(ops.avgPool2d(g, k), k * k)];
@@ -194,9 +206,9 @@ const rules: Partial<Record<OpName, Rule>> = {
     return [ops.matmul(rows, ops.matmul(g, columns), { transposeA: true })];
   },
 
-  reshape: (ops, node, g) => [ops.reshape(g, first(node).shape)],
-  transpose(ops, node, g) {
-    const permutation = node.attributes.permutation ?? [];
+  reshape: (node, ops, g) => [ops.reshape(g, node.inputs[0].shape)],
+  transpose(node, ops, g) {
+    const { permutation } = node.attributes;
     return [
       ops.transpose(
         g,
@@ -204,9 +216,9 @@ const rules: Partial<Record<OpName, Rule>> = {
       ),
     ];
   },
-  broadcastTo: (ops, node, g) => [unbroadcast(ops, g, first(node).shape)],
-  concat(ops, node, g) {
-    const axis = node.attributes.axis ?? 0;
+  broadcastTo: (node, ops, g) => [unbroadcast(ops, g, node.inputs[0].shape)],
+  concat(node, ops, g) {
+    const { axis } = node.attributes;
     let begin = 0;
     return node.inputs.map((x) => {
       const size = x.shape[axis] ?? 0;
@@ -214,9 +226,9 @@ const rules: Partial<Record<OpName, Rule>> = {
       return ops.slice(g, axis, begin - size, size);
     });
   },
-  slice(ops, node, g) {
-    const { axis = 0, begin = 0 } = node.attributes;
-    const x = first(node);
+  slice(node, ops, g) {
+    const { axis, begin } = node.attributes;
+    const [x] = node.inputs;
     const after = (x.shape[axis] ?? 0) - begin - (node.shape[axis] ?? 0);
     return [
       ops.pad(
@@ -225,18 +237,15 @@ const rules: Partial<Record<OpName, Rule>> = {
       ),
     ];
   },
-  pad(ops, node, g) {
-    const x = first(node);
+  pad(node, ops, g) {
+    const [x] = node.inputs;
     return [
-      (node.attributes.widths ?? []).reduce(
-        (part, [before], axis) => ops.slice(part, axis, before, x.shape[axis] ?? 0),
-        g,
-      ),
+      node.attributes.widths.reduce((part, [before], axis) => ops.slice(part, axis, before, x.shape[axis] ?? 0), g),
     ];
   },
-  gather(ops, node, g) {
-    const [x, indices] = [first(node), second(node)];
-    const axis = node.attributes.axis ?? 0;
+  gather(node, ops, g) {
+    const [x, indices] = node.inputs;
+    const { axis } = node.attributes;
     const rows = x.shape[axis] ?? 0;
     const flat = ops.reshape(indices, [-1, 1]);
     const range = ops.constant(
@@ -249,20 +258,21 @@ const rules: Partial<Record<OpName, Rule>> = {
     const spread = ops.reshape(g, [before, sizeOf(indices.shape), -1]);
     return [ops.reshape(ops.matmul(oneHot, spread, { transposeA: true }), x.shape), undefined];
   },
-  cast: (ops, node, g) => [first(node).dtype === "float32" && node.dtype === "float32" ? g : undefined],
+  cast: (node, ops, g) => [node.inputs[0].dtype === "float32" && node.dtype === "float32" ? g : undefined],
   stopGradient: none,
-  variable: (_ops, _node, g) => [g],
+  variable: (_node, _ops, g) => [g],
 
-  normalize(ops, node, g) {
+  normalize(node, ops, g) {
     const last = { axes: [-1], keepDims: true };
     const centered = ops.sub(ops.sub(g, ops.mean(g, last)), ops.mul(node, ops.mean(ops.mul(g, node), last)));
     return [ops.mul(centered, ops.inverseStd(node))];
   },
+  // Its gradient by what was normalized stands at the node: see `inverseStd` of the builder.
+  inverseStd: withoutGradient,
 };
 
 /** x ** e: e * x ** (e - 1), by products where the exponent is a small whole number. */
-function powDerivative(ops: GraphOps, x: Node, y: Node): Node {
-  const exponent = y.attributes.exponent ?? 1;
+function powDerivative(ops: GraphOps, { inputs: [x], attributes: { exponent } }: NodeOf<"pow">): Node {
   if (exponent === 2) return ops.mul(x, 2);
   return ops.mul(ops.pow(x, exponent - 1), exponent);
 }
@@ -275,26 +285,10 @@ function selection(ops: GraphOps, from: number, to: number): Node {
 }
 
 /** A reduction's result with its reduced axes put back as size 1. */
-function keptDims(ops: GraphOps, node: Node, value: Node): Node {
-  return ops.reshape(value, reducedShape(first(node).shape, node.attributes.axes ?? [], true));
-}
-
-function window(node: Node): { stride: number; padding: readonly [number, number, number, number] } {
-  return { stride: node.attributes.stride ?? 1, padding: node.attributes.padding ?? [0, 0, 0, 0] };
+function keptDims(ops: GraphOps, node: OneOf<"sum" | "mean" | "max">, value: Node): Node {
+  return ops.reshape(value, reducedShape(node.inputs[0].shape, node.attributes.axes, true));
 }
 
 function imageSize(node: Node): readonly [number, number] {
   return [node.shape[2] ?? 0, node.shape[3] ?? 0];
-}
-
-function first(node: Node): Node {
-  const [input] = node.inputs;
-  if (!input) throw new SdxsError("UNSUPPORTED_OPERATION", `The operation "${node.op}" lacks its first operand.`);
-  return input;
-}
-
-function second(node: Node): Node {
-  const [, input] = node.inputs;
-  if (!input) throw new SdxsError("UNSUPPORTED_OPERATION", `The operation "${node.op}" lacks its second operand.`);
-  return input;
 }

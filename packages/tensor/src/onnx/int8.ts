@@ -1,8 +1,8 @@
 import type { Range, WeightRanges } from "../core/program.js";
-import type { Node } from "../graph/node.js";
+import type { Node, NodeOf } from "../graph/node.js";
 import { sizeOf } from "../core/host-tensor.js";
 import type { AttributeValue } from "./model.js";
-import type { Lowering } from "./lower.js";
+import type { Lowering } from "./lowering.js";
 
 /** Narrower ones, as at a network's ends, take little time and lose the most: chosen. */
 const FEWEST_CHANNELS = 16;
@@ -11,14 +11,14 @@ const FEWEST_ROWS = 8;
 
 /** Whether a node is computed in 8 bits where its weight has ranges. */
 export function isInt8(node: Node): boolean {
+  if (node.op !== "conv2d" && node.op !== "matmul") return false;
   const [x, weight] = node.inputs;
-  if (!x || weight?.op !== "constant") return false;
+  if (weight.op !== "constant") return false;
   if (node.op === "conv2d") return Math.min(weight.shape[0] ?? 0, weight.shape[1] ?? 0) >= FEWEST_CHANNELS;
   return (
-    node.op === "matmul" &&
     x.shape.length === 2 &&
     weight.shape.length === 2 &&
-    node.attributes.transposeA !== true &&
+    !node.attributes.transposeA &&
     (x.shape[0] ?? 0) >= FEWEST_ROWS &&
     Math.min(...weight.shape) >= FEWEST_CHANNELS
   );
@@ -30,32 +30,32 @@ export function isInt8(node: Node): boolean {
  */
 export function int8Convolution(
   l: Lowering,
-  node: Node,
+  node: NodeOf<"conv2d">,
   { input, output }: WeightRanges,
   attributes: Readonly<Record<string, AttributeValue>>,
 ): string {
   const [x, weight, bias] = node.inputs;
-  const image = eightBits(l, l.value(x!), input);
-  const scales = channelScales(weight!, 0);
+  const image = eightBits(l, l.value(x), input);
+  const scales = channelScales(weight, 0);
   const constantBias = bias?.op === "constant" ? bias : undefined;
-  const operands = [image, weightInBits(l, weight!, scales, 0)];
+  const operands = [image, weightInBits(l, weight, scales, 0)];
   if (constantBias) operands.push(biasInBits(l, constantBias, scales, scaleOf(input).scale));
   const convolved = l.emit("Conv", operands, attributes);
   const rest =
-    bias !== undefined && !constantBias ? l.reshape(l.value(bias), [1, weight!.shape[0] ?? 1, 1, 1]) : undefined;
+    bias !== undefined && !constantBias ? l.reshape(l.value(bias), [1, weight.shape[0] ?? 1, 1, 1]) : undefined;
   const result = rest === undefined ? convolved : l.emit("Add", [convolved, rest]);
   // A ReLU that follows is part of the convolution: it is what is rounded.
   return l.isFollowedByRelu(node) ? result : eightBits(l, result, output);
 }
 
 /** A product of an 8-bit matrix [rows, inner] and an 8-bit weight, which has a scale for each column; in float32. */
-export function int8Product(l: Lowering, product: Node, { input }: WeightRanges): string {
+export function int8Product(l: Lowering, product: NodeOf<"matmul">, { input }: WeightRanges): string {
   const [a, weight] = product.inputs;
-  const isTransposed = product.attributes.transposeB === true;
+  const isTransposed = product.attributes.transposeB;
   const columns = isTransposed ? 0 : 1;
-  const scales = channelScales(weight!, columns);
-  const matrix = weightInBits(l, weight!, scales, columns, isTransposed);
-  return l.emit("MatMul", [eightBits(l, l.value(a!), input), matrix]);
+  const scales = channelScales(weight, columns);
+  const matrix = weightInBits(l, weight, scales, columns, isTransposed);
+  return l.emit("MatMul", [eightBits(l, l.value(a), input), matrix]);
 }
 
 /** `value` rounded to 256 steps over its range, as the float32 that they stand for; once per value. */

@@ -6,7 +6,7 @@ import { sameShape } from "../core/shapes.js";
 import { DeviceTensors, type FromGpuBuffer } from "./device-tensors.js";
 import { freeNow } from "./free-memory.js";
 import { disableTelemetry } from "./telemetry.js";
-import { channelBlockProbe } from "./lower.js";
+import { channelBlockProbe } from "./convolution.js";
 import { OnnxGraph } from "./model.js";
 import type { TraceOptions } from "./trace-options.js";
 

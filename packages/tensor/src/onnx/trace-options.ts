@@ -1,4 +1,4 @@
-import type { LoweringOptions } from "./lower.js";
+import type { LoweringOptions } from "./lowering.js";
 
 export interface TraceOptions extends LoweringOptions {
   /** Refuse tensors of more bytes. Default: none. */

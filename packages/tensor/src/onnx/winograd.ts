@@ -1,6 +1,6 @@
 import { HostTensor, sizeOf, type Shape } from "../core/host-tensor.js";
-import type { Node } from "../graph/node.js";
-import type { Lowering } from "./lower.js";
+import type { Node, NodeOf } from "../graph/node.js";
+import type { Lowering } from "./lowering.js";
 
 /**
  * Winograd's convolution F(2x2, 3x3) (https://arxiv.org/abs/1509.09308): two by two results from four by four pixels by
@@ -36,9 +36,9 @@ const MOST_PAIRS = 500 * 1024;
 const MOST_ELEMENTS = 2 ** 22;
 
 /** Whether a conv2d is one that is faster by transformed weights. */
-export function isWinogradConvolution({ op, attributes, inputs: [, weight] }: Node): boolean {
-  if (op !== "conv2d" || !weight || (attributes.stride ?? 1) !== 1) return false;
-  const [outChannels = 1, inChannels = 1, ...kernel] = weight.shape;
+export function isWinogradConvolution(node: Node): node is NodeOf<"conv2d"> {
+  if (node.op !== "conv2d" || node.attributes.stride !== 1) return false;
+  const [outChannels = 1, inChannels = 1, ...kernel] = node.inputs[1].shape;
   return (
     kernel.every((size) => size === 3) &&
     Math.min(outChannels, inChannels) >= FEWEST_CHANNELS &&
@@ -91,13 +91,13 @@ export function winogradWeight({ shape, data }: HostTensor): HostTensor {
 /** A conv2d by a weight that `winogradWeight` gave. */
 export function winogradConvolution(
   l: Lowering,
-  node: Node,
+  node: NodeOf<"conv2d">,
   image: string,
   weight: string,
   bias: string | undefined,
 ): string {
   const [batch = 1, outChannels = 1, height = 1, width = 1] = node.shape;
-  const [, inChannels = 1, inHeight = 1, inWidth = 1] = node.inputs[0]?.shape ?? [];
+  const [, inChannels = 1, inHeight = 1, inWidth = 1] = node.inputs[0].shape;
   const [rows, columns] = [Math.ceil(height / 2), Math.ceil(width / 2)];
   const tiles = batch * rows * columns;
 
@@ -142,10 +142,10 @@ export function winogradConvolution(
 }
 
 /** For each of a tile's pixels and each tile, the number of the pixel in the batch; the one after the last is outside. */
-function tilePixels(node: Node): number[][] {
+function tilePixels(node: NodeOf<"conv2d">): number[][] {
   const [batch = 1, , height = 1, width = 1] = node.shape;
-  const [, , inHeight = 1, inWidth = 1] = node.inputs[0]?.shape ?? [];
-  const [top, , left] = node.attributes.padding ?? [0, 0, 0, 0];
+  const [, , inHeight = 1, inWidth = 1] = node.inputs[0].shape;
+  const [top, , left] = node.attributes.padding;
   return Array.from({ length: POINTS }, (_, point) => {
     const [firstRow, firstColumn] = [Math.floor(point / 4) - top, (point % 4) - left];
     const indices: number[] = [];

@@ -9,7 +9,8 @@ import { checkAgainstSpec } from "../core/run-checks.js";
 import { mapTensors } from "../core/parameters.js";
 import { traitsOf } from "./device.js";
 import { bindingOf, GpuMemory, type GpuTensor } from "./memory.js";
-import { planOf, type Plan, type Slot, type Step } from "./plan.js";
+import { compilePlan } from "./compile.js";
+import type { Plan, Slot, Step } from "./passes/reuse-buffers.js";
 import { gpuTrainable } from "./trainable.js";
 
 export interface WebgpuBackendOptions {
@@ -92,7 +93,7 @@ async function compileProgram<In extends string, Out extends string>(
   if (precision === "float16" && !traits.hasFloat16) throw noFloat16();
   const builder = new GraphBuilder(Infinity, Math.min(MOST_SCORES, traits.maxTensorBytes / 4));
   const { outputs } = recordProgram(builder, program, spec);
-  const plan = planOf(outputs, precision, traits);
+  const plan = compilePlan(outputs, precision, traits);
   const compiled = new GpuProgram<In, Out>(memory, plan, spec);
   await compiled.prepare(pipelines);
   compiled.compileMs = performance.now() - begin;
@@ -147,7 +148,7 @@ class GpuProgram<In extends string, Out extends string> implements CompiledProgr
       }
     }
     for (const [slot, bytes] of plan.slotBytes) bindings.set(slot, { buffer: memory.take(bytes) });
-    for (const { slot, node, storage } of plan.constants) memory.write(bindings.get(slot)!.buffer, node.data!, storage);
+    for (const { slot, node, storage } of plan.constants) memory.write(bindings.get(slot)!.buffer, node.data, storage);
     this.submit(preparation, []);
     for (const slot of plan.temporary) this.giveBack(slot);
     memory.check();

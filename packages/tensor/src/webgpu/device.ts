@@ -1,10 +1,10 @@
 import { SdxsError } from "../core/errors.js";
-import type { DeviceTraits } from "./plan.js";
+import type { DeviceTraits } from "./compile.js";
 
 /** Multiplication of small matrices by a GPU's own units, which WebGPU offers as an experiment. */
-const MATRIX_UNITS = "chromium-experimental-subgroup-matrix";
+const SUBGROUP_MATRIX_EXTENSIONS = "chromium-experimental-subgroup-matrix";
 
-const FEATURES = ["shader-f16", "subgroups", MATRIX_UNITS];
+const FEATURES = ["shader-f16", "subgroups", SUBGROUP_MATRIX_EXTENSIONS];
 
 const LIMITS = [
   ...(["maxBufferSize", "maxStorageBufferBindingSize", "maxStorageBuffersPerShaderStage"] as const),
@@ -74,9 +74,9 @@ export function traitsOf(device: GPUDevice): DeviceTraits {
   const hasFloat16 = names.has("shader-f16");
   const info = origins.get(device)?.info ?? {};
   const isKnownSize = info.subgroupMinSize === 32 && info.subgroupMaxSize === 32;
-  const hasMatrixUnits =
+  const hasSubgroupMatrices =
     hasFloat16 &&
-    names.has(MATRIX_UNITS) &&
+    names.has(SUBGROUP_MATRIX_EXTENSIONS) &&
     isKnownSize &&
     limits.maxComputeWorkgroupStorageSize >= TILE_BYTES &&
     (info.subgroupMatrixConfigs ?? []).some(
@@ -85,7 +85,7 @@ export function traitsOf(device: GPUDevice): DeviceTraits {
     );
   return {
     hasFloat16,
-    hasMatrixUnits,
+    hasSubgroupMatrices,
     maxThreads: limits.maxComputeInvocationsPerWorkgroup,
     maxBuffersPerKernel: limits.maxStorageBuffersPerShaderStage,
     maxTensorBytes: Math.min(limits.maxBufferSize, limits.maxStorageBufferBindingSize),

@@ -2,7 +2,7 @@ import { watchDevice } from "../core/gpu-device.js";
 import { SdxsError } from "../core/errors.js";
 import { encodeFloat16 } from "../weights/half.js";
 import { HostTensor, sizeOf, type DType, type HostData, type Shape } from "../core/host-tensor.js";
-import { FULL, type Storage } from "./shader.js";
+import { FULL, type Storage } from "./kernels/shader.js";
 
 // WebGPU's own numbers, which Node does not have as globals.
 const MAP_READ = 1;

@@ -12,8 +12,8 @@ import {
   type StatePart,
 } from "../optim/training-checks.js";
 import { traitsOf } from "./device.js";
-import { BUILTINS, gridOf, workgroupNumber } from "./kernel.js";
-import { ALIGNMENT } from "./split-large.js";
+import { ALIGNMENT } from "./passes/limits.js";
+import { BUILTINS, gridOf, workgroupNumber } from "./kernels/kernel.js";
 import { bindingOf, type GpuMemory, type GpuTensor } from "./memory.js";
 
 /** What parameters share a buffer up to: chosen, small beside a GPU's memory, and few dispatches for large models. */

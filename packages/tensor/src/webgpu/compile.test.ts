@@ -3,11 +3,12 @@ import { attention, groupNorm, linear, silu } from "../nn/functional.js";
 import { GraphBuilder } from "../graph/builder.js";
 import type { GraphOps } from "../graph/graph-ops.js";
 import type { Node } from "../graph/node.js";
-import { planOf, type DeviceTraits, type Plan } from "./plan.js";
+import { compilePlan, type DeviceTraits } from "./compile.js";
+import type { Plan } from "./passes/reuse-buffers.js";
 
 const traits: DeviceTraits = {
   hasFloat16: true,
-  hasMatrixUnits: true,
+  hasSubgroupMatrices: true,
   maxThreads: 256,
   maxBuffersPerKernel: 8,
   maxTensorBytes: 2 ** 30,
@@ -19,20 +20,20 @@ function planned(
   precision: "float32" | "float16" = "float32",
 ): Plan {
   const builder = new GraphBuilder(undefined, Infinity);
-  return planOf(program(builder.ops, builder), precision, traits);
+  return compilePlan(program(builder.ops, builder), precision, traits);
 }
 const labels = ({ steps }: Plan): string[] => steps.map(({ label }) => label);
 const ones = (builder: GraphBuilder, ...shape: number[]): Node =>
   builder.constant(new Float32Array(shape.reduce((product, size) => product * size, 1)).fill(1), shape);
 
-describe("planOf", () => {
+describe("compilePlan", () => {
   it("joins a norm with its activation, and a convolution with its bias and the skip connection", () => {
     const plan = planned((ops, builder) => {
       const x = builder.input("x", [1, 8, 4, 4], "float32");
       const hidden = silu(ops, groupNorm(ops, x, 2, ones(builder, 8), ones(builder, 8), 1e-5));
       return { y: ops.add(x, ops.conv2d(hidden, ones(builder, 8, 8, 3, 3), ones(builder, 8), { padding: 1 })) };
     });
-    expect(labels(plan)).toEqual(["normalize for mul 1x8x4x4", "conv2d 1x4x4x8 over 72"]);
+    expect(labels(plan)).toEqual(["normalize for mul 1x8x4x4", "convolution 1x4x4x8 over 72"]);
     // The weights, once, in the order in which they are read.
     expect(plan.preparation.map(({ label }) => label)).toEqual(["transpose 8x3x3x8"]);
     expect(plan.temporary).toHaveLength(1);
@@ -46,10 +47,10 @@ describe("planOf", () => {
       return { y: attention(ops, heads, heads, heads, 0.5) };
     });
     expect(labels(plan)).toEqual([
-      "matmul 12x16 over 16",
-      "matmul 1x2x12x12 over 8",
+      "gemm 12x16 over 16",
+      "gemm 1x2x12x12 over 8",
       "softmax for softmax 1x2x12x12",
-      "matmul 1x2x12x8 over 12",
+      "gemm 1x2x12x8 over 12",
     ]);
   });
 
@@ -64,10 +65,10 @@ describe("planOf", () => {
       return { y: ops.conv2d(added, ones(builder, 8, 8, 3, 3), undefined, { padding: 1 }) };
     });
     expect(labels(plan)).toEqual([
-      "conv2d 1x8x8x8 over 36",
+      "convolution 1x8x8x8 over 36",
       "normalize for add 1x64x8",
-      "matmul 64x8 over 8",
-      "conv2d 1x8x8x8 over 72",
+      "gemm 64x8 over 8",
+      "convolution 1x8x8x8 over 72",
     ]);
   });
 
@@ -78,7 +79,7 @@ describe("planOf", () => {
         y: ops.conv2d(ops.resizeNearest(image, [16, 16]), ones(builder, 4, 8, 3, 3), undefined, { padding: 1 }),
       };
     });
-    expect(labels(plan)).toEqual(["matmul 64x8 over 4", "conv2d 1x16x16x4 over 72"]);
+    expect(labels(plan)).toEqual(["gemm 64x8 over 4", "convolution 1x16x16x4 over 72"]);
   });
 
   it("multiplies by the weights of several layers at once, and writes heads of attention side by side", () => {
@@ -93,11 +94,11 @@ describe("planOf", () => {
       return { y: linear(ops, together, ones(builder, 16, 16), ones(builder, 16)) };
     });
     expect(labels(plan)).toEqual([
-      "matmul 12x48 over 16",
-      "matmul 1x2x12x12 over 8",
+      "gemm 12x48 over 16",
+      "gemm 1x2x12x12 over 8",
       "softmax for softmax 1x2x12x12",
-      "matmul 1x2x12x8 over 12",
-      "matmul 12x16 over 16",
+      "gemm 1x2x12x8 over 12",
+      "gemm 12x16 over 16",
     ]);
   });
 
@@ -131,8 +132,8 @@ describe("planOf", () => {
       };
     });
     expect(labels(plan)).toEqual([
-      "matmul 8x16 over 4096",
-      "4 parts of matmul 8x16",
+      "gemm 8x16 over 4096",
+      "4 parts of gemm 8x16",
       "parts of normalize for normalize 2x6144",
       "normalize for normalize 2x6144",
     ]);
@@ -178,7 +179,7 @@ describe("planOf", () => {
       const builder = new GraphBuilder(undefined, Infinity);
       const { ops } = builder;
       const [weights, ids] = [builder.input("w", [rows, 24], "float32"), builder.input("ids", [3], "int32")];
-      return planOf({ y: ops.mul(ops.gather(weights, ids, 0), 2) }, "float32", {
+      return compilePlan({ y: ops.mul(ops.gather(weights, ids, 0), 2) }, "float32", {
         ...traits,
         maxTensorBytes: 4096,
         maxBufferBytes: 8192,
@@ -206,8 +207,8 @@ describe("planOf", () => {
     const x = builder.input("x", [12, 16], "float32");
     const layers = Array.from({ length: 5 }, () => linear(builder.ops, x, ones(builder, 16, 16), undefined));
     const outputs = Object.fromEntries(layers.map((layer, i) => [`y${i}`, layer]));
-    const plan = planOf(outputs, "float32", { ...traits, maxTensorBytes: 2 * 1024 });
-    const products = labels(plan).filter((label) => label.startsWith("matmul"));
-    expect(products).toEqual(["matmul 12x32 over 16", "matmul 12x32 over 16", "matmul 12x16 over 16"]);
+    const plan = compilePlan(outputs, "float32", { ...traits, maxTensorBytes: 2 * 1024 });
+    const products = labels(plan).filter((label) => label.startsWith("gemm"));
+    expect(products).toEqual(["gemm 12x32 over 16", "gemm 12x32 over 16", "gemm 12x16 over 16"]);
   });
 });

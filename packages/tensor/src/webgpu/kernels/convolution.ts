@@ -1,66 +1,78 @@
-import type { Node } from "../graph/node.js";
-import { sizeOf, type Shape } from "../core/host-tensor.js";
-import type { Shader } from "./shader.js";
-import { contiguous, merged, placeOf, type Layout, type View } from "./view.js";
+import { sizeOf, type Shape } from "../../core/host-tensor.js";
+import type { Sides } from "../../graph/node.js";
+import type { ImageLayout, Node, NodeOf, OneOf } from "../ir/node.js";
+import { stridedMatrix, widthOf, type Matrix, type Names, type Product } from "./gemm-operand.js";
+import type { Shader, Surroundings } from "./shader.js";
+import { contiguous, viewOf, type Layout, type View } from "./view.js";
 
-/** Names of values that the elements of one row, or of one place along the inner axis, share. */
-export type Names = Readonly<Record<string, string>>;
-
-export interface Element {
-  readonly place: string;
-  /** What must hold, or the element is zero. */
-  readonly valid?: string;
+/** Implicit GEMM: places of the result by filters, summed over each window's pixels and channels. */
+export function convolutionProduct(
+  node: OneOf<"convolution" | "convolutionInputGradient">,
+  around: Surroundings,
+  tileSize: number,
+): Product {
+  const { op, shape } = node;
+  const [image, filters] = node.inputs;
+  const view = viewOf(image, around.isStored);
+  const [height = 1, width = 1] = filters.shape.slice(1, 3);
+  const isLast = node.op === "convolution" && node.attributes.layout === "NHWC";
+  const places = isLast ? shape.slice(1, 3) : shape.slice(2);
+  const upsample = node.op === "convolution" ? node.attributes.upsample : 1;
+  const windows = windowsOf(node.attributes, [height, width], places, upsample);
+  const filterRows = filters.shape[0]!;
+  const inner = sizeOf(filters.shape) / filterRows;
+  const filterMatrix = stridedMatrix(
+    filters,
+    contiguous([]),
+    { sizes: [filterRows], strides: [inner], offset: 0 },
+    contiguous([inner]),
+  );
+  const [samples = 1] = shape;
+  const windowMatrix = windowsMatrix(imageOf(view, image.shape, isLast ? "NHWC" : "NCHW"), windows, op, tileSize);
+  return isLast
+    ? {
+        batch: 1,
+        rows: samples * sizeOf(places),
+        columns: filterRows,
+        inner,
+        left: windowMatrix,
+        right: filterMatrix,
+      }
+    : { batch: samples, rows: filterRows, columns: sizeOf(places), inner, left: filterMatrix, right: windowMatrix };
 }
 
-/**
- * One operand of a product, as the kernel sees it: rows (those of the left operand, columns of the right one) by an inner axis
- * that the product sums over. What it writes are expressions of WGSL.
- */
-export interface Matrix {
-  readonly source: Node;
-  /** Whether neighbours along the inner axis are neighbours in memory, rather than those along the rows. */
-  readonly alongInner: boolean;
-  /** Elements that can be read at once, along the axis of neighbours; eight where they are float16. */
-  readonly width: 1 | 4 | 8;
-  /** What the elements of row `row` of sample `batch` share. */
-  row(shader: Shader, batch: string, row: string): Names;
-  /** What they share besides while the inner index lies in the tile from `begin` on. */
-  readonly tile?: (shader: Shader, row: Names, begin: string) => Names;
-  inner(shader: Shader, inner: string): Names;
-  at(row: Names, inner: Names): Element;
-}
-
-/** A matrix whose elements lie at whole multiples of the indices. */
-export function stridedMatrix(source: Node, batch: Layout, rows: Layout, inner: Layout): Matrix {
-  const isNeighbours = (layout: Layout): boolean => merged(layout).strides.at(-1) === 1;
-  const alongInner = isNeighbours(inner);
-  const [near, far] = alongInner ? [inner, rows] : [rows, inner];
-  const begins = [
-    ...[merged(near).sizes.at(-1) ?? 1, sizeOf(source.shape), near.offset, far.offset, batch.offset],
-    ...[...merged(near).strides.slice(0, -1), ...merged(far).strides, ...merged(batch).strides],
-  ];
+export function filterGradientProduct(
+  { inputs: [image, gradient], shape, attributes }: NodeOf<"convolutionFilterGradient">,
+  around: Surroundings,
+): Product {
+  const [rows = 1, channels = 1, height = 1, width = 1] = shape;
+  const [samples = 1, , outHeight = 1, outWidth = 1] = gradient.shape;
+  const windows = windowsOf(attributes, [height, width], [outHeight, outWidth], 1);
   return {
-    source,
-    alongInner,
-    width: isNeighbours(near) ? widthOf(begins) : 1,
-    row: (shader, sample, row) => ({ base: shader.let(`${placeOf(batch, sample)} + ${placeOf(rows, row)}`) }),
-    inner: (shader, index) => ({ place: shader.let(placeOf(inner, index)) }),
-    at: ({ base }, { place }) => ({ place: `${base} + ${place}` }),
+    batch: 1,
+    rows,
+    columns: channels * height * width,
+    inner: samples * outHeight * outWidth,
+    left: gradientMatrix(viewOf(gradient, around.isStored)),
+    right: filterGradientWindows(imageOf(viewOf(image, around.isStored), image.shape, "NCHW"), windows),
   };
 }
 
-/** Elements that can be read at once where vectors begin at multiples of these numbers. */
-const widthOf = (begins: readonly number[]): 1 | 4 | 8 =>
-  ([8, 4] as const).find((width) => begins.every((begin) => begin % width === 0)) ?? 1;
+const windowsOf = (
+  { stride, padding: [top, , left] }: { readonly stride: number; readonly padding: Sides },
+  kernel: readonly [height: number, width: number],
+  places: Shape,
+  upsample: number,
+): Windows => ({ kernel, stride, top, left, upsample, places: [places[0]!, places[1]!] });
 
-/** How an image is walked over by a kernel of weights. */
-export interface Windows {
+/** The windows in which filters meet an image. */
+interface Windows {
   readonly kernel: readonly [height: number, width: number];
   readonly stride: number;
   readonly top: number;
   readonly left: number;
   /** How many times the image's pixels are repeated along either axis before. */
-  readonly enlarged: number;
+  readonly upsample: number;
   /** Of the places that the windows belong to. */
   readonly places: readonly [height: number, width: number];
 }
@@ -74,9 +86,9 @@ interface Image {
   readonly width: number;
 }
 
-/** @param shape [samples, channels, height, width], with channels last [samples, height, width, channels] */
-export function imageOf({ source, layout }: View, shape: Shape, channelsLast = false): Image {
-  const axes = channelsLast ? [0, 3, 1, 2] : [0, 1, 2, 3];
+/** @param shape in `order` */
+function imageOf({ source, layout }: View, shape: Shape, order: ImageLayout): Image {
+  const axes = order === "NHWC" ? [0, 3, 1, 2] : [0, 1, 2, 3];
   const [, channels = 1, height = 1, width = 1] = axes.map((axis) => shape[axis]!);
   const [sample = 0, channel = 0, y = 0, x = 0] = axes.map((axis) => layout.strides[axis]!);
   return { source, strides: [sample, channel, y, x], offset: layout.offset, channels, height, width };
@@ -89,21 +101,21 @@ export function imageOf({ source, layout }: View, shape: Shape, channelsLast = f
  *
  * @param tileSize of the inner axis: where channels are a multiple of it, all of a tile lies at one place of the kernel
  */
-export function windowsMatrix(
+function windowsMatrix(
   image: Image,
   windows: Windows,
-  op: "conv2d" | "conv2dInputGrad",
+  op: "convolution" | "convolutionInputGradient",
   tileSize: number,
 ): Matrix {
   const { source, strides, offset, channels } = image;
   const [bySample, byChannel, byY, byX] = strides;
-  const { stride, top, left, kernel, enlarged, places: rows } = windows;
-  const [height, width] = [image.height * enlarged, image.width * enlarged];
+  const { stride, top, left, kernel, upsample, places: rows } = windows;
+  const [height, width] = [image.height * upsample, image.width * upsample];
   const [, kernelWidth] = kernel;
   const isAligned = channels % tileSize === 0;
-  const isGradient = op === "conv2dInputGrad";
+  const isGradient = op === "convolutionInputGradient";
   const alongInner = byChannel === 1;
-  const original = (place: string): string => (enlarged === 1 ? place : `${place} / ${enlarged}u`);
+  const original = (place: string): string => (upsample === 1 ? place : `${place} / ${upsample}u`);
 
   /** The pixel that a place of the kernel meets. */
   const pixel = (row: Names, kernelY: string, kernelX: string, name: (text: string) => string): Names => {
@@ -155,8 +167,8 @@ export function windowsMatrix(
   };
 }
 
-/** The same windows the other way round, for the gradient by the weights: rows are weights, and the inner axis runs over places. */
-export function weightWindowsMatrix(image: Image, windows: Windows): Matrix {
+/** The same windows for the gradient by the filters: columns are weights, and the inner axis runs over places. */
+function filterGradientWindows(image: Image, windows: Windows): Matrix {
   const { source, strides, offset, height, width } = image;
   const [bySample, byChannel, byY, byX] = strides;
   const { stride, top, left, kernel, places: out } = windows;
@@ -185,8 +197,8 @@ export function weightWindowsMatrix(image: Image, windows: Windows): Matrix {
   };
 }
 
-/** The left operand of the gradient by the weights: a gradient whose samples and places are the inner axis. */
-export function gradientMatrix({ source, layout }: View): Matrix {
+/** The left operand of the gradient by the filters: the inner axis runs over the samples and places of the gradient. */
+function gradientMatrix({ source, layout }: View): Matrix {
   const { sizes, strides, offset } = layout;
   const part = (axes: readonly number[]): Layout => ({
     sizes: axes.map((axis) => sizes[axis]!),

@@ -1,16 +1,16 @@
-import { reachable, type Node } from "../graph/node.js";
-import { sizeOf } from "../core/host-tensor.js";
-import { fixedNodes, isAnchor, isElementwise, isGiven, isMove, isProduct } from "./kinds.js";
-import { literal } from "./literal.js";
-import { gpuBytes } from "./split-large.js";
-import { viewOf } from "./view.js";
+import { sizeOf } from "../../core/host-tensor.js";
+import { constantNodes, consumersOf, gpuBytes, reachable } from "../ir/graph.js";
+import { isAnchor, isElementwise, isGemm, isGiven, isView, type AnchorNode, type Node } from "../ir/node.js";
+import { literal } from "../kernels/literal.js";
+import { viewOf } from "../kernels/view.js";
+import type { PassLimits } from "./limits.js";
 
-/** How the nodes of a graph are shared out among kernels. */
-export interface Regions {
+/** Which operations each kernel computes. */
+export interface Fusion {
   /** In the order in which they are computed. Each is the last node of one kernel, and its result. */
   readonly roots: readonly Node[];
-  /** By root, the product, sum or norm that the kernel is built around; none where it only joins elements. */
-  readonly anchors: ReadonlyMap<Node, Node>;
+  /** By root, the GEMM or the operation on rows that the kernel is built around; none for elementwise kernels. */
+  readonly anchors: ReadonlyMap<Node, AnchorNode>;
   /** Whether a node's elements lie in memory when later kernels run. */
   readonly isStored: (node: Node) => boolean;
 }
@@ -18,37 +18,38 @@ export interface Regions {
 /** Elements computed again by a kernel that broadcasts them, at most so often: chosen. */
 const REPEATS = 4;
 
-/** Nodes joined behind an anchor: chosen. */
+/** Operations of an epilogue: chosen. */
 const LONGEST = 32;
 
 /** Buffers that an anchor reads of itself, at most. */
 const OPERANDS = 2;
 
 /**
- * Joins operations into kernels. Behind a product, a sum or a norm go the operations on its elements that no one else needs half
- * done; what else only one kernel needs is computed there, element by element. The rest is stored.
+ * Shares operations out among kernels. A GEMM, a convolution or an operation on rows takes as its epilogue the operations on its
+ * elements whose result alone is needed later, and a transposition of it. Other operations are computed where they are read,
+ * element by element, or stored where several kernels read them.
  *
- * @param maxBuffers which a kernel may read
- * @param maxBytes of what is stored: the parts of a table that is larger are read where they lie
+ * Nothing larger than one binding is stored: the parts of a larger table are read where they lie.
  */
-export function regionsOf(outputs: readonly Node[], maxBuffers: number, maxBytes: number): Regions {
+export function fuseEpilogues(outputs: readonly Node[], { maxBuffers, maxTensorBytes }: PassLimits): Fusion {
   const nodes = reachable(outputs);
-  const consumers = new Map<Node, Set<Node>>(nodes.map((node) => [node, new Set()]));
-  for (const node of nodes) for (const input of node.inputs) consumers.get(input)!.add(node);
+  const consumers = consumersOf(nodes);
   const isOutput = new Set(outputs);
   const stored = new Set<Node>(
     nodes.filter((node) => (isGiven(node) && literal(node) === undefined) || isOutput.has(node)),
   );
-  // What depends on constants alone is computed before anything else, and never together with what does not.
-  const fixed = fixedNodes(nodes);
+  // Constant folding computes these once, so never in one kernel with others.
+  const constant = constantNodes(nodes);
   const rootOf = new Map<Node, Node>();
-  const anchors = new Map<Node, Node>();
+  const anchors = new Map<Node, AnchorNode>();
 
   for (const anchor of [...nodes].reverse().filter(isAnchor)) {
     const isTaken = (node: Node): boolean =>
-      rootOf.has(node) || isAnchor(node) || fixed.has(node) !== fixed.has(anchor);
-    const grown = grow(anchor, consumers, isOutput, isTaken, maxBuffers - OPERANDS);
-    const region = isProduct(anchor) ? [...grown, ...reordered(grown.at(-1)!, consumers, isOutput, isTaken)] : grown;
+      rootOf.has(node) || isAnchor(node) || constant.has(node) !== constant.has(anchor);
+    const epilogue = epilogueOf(anchor, consumers, isOutput, isTaken, maxBuffers - OPERANDS);
+    const region = isGemm(anchor)
+      ? [...epilogue, ...storedOrder(epilogue.at(-1)!, consumers, isOutput, isTaken)]
+      : epilogue;
     const root = region.at(-1)!;
     for (const node of region) rootOf.set(node, root);
     anchors.set(root, anchor);
@@ -56,8 +57,10 @@ export function regionsOf(outputs: readonly Node[], maxBuffers: number, maxBytes
   }
 
   const isStored = (node: Node): boolean => stored.has(node);
-  // A convolution's weights, in the order in which it reads them.
-  for (const { op, inputs } of nodes) if (op === "conv2d" || op === "conv2dInputGrad") stored.add(inputs[1]!);
+  // Filters, in the order in which convolutions read them.
+  for (const { op, inputs } of nodes) {
+    if (op === "convolution" || op === "convolutionInputGradient") stored.add(inputs[1]);
+  }
   // From the last node to the first: who needs a node is known before it is looked at.
   const users = new Map<Node, Set<Node>>();
   for (const node of [...nodes].reverse()) {
@@ -67,18 +70,18 @@ export function regionsOf(outputs: readonly Node[], maxBuffers: number, maxBytes
       for (const kernel of root ? [root] : users.get(consumer)!) kernels.add(kernel);
     }
     users.set(node, kernels);
-    const isReadByProduct = [...consumers.get(node)!].some(isProduct);
-    if (rootOf.has(node) || isStored(node) || (isGiven(node) && !isReadByProduct)) continue;
-    if (gpuBytes(node) > maxBytes) continue;
+    const isReadByGemm = [...consumers.get(node)!].some(isGemm);
+    if (rootOf.has(node) || isStored(node) || (isGiven(node) && !isReadByGemm)) continue;
+    if (gpuBytes(node) > maxTensorBytes) continue;
     const isRepeated = [...consumers.get(node)!].some(
-      (consumer) => consumer.op === "broadcastTo" || sizeOf(consumer.shape) >= REPEATS * sizeOf(node.shape),
+      (consumer) => consumer.op === "broadcast" || sizeOf(consumer.shape) >= REPEATS * sizeOf(node.shape),
     );
-    const isPrepared = fixed.has(node) && [...consumers.get(node)!].some((consumer) => !fixed.has(consumer));
-    if (isReadByProduct ? viewSource(node) === node : !isMove(node) && (kernels.size > 1 || isRepeated || isPrepared))
+    const isFolded = constant.has(node) && [...consumers.get(node)!].some((consumer) => !constant.has(consumer));
+    if (isReadByGemm ? viewSource(node) === node : !isView(node) && (kernels.size > 1 || isRepeated || isFolded))
       stored.add(node);
   }
-  // A product's operand may be a view of something that is not stored.
-  for (const node of nodes.filter(isProduct)) for (const input of node.inputs) stored.add(viewSource(input));
+  // A GEMM's operand may be a view of something that is not stored.
+  for (const node of nodes.filter(isGemm)) for (const input of node.inputs) stored.add(viewSource(input));
   limitBuffers();
   return { roots: nodes.filter((node) => isStored(node) && !isGiven(node)), anchors, isStored };
 
@@ -102,7 +105,7 @@ export function regionsOf(outputs: readonly Node[], maxBuffers: number, maxBytes
       while (own.size > maxBuffers) {
         const inline = node.inputs.filter(
           (input) =>
-            !isStored(input) && !rootOf.has(input) && buffers.get(input)!.size > 1 && gpuBytes(input) <= maxBytes,
+            !isStored(input) && !rootOf.has(input) && buffers.get(input)!.size > 1 && gpuBytes(input) <= maxTensorBytes,
         );
         const largest = inline.sort((a, b) => buffers.get(b)!.size - buffers.get(a)!.size)[0];
         if (!largest) break;
@@ -114,8 +117,8 @@ export function regionsOf(outputs: readonly Node[], maxBuffers: number, maxBytes
   }
 }
 
-/** The anchor and what joins it, up to the last node that alone stands for all of them. */
-function grow(
+/** The anchor and its epilogue, up to the last node that is all that later kernels need of them. */
+function epilogueOf(
   anchor: Node,
   consumers: ReadonlyMap<Node, ReadonlySet<Node>>,
   isOutput: ReadonlySet<Node>,
@@ -147,26 +150,26 @@ function grow(
   return region.slice(0, closed);
 }
 
-/** A transpose that alone reads a product's result, and reshapes behind it: the product's kernel can write in that order. */
-function reordered(
+/** A transposition that alone reads a GEMM's result, and reshapes behind it: the kernel stores its result in that order. */
+function storedOrder(
   result: Node,
   consumers: ReadonlyMap<Node, ReadonlySet<Node>>,
   isOutput: ReadonlySet<Node>,
   isTaken: (node: Node) => boolean,
 ): readonly Node[] {
   const chain: Node[] = [];
-  let transpose: Node | undefined;
+  let permutation: readonly number[] | undefined;
   for (let node = result; !isOutput.has(node); node = chain.at(-1)!) {
     const [next, ...others] = consumers.get(node)!;
     if (!next || others.length > 0 || isTaken(next)) break;
-    if (next.op === "transpose" && !transpose) transpose = next;
+    if (next.op === "transpose" && !permutation) permutation = next.attributes.permutation;
     else if (next.op !== "reshape") break;
     chain.push(next);
   }
-  const { permutation = [] } = transpose?.attributes ?? {};
+  if (!permutation) return [];
   // Otherwise neighbours would be written apart.
   const keepsLast = permutation.at(-1) === permutation.length - 1;
-  return transpose && (keepsLast || isOutput.has(chain.at(-1)!)) ? chain : [];
+  return keepsLast || isOutput.has(chain.at(-1)!) ? chain : [];
 }
 
 /** Whether the operands from inside the region have the node's own elements, none broadcast. */

@@ -1,6 +1,6 @@
-import type { Node } from "../graph/node.js";
-import { broadcastShapes } from "../core/shapes.js";
-import type { Shape } from "../core/host-tensor.js";
+import type { Node } from "../ir/node.js";
+import { broadcastShapes } from "../../core/shapes.js";
+import type { Shape } from "../../core/host-tensor.js";
 
 /** Where elements lie: element (i0, i1, ...) at `offset` plus the sum of each index times its stride. */
 export interface Layout {
@@ -77,33 +77,35 @@ export function reshaped(layout: Layout, shape: Shape): Layout | undefined {
   return { sizes: shape, strides: result, offset };
 }
 
-/** The tensor that a node's elements are those of, looking through operations that only move them. */
+/** The tensor that a node's elements are those of, looking through views. */
 export function viewOf(node: Node, isStored: (node: Node) => boolean): View {
   const [input] = node.inputs;
   if (!input || isStored(node)) return { source: node, layout: contiguous(node.shape) };
   const inner = viewOf(input, isStored);
-  const layout = moved(node, inner.layout);
+  const layout = layoutOfView(node, inner.layout);
   return layout ? { source: inner.source, layout } : { source: node, layout: contiguous(node.shape) };
 }
 
-/** The layout of a node that only moves the elements of an operand in this layout; undefined where that takes a copy. */
-export function moved({ op, shape, attributes }: Node, layout: Layout): Layout | undefined {
+/** The layout of a view of an operand in this layout; undefined where that takes a copy, and of other nodes. */
+export function layoutOfView(node: Node, layout: Layout): Layout | undefined {
   const { sizes, strides, offset } = layout;
-  switch (op) {
+  switch (node.op) {
     case "reshape":
-      return reshaped(layout, shape);
-    case "broadcastTo":
-      return broadcastLayout(layout, shape);
+      return reshaped(layout, node.shape);
+    case "broadcast":
+      return broadcastLayout(layout, node.shape);
     case "transpose": {
-      const permutation = attributes.permutation ?? [];
+      const { permutation } = node.attributes;
       return {
         sizes: permutation.map((axis) => sizes[axis]!),
         strides: permutation.map((axis) => strides[axis]!),
         offset,
       };
     }
-    case "slice":
-      return { sizes: shape, strides, offset: offset + (attributes.begin ?? 0) * strides[attributes.axis ?? 0]! };
+    case "slice": {
+      const { axis, begin } = node.attributes;
+      return { sizes: node.shape, strides, offset: offset + begin * strides[axis]! };
+    }
     default:
       return undefined;
   }

@@ -1,6 +1,6 @@
-import type { Node } from "../graph/node.js";
-import { sizeOf } from "../core/host-tensor.js";
-import { BUILTINS, gridOf, labelOf, workgroupNumber, type Kernel, type Scratch } from "./kernel.js";
+import type { Node, NodeOf, RowNode } from "../ir/node.js";
+import { sizeOf } from "../../core/host-tensor.js";
+import { BUILTINS, gridOf, labelOf, nameOf, workgroupNumber, type Kernel, type Scratch } from "./kernel.js";
 import { Shader, type Surroundings } from "./shader.js";
 import { contiguous, merged, placeOf, type Layout } from "./view.js";
 
@@ -36,16 +36,16 @@ interface Rows {
 }
 
 /** Kernels around a sum, a mean, an extremum, a softmax or a norm: each workgroup computes one row, or a part of it. */
-export function rowsKernels(root: Node, anchor: Node, around: Surroundings, maxThreads: number): readonly Kernel[] {
+export function rowKernels(root: Node, anchor: RowNode, around: Surroundings, maxThreads: number): readonly Kernel[] {
   const rows = rowsOf(anchor);
   const { count, length } = rows;
-  const isShared = anchor.op === "normalize" && count < FEW_ROWS && length > LONG_ROW && length % PART === 0;
-  return isShared ? sharedNorm(root, anchor, around, rows) : [wholeRows(root, anchor, around, rows, maxThreads)];
+  const isSplit = count < FEW_ROWS && length > LONG_ROW && length % PART === 0;
+  return anchor.op === "normalize" && isSplit
+    ? splitNorm(root, anchor, around, rows)
+    : [wholeRows(root, anchor, around, rows, maxThreads)];
 }
 
-function rowsOf(anchor: Node): Rows {
-  const [input] = anchor.inputs as [Node];
-  const axes = axesOf(anchor);
+function rowsOf({ inputs: [input], attributes: { axes } }: RowNode): Rows {
   const { sizes, strides } = contiguous(input.shape);
   const part = (of: (axis: number) => boolean): Layout => ({
     sizes: sizes.filter((_, axis) => of(axis)),
@@ -55,11 +55,6 @@ function rowsOf(anchor: Node): Rows {
   const inner = part((axis) => axes.includes(axis));
   const outer = part((axis) => !axes.includes(axis));
   return { input, inner, outer, count: sizeOf(outer.sizes), length: sizeOf(inner.sizes) };
-}
-
-function axesOf({ op, attributes: { axes, axis = 0 }, inputs: [input] }: Node): readonly number[] {
-  if (axes) return axes;
-  return op === "normalize" || op === "inverseStd" ? [input!.shape.length - 1] : [axis];
 }
 
 type Join = (a: string, b: string) => string;
@@ -85,7 +80,7 @@ function together(shader: Shader, threads: number, value: string, join: Join): s
 const declareShared = (shader: Shader, threads: number): void =>
   shader.declare(`var<workgroup> shared_values: array<f32, ${threads}>;`);
 
-function wholeRows(root: Node, anchor: Node, around: Surroundings, rows: Rows, maxThreads: number): Kernel {
+function wholeRows(root: Node, anchor: RowNode, around: Surroundings, rows: Rows, maxThreads: number): Kernel {
   const { input, inner, outer, count, length } = rows;
   const threads = threadsFor(length, maxThreads);
   const isShort = threads === 1;
@@ -158,20 +153,36 @@ function wholeRows(root: Node, anchor: Node, around: Surroundings, rows: Rows, m
       const [value, index] = [shader.let(of(element)), place()];
       shader.withAnchor(anchor, index, value, () => shader.store(root, index));
     });
-  const statistics = (): { readonly mean: string; readonly factor: string } => {
+  const reduced = (name: NodeOf<"reduction">["attributes"]["function"]): string => {
+    switch (name) {
+      case "sum":
+        return accumulate("0f", plus, (x) => x);
+      case "mean":
+        return shader.let(`${accumulate("0f", plus, (x) => x)} / ${length}f`);
+      case "max":
+        return largestOf();
+      case "argMax": {
+        // The first of the largest, or the first NaN.
+        const largest = largestOf();
+        const first = shader.name();
+        shader.line(`var ${first} = ${length}f;`);
+        forEach((value, _place, position) =>
+          shader.line(
+            `if (${value} == ${largest} || ${shader.call("is_nan", value)}) { ${first} = min(${first}, f32(${position})); }`,
+          ),
+        );
+        return shader.let(`i32(${together(shader, threads, first, smaller)})`);
+      }
+    }
+  };
+  const statistics = (epsilon: number): { readonly mean: string; readonly factor: string } => {
     const mean = shader.let(`${accumulate("0f", plus, (x) => x)} / ${length}f`);
     const squares = accumulate("0f", plus, (x) => `(${x} - ${mean}) * (${x} - ${mean})`);
-    return { mean, factor: shader.let(`1f / sqrt(${squares} / ${length}f + ${anchor.attributes.epsilon ?? 0}f)`) };
+    return { mean, factor: shader.let(`1f / sqrt(${squares} / ${length}f + ${epsilon}f)`) };
   };
   switch (anchor.op) {
-    case "sum":
-      once(accumulate("0f", plus, (x) => x));
-      break;
-    case "mean":
-      once(shader.let(`${accumulate("0f", plus, (x) => x)} / ${length}f`));
-      break;
-    case "max":
-      once(largestOf());
+    case "reduction":
+      once(reduced(anchor.attributes.function));
       break;
     case "softmax": {
       // Whatever the largest of NaN and others is, the NaN reaches the sum.
@@ -182,28 +193,15 @@ function wholeRows(root: Node, anchor: Node, around: Surroundings, rows: Rows, m
       break;
     }
     case "normalize": {
-      const { mean, factor } = statistics();
+      const { mean, factor } = statistics(anchor.attributes.epsilon);
       perElement((x) => `(${x} - ${mean}) * ${factor}`);
       break;
     }
     case "inverseStd":
-      once(statistics().factor);
-      break;
-    default: {
-      // argMax: the first of the largest, or the first NaN.
-      const largest = largestOf();
-      const first = shader.name();
-      shader.line(`var ${first} = ${length}f;`);
-      forEach((value, _place, position) =>
-        shader.line(
-          `if (${value} == ${largest} || ${shader.call("is_nan", value)}) { ${first} = min(${first}, f32(${position})); }`,
-        ),
-      );
-      once(shader.let(`i32(${together(shader, threads, first, smaller)})`));
-    }
+      once(statistics(anchor.attributes.epsilon).factor);
   }
   return {
-    label: `${anchor.op} for ${labelOf(root)}`,
+    label: `${nameOf(anchor)} for ${labelOf(root)}`,
     code: shader.code(around.storage(root), perGroup, BUILTINS),
     groups: gridOf(isShort ? Math.ceil(count / 64) : count),
     reads: shader.reads,
@@ -215,7 +213,7 @@ function wholeRows(root: Node, anchor: Node, around: Surroundings, rows: Rows, m
  * A norm of few long rows, as those of groups of channels: a first kernel finds mean and sum of squares of each part of a row,
  * a second one joins them (Chan, Golub and LeVeque 1979) and normalizes.
  */
-function sharedNorm(root: Node, anchor: Node, around: Surroundings, rows: Rows): readonly Kernel[] {
+function splitNorm(root: Node, anchor: NodeOf<"normalize">, around: Surroundings, rows: Rows): readonly Kernel[] {
   const { input, inner, outer, count, length } = rows;
   const parts = length / PART;
   const threads = 256;
@@ -251,7 +249,7 @@ function sharedNorm(root: Node, anchor: Node, around: Surroundings, rows: Rows):
     const apart = second.let(`${known}[i * 2u] - mean`);
     second.line(`squares += ${known}[i * 2u + 1u] + ${PART}f * ${apart} * ${apart};`);
   });
-  second.line(`let factor = 1f / sqrt(squares / ${length}f + ${anchor.attributes.epsilon ?? 0}f);`);
+  second.line(`let factor = 1f / sqrt(squares / ${length}f + ${anchor.attributes.epsilon}f);`);
   for (const place of elements) {
     const value = second.let(`(${second.value(input, place)} - mean) * factor`);
     second.withAnchor(anchor, place, value, () => second.store(root, place));
@@ -259,14 +257,14 @@ function sharedNorm(root: Node, anchor: Node, around: Surroundings, rows: Rows):
   const groups = gridOf(count * parts);
   return [
     {
-      label: `parts of ${anchor.op} for ${labelOf(root)}`,
+      label: `parts of ${nameOf(anchor)} for ${labelOf(root)}`,
       code: first.code("f32", threads, BUILTINS),
       groups,
       reads: first.reads,
       result: scratch,
     },
     {
-      label: `${anchor.op} for ${labelOf(root)}`,
+      label: `${nameOf(anchor)} for ${labelOf(root)}`,
       code: second.code(around.storage(root), threads, BUILTINS),
       groups,
       reads: second.reads,

@@ -1,5 +1,5 @@
-import { sizeOf } from "../core/host-tensor.js";
-import type { Node } from "../graph/node.js";
+import { sizeOf } from "../../core/host-tensor.js";
+import type { Node } from "../ir/node.js";
 import { BUILTINS, gridOf, labelOf, workgroupNumber, type Kernel } from "./kernel.js";
 import { Shader, type Surroundings } from "./shader.js";
 

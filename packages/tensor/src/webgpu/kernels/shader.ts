@@ -1,11 +1,11 @@
-import { SdxsError } from "../core/errors.js";
-import type { Node } from "../graph/node.js";
-import { sizeOf, type DType } from "../core/host-tensor.js";
-import { cosine, sine, type SineOps } from "../core/sine.js";
+import { SdxsError } from "../../core/errors.js";
+import type { Node, NodeOf } from "../ir/node.js";
+import { sizeOf, type DType } from "../../core/host-tensor.js";
+import { cosine, sine, type SineOps } from "../../core/sine.js";
 import { isScratch, type Scratch } from "./kernel.js";
 import { literal } from "./literal.js";
 import { helperDeclarations, type Helper } from "./non-finite.js";
-import { broadcastLayout, contiguous, moved, placeOf, type Layout } from "./view.js";
+import { broadcastLayout, contiguous, layoutOfView, placeOf, type Layout } from "./view.js";
 
 /** How elements lie in a buffer. Booleans take four bytes. */
 export type Storage = "f32" | "f16" | "i32" | "u32";
@@ -228,81 +228,28 @@ export class Shader {
   }
 
   private expression(node: Node, index: string): string {
-    const { op, inputs, attributes, shape } = node;
-    const [first] = inputs;
-    const isSame = (input: Node): boolean => sizeOf(input.shape) === sizeOf(shape);
+    const isSame = (input: Node): boolean => sizeOf(input.shape) === sizeOf(node.shape);
     const same = (input: Node): string =>
-      this.value(input, isSame(input) ? index : this.place(broadcastLayout(contiguous(input.shape), shape), index));
-    switch (op) {
-      case "neg":
-        return `-${same(first!)}`;
-      case "abs":
-      case "sqrt":
-      case "floor":
-        return `${op}(${same(first!)})`;
-      case "sign":
-        return this.orNaN(same(first!), (x) => `sign(${x})`);
-      case "exp":
-        return this.call("exponential", same(first!));
-      case "log":
-        return this.call("logarithm", same(first!));
-      case "tanh":
-        // WGSL leaves open what becomes of large operands.
-        return this.orNaN(same(first!), (x) => `tanh(clamp(${x}, -20f, 20f))`);
-      case "sin":
-        return sine(this.arithmetic, same(first!));
-      case "cos":
-        return cosine(this.arithmetic, same(first!));
-      case "sigmoid":
-        return this.orNaN(same(first!), (x) => `1f / (1f + exp(-${x}))`);
-      case "relu":
-        return this.call("relu", same(first!));
-      case "erf":
-        return this.erf(same(first!));
-      case "mul": {
-        const other = inputs.find((_, i) => literal(inputs[1 - i]!) === "0f");
-        return other ? this.call("times_zero", same(other)) : `${same(first!)} * ${same(inputs[1]!)}`;
-      }
-      case "add":
-      case "sub":
-      case "div": {
-        const sign = { add: "+", sub: "-", div: "/" }[op];
-        return `${same(first!)} ${sign} ${same(inputs[1]!)}`;
-      }
-      case "maximum":
-      case "minimum": {
-        const extremum = (a: string, b: string): string => `${op === "maximum" ? "max" : "min"}(${a}, ${b})`;
-        const [a, b] = [same(first!), same(inputs[1]!)];
-        if (node.dtype !== "float32") return extremum(a, b);
-        // A constant is a number.
-        if (literal(first!) !== undefined) return this.call("or_nan", b, extremum(a, b));
-        if (literal(inputs[1]!) !== undefined) return this.call("or_nan", a, extremum(a, b));
-        return this.call(op === "maximum" ? "larger" : "smaller", a, b);
-      }
-      case "equal":
-      case "greater":
-      case "less": {
-        const sign = { equal: "==", greater: ">", less: "<" }[op];
-        const [a, b] = [same(first!), same(inputs[1]!)];
-        const holds = `${a} ${sign} ${b}`;
-        return first!.dtype === "float32" ? `${holds} && ${this.call("are_numbers", a, b)}` : holds;
-      }
-      case "where":
-        return `select(${same(inputs[2]!)}, ${same(inputs[1]!)}, ${same(first!)})`;
-      case "pow":
-        return this.power(same(first!), attributes.exponent ?? 1);
-      case "cast": {
-        const value = same(first!);
-        const isTest = node.dtype === "bool" && first!.dtype === "float32";
-        return isTest ? `(bitcast<u32>(${value}) & 0x7fffffffu) != 0u` : `${TYPES[node.dtype]}(${value})`;
-      }
+      this.value(
+        input,
+        isSame(input) ? index : this.place(broadcastLayout(contiguous(input.shape), node.shape), index),
+      );
+    switch (node.op) {
+      case "map":
+        return this.mapped(node, node.inputs.map(same));
+      case "power":
+        return this.power(same(node.inputs[0]), node.attributes.exponent);
+      case "cast":
+        return this.cast(node, same(node.inputs[0]));
       case "reshape":
-        return this.value(first!, index);
-      case "broadcastTo":
-        return same(first!);
+        return this.value(node.inputs[0], index);
+      case "broadcast":
+        return same(node.inputs[0]);
       case "transpose":
-      case "slice":
-        return this.value(first!, this.place(moved(node, contiguous(first!.shape))!, index));
+      case "slice": {
+        const [input] = node.inputs;
+        return this.value(input, this.place(layoutOfView(node, contiguous(input.shape))!, index));
+      }
       case "pad":
         return this.padded(node, index);
       case "concat":
@@ -311,12 +258,92 @@ export class Shader {
         return this.gathered(node, index);
       case "resizeNearest":
         return this.resized(node, index);
-      case "avgPool2d":
-      case "maxPool2d":
+      case "pool":
         return this.pooled(node, index);
-      default:
-        throw new SdxsError("UNSUPPORTED_OPERATION", `webgpu: "${op}" cannot be computed element by element.`);
+      case "input":
+      case "constant":
+      case "gemm":
+      case "convolution":
+      case "convolutionInputGradient":
+      case "convolutionFilterGradient":
+      case "reduction":
+      case "softmax":
+      case "normalize":
+      case "inverseStd":
+        throw new SdxsError("BACKEND_FAILURE", `webgpu: "${node.op}" cannot be computed element by element.`);
     }
+  }
+
+  private mapped({ attributes, inputs }: NodeOf<"map">, operands: readonly string[]): string {
+    const [x = "", y = "", z = ""] = operands;
+    switch (attributes.function) {
+      case "neg":
+        return `-${x}`;
+      case "abs":
+      case "sqrt":
+      case "floor":
+        return `${attributes.function}(${x})`;
+      case "sign":
+        return this.call("or_nan", x, `sign(${x})`);
+      case "exp":
+        return this.call("exponential", x);
+      case "log":
+        return this.call("logarithm", x);
+      case "tanh":
+        // WGSL leaves open what becomes of large operands.
+        return this.call("or_nan", x, `tanh(clamp(${x}, -20f, 20f))`);
+      case "sin":
+        return sine(this.arithmetic, x);
+      case "cos":
+        return cosine(this.arithmetic, x);
+      case "sigmoid":
+        return this.call("or_nan", x, `1f / (1f + exp(-${x}))`);
+      case "relu":
+        return this.call("relu", x);
+      case "erf":
+        return this.erf(x);
+      case "add":
+        return `${x} + ${y}`;
+      case "sub":
+        return `${x} - ${y}`;
+      case "div":
+        return `${x} / ${y}`;
+      case "mul": {
+        const zero = inputs.findIndex((input) => literal(input) === "0f");
+        return zero < 0 ? `${x} * ${y}` : this.call("times_zero", operands[1 - zero]!);
+      }
+      case "maximum":
+      case "minimum":
+        return this.extremum(attributes.function, inputs, x, y);
+      case "equal":
+        return this.compared(inputs, x, "==", y);
+      case "greater":
+        return this.compared(inputs, x, ">", y);
+      case "less":
+        return this.compared(inputs, x, "<", y);
+      case "where":
+        return `select(${z}, ${y}, ${x})`;
+    }
+  }
+
+  private extremum(name: "maximum" | "minimum", inputs: readonly Node[], x: string, y: string): string {
+    const plain = `${name === "maximum" ? "max" : "min"}(${x}, ${y})`;
+    if (inputs[0]!.dtype !== "float32") return plain;
+    // A constant is a number.
+    if (literal(inputs[0]!) !== undefined) return this.call("or_nan", y, plain);
+    if (literal(inputs[1]!) !== undefined) return this.call("or_nan", x, plain);
+    return this.call(name === "maximum" ? "larger" : "smaller", x, y);
+  }
+
+  private compared(inputs: readonly Node[], x: string, sign: string, y: string): string {
+    const holds = `${x} ${sign} ${y}`;
+    return inputs[0]!.dtype === "float32" ? `${holds} && ${this.call("are_numbers", x, y)}` : holds;
+  }
+
+  private cast({ inputs: [input], dtype }: NodeOf<"cast">, x: string): string {
+    // Bits: compilers may take floats for finite.
+    const isTest = dtype === "bool" && input.dtype === "float32";
+    return isTest ? `(bitcast<u32>(${x}) & 0x7fffffffu) != 0u` : `${TYPES[dtype]}(${x})`;
   }
 
   private place(layout: Layout, index: string): string {
@@ -343,21 +370,21 @@ export class Shader {
     return name;
   }
 
-  private padded({ inputs: [input], attributes, shape, dtype }: Node, index: string): string {
+  private padded({ inputs: [input], attributes, shape, dtype }: NodeOf<"pad">, index: string): string {
     const conditions: string[] = [];
-    const { strides } = contiguous(input!.shape);
+    const { strides } = contiguous(input.shape);
     const terms = shape.map((size, axis) => {
-      const [before = 0, after = 0] = attributes.widths?.[axis] ?? [];
+      const [before = 0, after = 0] = attributes.widths[axis] ?? [];
       const coordinate = this.coordinate(shape, axis, index);
       if (before > 0) conditions.push(`${coordinate} >= ${before}u`);
       if (after > 0) conditions.push(`${coordinate} < ${size - after}u`);
       return `(${coordinate} - ${before}u) * ${strides[axis]}u`;
     });
-    const inner = (): string => this.value(input!, this.let(terms.join(" + ") || "0u"));
+    const inner = (): string => this.value(input, this.let(terms.join(" + ") || "0u"));
     return this.where(TYPES[dtype], [[conditions.join(" && ") || "true", inner]]);
   }
 
-  private joined({ inputs, attributes: { axis = 0 }, shape, dtype }: Node, index: string): string {
+  private joined({ inputs, attributes: { axis }, shape, dtype }: NodeOf<"concat">, index: string): string {
     const coordinate = this.coordinate(shape, axis, index);
     const inner = sizeOf(shape.slice(axis + 1));
     const outer = this.let(`${index} / ${(shape[axis] ?? 1) * inner}u`);
@@ -376,46 +403,50 @@ export class Shader {
     );
   }
 
-  private gathered({ inputs: [table, indices], attributes: { axis = 0 }, shape }: Node, index: string): string {
-    const rank = indices!.shape.length;
-    const rows = table!.shape[axis] ?? 0;
-    const inner = sizeOf(table!.shape.slice(axis + 1));
-    const count = sizeOf(indices!.shape);
+  private gathered(node: NodeOf<"gather">, index: string): string {
+    const { inputs, attributes, shape } = node;
+    const [table, indices] = inputs;
+    const { axis } = attributes;
+    const rank = indices.shape.length;
+    const rows = table.shape[axis] ?? 0;
+    const inner = sizeOf(table.shape.slice(axis + 1));
+    const count = sizeOf(indices.shape);
     const layoutOf = (of: (i: number) => number): Layout => ({
       sizes: shape,
       strides: shape.map((_, i) => of(i)),
       offset: 0,
     });
-    const at = contiguous(indices!.shape).strides;
+    const at = contiguous(indices.shape).strides;
     const position = this.place(
       layoutOf((i) => (i >= axis && i < axis + rank ? at[i - axis]! : 0)),
       index,
     );
-    const row = this.let(`u32(clamp(${this.value(indices!, position)}, 0i, ${rows - 1}i))`);
+    const row = this.let(`u32(clamp(${this.value(indices, position)}, 0i, ${rows - 1}i))`);
     const outer = this.let(`${index} / ${count * inner}u`);
-    return this.value(table!, this.let(`(${outer} * ${rows}u + ${row}) * ${inner}u + ${index} % ${inner}u`));
+    return this.value(table, this.let(`(${outer} * ${rows}u + ${row}) * ${inner}u + ${index} % ${inner}u`));
   }
 
-  private resized({ inputs: [input], attributes, shape }: Node, index: string): string {
-    const first = attributes.channelsLast ? 1 : 2;
+  private resized({ inputs: [input], attributes, shape }: NodeOf<"resizeNearest">, index: string): string {
+    const first = attributes.layout === "NHWC" ? 1 : 2;
     const [height = 1, width = 1, inner = 1] = shape.slice(first);
-    const [fromHeight = 1, fromWidth = 1] = input!.shape.slice(first);
+    const [fromHeight = 1, fromWidth = 1] = input.shape.slice(first);
     const pixel = inner === 1 ? index : this.let(`${index} / ${inner}u`);
     const [x, y] = [this.let(`${pixel} % ${width}u`), this.let(`${pixel} / ${width}u % ${height}u`)];
     const plane = `${pixel} / ${width * height}u * ${fromWidth * fromHeight}u`;
     const from = `${plane} + ${y} * ${fromHeight}u / ${height}u * ${fromWidth}u + ${x} * ${fromWidth}u / ${width}u`;
-    return this.value(input!, this.let(inner === 1 ? from : `(${from}) * ${inner}u + ${index} % ${inner}u`));
+    return this.value(input, this.let(inner === 1 ? from : `(${from}) * ${inner}u + ${index} % ${inner}u`));
   }
 
-  private pooled({ op, inputs: [input], attributes: { k = 1 }, shape }: Node, index: string): string {
+  private pooled({ inputs: [input], attributes, shape }: NodeOf<"pool">, index: string): string {
+    const { k } = attributes;
     const [, , height = 1, width = 1] = shape;
     const corner = this.let(
       `(${index} / ${width}u % ${height}u) * ${k * width * k}u + ${index} / ${width * height}u * ${width * height * k * k}u + ${index} % ${width}u * ${k}u`,
     );
     const pixels = Array.from({ length: k * k }, (_, i) =>
-      this.value(input!, this.let(`${corner} + ${Math.floor(i / k) * width * k + (i % k)}u`)),
+      this.value(input, this.let(`${corner} + ${Math.floor(i / k) * width * k + (i % k)}u`)),
     );
-    if (op === "maxPool2d") return pixels.reduce((largest, pixel) => this.call("larger", largest, pixel));
+    if (attributes.function === "max") return pixels.reduce((largest, pixel) => this.call("larger", largest, pixel));
     return `(${pixels.join(" + ")}) * ${1 / (k * k)}f`;
   }
 
@@ -431,11 +462,6 @@ export class Shader {
       rest = Math.floor(rest / 2);
       if (rest === 0) return factors.join(" * ");
     }
-  }
-
-  /** What `of` gives for x, or x where that is NaN. */
-  private orNaN(x: string, of: (x: string) => string): string {
-    return this.call("or_nan", x, of(x));
   }
 
   /** To 1.2e-7 by Abramowitz and Stegun's 7.1.26, and by erf's series where that cancels. */

@@ -1,6 +1,6 @@
 import { createContext, runInContext } from "node:vm";
 import { describe, expect, it } from "vitest";
-import { sizeOf } from "../core/host-tensor.js";
+import { sizeOf } from "../../core/host-tensor.js";
 import { broadcastLayout, contiguous, merged, placeOf, reshaped, type Layout } from "./view.js";
 
 /** Every element's place, counted out. */

@@ -1,4 +1,4 @@
-import type { Node } from "../graph/node.js";
+import type { Node } from "../ir/node.js";
 
 /** Workgroups along one axis of a dispatch, at most: WebGPU's default limit. */
 export const MOST_GROUPS = 65535;
@@ -16,12 +16,19 @@ export interface Kernel {
   readonly result: Node | Scratch;
 }
 
-/** Memory between two kernels that is no node's. */
+/** Partial results that one kernel leaves for the next. */
 export interface Scratch {
   readonly scratchBytes: number;
 }
 
-export const labelOf = ({ op, shape }: Node): string => `${op} ${shape.join("x")}`;
+/** of(0), of(1), ... */
+export const times = <R>(count: number, of: (i: number) => R): R[] => Array.from({ length: count }, (_, i) => of(i));
+
+/** What a profiler shows: the operation and its result's shape. */
+export const labelOf = (node: Node): string => `${nameOf(node)} ${node.shape.join("x")}`;
+
+export const nameOf = (node: Node): string =>
+  node.op === "map" || node.op === "reduction" ? node.attributes.function : node.op;
 
 export const isScratch = (value: Node | Scratch): value is Scratch => "scratchBytes" in value;
 

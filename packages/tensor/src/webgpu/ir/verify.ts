@@ -1,0 +1,29 @@
+import { SdxsError } from "../../core/errors.js";
+import { reachable, type Outputs } from "./graph.js";
+import { checkType } from "./infer.js";
+import type { Node } from "./node.js";
+
+/** What must hold of each node behind some pass: the reason why it does not, or undefined. */
+export type Invariant = (node: Node) => string | undefined;
+
+/**
+ * Refuses a kernel graph that a pass has broken: each node's type is what its operands give, operands come before results, and
+ * the pass's own invariants hold.
+ *
+ * @throws SdxsError with code BACKEND_FAILURE, which names the pass and the node
+ */
+export function verify(pass: string, outputs: Outputs, invariants: readonly Invariant[]): void {
+  for (const node of reachable(Object.values(outputs))) {
+    checkType(node);
+    const late = node.inputs.find(({ id }) => id >= node.id);
+    const broken = late
+      ? `reads node ${late.id}, which comes later`
+      : invariants.map((invariant) => invariant(node)).find((reason) => reason !== undefined);
+    if (broken !== undefined) {
+      throw new SdxsError(
+        "BACKEND_FAILURE",
+        `webgpu: after the pass "${pass}", node ${node.id} (${node.op}) ${broken}.`,
+      );
+    }
+  }
+}
