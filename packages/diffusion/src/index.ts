@@ -61,6 +61,7 @@ export { tcd, type TcdOptions } from "./samplers/tcd.js";
 export { unipc, type UnipcOptions } from "./samplers/unipc.js";
 export {
   checkSchedulerConfig,
+  oneStepScheduler,
   planFromConfig,
   predictionTypeFromConfig,
   scheduleFromConfig,

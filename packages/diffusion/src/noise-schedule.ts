@@ -15,6 +15,11 @@ export interface NoiseScheduleOptions {
   readonly betas?: readonly number[];
   /** Shift and scale sqrt(abar) so that the last timestep is pure noise (arXiv:2305.08891, Algorithm 1). Default false. */
   readonly zeroTerminalSnr?: boolean;
+  /**
+   * Round each operation to float32, as diffusers does: where beta is near 1, as at the last timesteps of cosine schedules and
+   * of zero terminal SNR, that decides how much signal is left. Default "float64".
+   */
+  readonly precision?: "float32" | "float64";
 }
 
 /** The forward process: how much signal is left at each timestep. Float64, one value per timestep. */
@@ -63,7 +68,13 @@ export function noiseSchedule(options: NoiseScheduleOptions = {}): NoiseSchedule
         `${given.length === trainSteps ? " with some beyond" : ""}.`,
     );
   }
-  const betas = Float64Array.from({ length: trainSteps }, (_, t) => {
+  const round = options.precision === "float32" ? Math.fround : (value: number) => value;
+  const betas = Float64Array.from({ length: trainSteps }, (_, t) => round(betaAt(t)));
+  if (options.zeroTerminalSnr !== true) return { trainSteps, betas, alphasCumprod: cumulativeProduct(betas, round) };
+  const rescaled = withoutTerminalSignal(betas, round);
+  return { trainSteps, betas: rescaled, alphasCumprod: cumulativeProduct(rescaled, round) };
+
+  function betaAt(t: number): number {
     if (given) return given[t]!;
     const progress = t / (trainSteps - 1);
     switch (kind) {
@@ -74,28 +85,31 @@ export function noiseSchedule(options: NoiseScheduleOptions = {}): NoiseSchedule
       case "squaredcos_cap_v2":
         return Math.min(1 - squaredCosine((t + 1) / trainSteps) / squaredCosine(t / trainSteps), MAX_COSINE_BETA);
     }
-  });
-  const alphasCumprod = cumulativeProduct(betas);
-  if (options.zeroTerminalSnr !== true) return { trainSteps, betas, alphasCumprod };
-
-  const signal = alphasCumprod.map(Math.sqrt);
-  const first = signal[0]!;
-  const last = signal[trainSteps - 1]!;
-  const rescaled = signal.map((value) => (((value - last) * first) / (first - last)) ** 2);
-  return {
-    trainSteps,
-    betas: rescaled.map((value, t) => 1 - value / (t === 0 ? 1 : rescaled[t - 1]!)),
-    alphasCumprod: rescaled,
-  };
+  }
 }
 
 /** The cap and offset of "Improved Denoising Diffusion Probabilistic Models" (arXiv:2102.09672), Section 3.2. */
 const MAX_COSINE_BETA = 0.999;
 const squaredCosine = (progress: number): number => Math.cos(((progress + 0.008) / 1.008) * (Math.PI / 2)) ** 2;
 
-function cumulativeProduct(betas: Float64Array): Float64Array {
+type Rounding = (value: number) => number;
+
+function cumulativeProduct(betas: Float64Array, round: Rounding): Float64Array {
   let product = 1;
-  return betas.map((beta) => (product *= 1 - beta));
+  return betas.map((beta) => {
+    product *= round(1 - beta);
+    return round(product);
+  });
+}
+
+/** arXiv:2305.08891, Algorithm 1. */
+function withoutTerminalSignal(betas: Float64Array, round: Rounding): Float64Array {
+  const signal = cumulativeProduct(betas, round).map((value) => round(Math.sqrt(value)));
+  const first = signal[0]!;
+  const last = signal.at(-1)!;
+  const factor = round(first / round(first - last));
+  const rescaled = signal.map((value) => round(round(round(value - last) * factor) ** 2));
+  return rescaled.map((value, t) => round(1 - round(t === 0 ? value : value / rescaled[t - 1]!)));
 }
 
 /** abar at a whole timestep. Throws `InvalidArgumentError` outside [0, trainSteps). */

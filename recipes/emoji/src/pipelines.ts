@@ -1,4 +1,4 @@
-import type { SchedulerConfig } from "@sdxs/diffusion";
+import { oneStepScheduler, type SchedulerConfig } from "@sdxs/diffusion";
 import type { TextToImageComponents } from "@sdxs/runtime";
 import { HostTensor, mapTensors } from "@sdxs/tensor";
 import { autoencoderTinyParameters } from "@sdxs/tiny-vae";
@@ -6,10 +6,7 @@ import type { Student } from "./distil.js";
 import { predictionType, tinyDecoderConfig } from "./models.js";
 import type { Teacher } from "./teacher.js";
 
-/**
- * Both models' sampler in diffusers' words. With many steps it is `teacherSampler`'s, and its single step, from the last
- * timestep down to no noise, is `studentModel`'s conversion.
- */
+/** `teacherSampler` in diffusers' words. */
 export const schedulerConfig: SchedulerConfig = {
   _class_name: "DPMSolverMultistepScheduler",
   num_train_timesteps: 1000,
@@ -36,6 +33,7 @@ export function studentPipeline(teacher: Teacher, { unet, decoder }: Student): T
   const zeros = mapTensors(autoencoderTinyParameters(tinyDecoderConfig), ({ shape }) => HostTensor.filled(shape, 0));
   return {
     ...teacherPipeline(teacher),
+    scheduler: oneStepScheduler(schedulerConfig),
     unet: { className: "UNet2DConditionModel", ...unet },
     vae: { className: "AutoencoderTiny", config: tinyDecoderConfig, params: { ...zeros, ...decoder } },
   };

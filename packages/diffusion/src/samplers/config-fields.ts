@@ -14,7 +14,7 @@ export class ConfigFields {
     const value = this.value(name) ?? byDefault;
     const found = supported.find((candidate) => candidate === value);
     if (found !== undefined) return found;
-    throw this.refusal(name, supported.map((candidate) => JSON.stringify(candidate)).join(", "));
+    throw this.refusal(name, supported.map((candidate) => JSON.stringify(candidate)).join(", "), byDefault);
   }
 
   flag(name: string, byDefault = false): boolean {
@@ -57,10 +57,12 @@ export class ConfigFields {
     return this.config[name] ?? undefined;
   }
 
-  private refusal(name: string, supported: string): UnsupportedConfigError {
-    const shown = typeof this.config[name] === "number" ? String(this.config[name]) : JSON.stringify(this.config[name]);
+  private refusal(name: string, supported: string, byDefault?: unknown): UnsupportedConfigError {
+    const value = this.value(name);
+    const shown = typeof value === "number" ? String(value) : JSON.stringify(value);
     return new UnsupportedConfigError(
-      `Scheduler configuration of ${String(this.config["_class_name"])}: ${name} is ${shown}, supported: ${supported}.`,
+      `Scheduler configuration of ${String(this.config["_class_name"])}: ${name} is ` +
+        `${value === undefined ? `absent, by default ${JSON.stringify(byDefault)}` : shown}, supported: ${supported}.`,
     );
   }
 }

@@ -30,9 +30,10 @@ export function ddim(schedule: NoiseSchedule, options: DdimOptions): SamplerPlan
     const { alpha, sigma } = level;
     const previous = timestep - stride;
     const alphaCumprod = previous >= 0 ? alphaCumprodAt(schedule, previous) : final;
-    const noise = eta * Math.sqrt(((1 - alphaCumprod) / sigma ** 2) * (1 - alpha ** 2 / alphaCumprod));
+    const kept = Math.min(1, alphaCumprodAt(schedule, timestep) / alphaCumprod);
+    const noise = eta * Math.sqrt(((1 - alphaCumprod) / sigma ** 2) * (1 - kept));
     // sqrt(abar') x_0 + sqrt(1 - abar' - added^2) noise, with noise = (x - alpha x_0) / sigma.
-    const noiseShare = Math.sqrt(1 - alphaCumprod - noise ** 2) / sigma;
+    const noiseShare = Math.sqrt(Math.max(0, 1 - alphaCumprod - noise ** 2)) / sigma;
     return {
       level,
       timestep,

@@ -28,7 +28,7 @@ export interface PlanOptions {
   readonly eta?: number;
 }
 
-/** The noise schedule of a diffusers scheduler configuration. Its defaults are those of its class in diffusers. */
+/** The noise schedule of a diffusers scheduler configuration, in float32 as there; its defaults are those of its class. */
 export function scheduleFromConfig(config: SchedulerConfig): NoiseSchedule {
   return readSchedule(new ConfigFields(config), schedulerClass(config) ?? anyClass);
 }
@@ -86,6 +86,34 @@ export function withScheduler(config: SchedulerConfig, name: string): SchedulerC
   return changed;
 }
 
+/**
+ * The configuration to save with a student that was trained to draw in one step from the last timestep (`oneStepConversion`,
+ * as the trainers of `@sdxs/one-step-trainer` do it): one step of DDIM with trailing timesteps, which ends without noise. A
+ * teacher's own scheduler often begins one step at timestep 1, where the student was never trained.
+ *
+ * @param teacher whose schedule and prediction type the student has
+ *
+ * @example
+ * await savePipelineFolder("student", { ...teacher, unet: student, scheduler: oneStepScheduler(teacher.scheduler) });
+ */
+export function oneStepScheduler(teacher: SchedulerConfig): SchedulerConfig {
+  const { betas, zeroSnr } = schedulerClass(teacher) ?? anyClass;
+  return {
+    _class_name: "DDIMScheduler",
+    num_train_timesteps: teacher.num_train_timesteps ?? 1000,
+    beta_start: teacher.beta_start ?? betas.start,
+    beta_end: teacher.beta_end ?? betas.end,
+    beta_schedule: teacher.beta_schedule ?? betas.kind,
+    ...(teacher.trained_betas != null && { trained_betas: teacher.trained_betas }),
+    prediction_type: predictionTypeFromConfig(teacher),
+    rescale_betas_zero_snr: zeroSnr && (teacher.rescale_betas_zero_snr ?? false),
+    timestep_spacing: "trailing",
+    steps_offset: 1,
+    set_alpha_to_one: true,
+    clip_sample: false,
+  };
+}
+
 /** The supported classes of diffusers with their short names. */
 export function schedulerNames(): (readonly [className: SchedulerClassName, shortName: string])[] {
   return Object.entries(schedulerClasses).map(
@@ -140,6 +168,7 @@ function readSchedule(
     betaEnd: fields.number("beta_end") ?? betas.end,
     trainSteps: fields.number("num_train_timesteps") ?? 1000,
     ...(trained && { betas: trained }),
+    precision: "float32",
     zeroTerminalSnr: zeroSnr && fields.flag("rescale_betas_zero_snr"),
   });
 }

@@ -23,9 +23,9 @@ export interface LcmOptions extends ConsistencySamplerOptions {
 export function lcm(schedule: NoiseSchedule, options: LcmOptions): SamplerPlan {
   const { prediction = "epsilon", timestepScaling } = options;
   const { begin, timesteps } = consistencyTimesteps("lcm", schedule, options);
-  const plan = timesteps.map((timestep, i) => {
+  const plan = timesteps.slice(begin).map((timestep, i) => {
     const { skip, out } = boundaryScalingsAt(timestep, timestepScaling);
-    const next = timesteps[i + 1];
+    const next = timesteps[begin + i + 1];
     const level = noiseLevelAt(schedule, timestep);
     const { alpha, sigma } = next === undefined ? { alpha: 1, sigma: 0 } : noiseLevelAt(schedule, next);
     return {
@@ -36,7 +36,7 @@ export function lcm(schedule: NoiseSchedule, options: LcmOptions): SamplerPlan {
       update: { sample: alpha * skip, predictions: [alpha * out], noise: sigma },
     };
   });
-  return finitePlan("lcm", 1, plan.slice(begin));
+  return finitePlan("lcm", 1, plan);
 }
 
 /** Timesteps of models that were distilled from `originalSteps` steps: as evenly spaced among theirs as may be. */

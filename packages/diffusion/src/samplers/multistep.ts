@@ -54,10 +54,10 @@ export function multistepGrid(
     timesteps = ratios.map((ratio) => roundHalfEven(timestepOfSigma(table, ratio)));
     if (end === "run") last = ratios.at(-1)!;
   }
-  const levels = [...ratios, end === "zero" ? 0 : last].map((ratio) => ({
-    alpha: 1 / Math.hypot(ratio, 1),
-    sigma: ratio / Math.hypot(ratio, 1),
-  }));
+  const levels = [...ratios, end === "zero" ? 0 : last].map((exact) => {
+    const ratio = Math.fround(exact); // as in diffusers: solvers may multiply what is lost by the largest of them
+    return { alpha: 1 / Math.hypot(ratio, 1), sigma: ratio / Math.hypot(ratio, 1) };
+  });
   return { begin, timesteps, levels };
 }
 

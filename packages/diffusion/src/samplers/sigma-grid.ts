@@ -37,6 +37,7 @@ export function sigmaGrid(sampler: string, schedule: NoiseSchedule, options: Sig
     sigmas = spacedSigmas(sigmaSpacing, sigmaMax, sigmaMin, steps);
     timesteps = sigmas.map((sigma) => timestepOfSigma(table, sigma));
   }
+  sigmas = sigmas.map(Math.fround); // as in diffusers: solvers may multiply what is lost by the largest of them
   return { begin, timesteps, sigmas: [...sigmas, end], initNoiseSigma: initNoiseSigma(sigmas, options) };
 }
 

@@ -17,11 +17,12 @@ export interface SigmaRange {
 /** What diffusers puts in place of abar where a schedule leaves no signal, so that the noise-to-signal ratio is 4096. */
 const LEAST_SIGNAL = 2 ** -24;
 
-/** The noise-to-signal ratio sigma / alpha at each training timestep. */
+/** The noise-to-signal ratio sigma / alpha at each training timestep, each operation rounded to float32 as in diffusers. */
 export function trainingSigmas(schedule: NoiseSchedule): Float64Array {
+  const { fround } = Math;
   return schedule.alphasCumprod.map((value) => {
     const signal = value === 0 ? LEAST_SIGNAL : value;
-    return Math.sqrt((1 - signal) / signal);
+    return fround(Math.sqrt(fround(fround(1 - signal) / signal)));
   });
 }
 

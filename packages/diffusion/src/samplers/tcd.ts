@@ -19,13 +19,13 @@ export function tcd(schedule: NoiseSchedule, options: TcdOptions): SamplerPlan {
   const { prediction = "epsilon", eta = 0.3 } = options;
   checkEta("tcd", eta);
   const { begin, timesteps } = consistencyTimesteps("tcd", schedule, options);
-  const plan = timesteps.map((timestep, i) => {
-    const isLast = i === timesteps.length - 1;
-    const next = timesteps[i + 1] ?? 0;
+  const plan = timesteps.slice(begin).map((timestep, i) => {
+    const following = timesteps[begin + i + 1];
+    const next = following ?? 0;
     const level = noiseLevelAt(schedule, timestep);
     // In float32, as diffusers, so that a whole number stays one.
     const below = noiseLevelAt(schedule, Math.floor(Math.fround(Math.fround(1 - eta) * next)));
-    const kept = isLast ? 1 : alphaCumprodAt(schedule, next) / below.alpha ** 2;
+    const kept = following === undefined ? 1 : alphaCumprodAt(schedule, next) / below.alpha ** 2;
     const noiseShare = below.sigma / level.sigma;
     return {
       level,
@@ -39,5 +39,5 @@ export function tcd(schedule: NoiseSchedule, options: TcdOptions): SamplerPlan {
       },
     };
   });
-  return finitePlan("tcd", 1, plan.slice(begin));
+  return finitePlan("tcd", 1, plan);
 }
