@@ -31,3 +31,23 @@ export const resizedBy = Object.keys(tensors).flatMap((name) => {
     ? []
     : [{ name, mode: mode as "stretch" | "crop", width: Number(width), height: Number(height) }];
 });
+
+const kind = (name: string, pattern: RegExp) => ({
+  kind: name,
+  files: pictureFiles.filter((file) => pattern.test(file)),
+});
+
+/** The rows of the table in docs/compatibility.md. */
+export const kindsOfFiles = [
+  kind("PNG, grey, 1, 2, 4 and 8 bits", /^grey-[1248](-key)?\.png$/),
+  kind("PNG, colours, 8 bits", /^rgb-8(-key)?\.png$/),
+  kind("PNG, palette, 1, 2, 4 and 8 bits", /^palette-[1248]\.png$/),
+  kind("PNG, opacity, 8 bits, and in a palette", /^(grey-alpha-8|rgba-8|palette-[1248]-alpha)\.png$/),
+  kind("PNG, 16 bits", /-16(-key)?\.png$/),
+  kind("PNG, interlaced, 8 and 16 bits", /-(8|16)(-key|-alpha)?-interlaced\.png$/),
+  kind("PNG, interlaced, 1, 2 and 4 bits", /-[124](-key|-alpha)?-interlaced\.png$/),
+  kind("PNG, turned by eXIf", /^turned-\d\.png$/),
+  kind("JPEG, colours or grey, progressive too", /^photo(-grey|-progressive)?\.jpg$/),
+  kind("JPEG, turned by Exif", /^photo-turned-\d\.jpg$/),
+  kind("WebP, with or without opacity", /\.webp$/),
+];

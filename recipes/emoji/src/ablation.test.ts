@@ -2,7 +2,13 @@ import { expect, it } from "vitest";
 import { ablationTable, openTable } from "./ablation.js";
 
 it("ablationTable divides distances by the large decoder by the first model's", () => {
-  const figures = { unetParameters: 7_000_000, decoderParameters: 500_000, functionEvaluations: 64, msPerImage: 400 };
+  const figures = {
+    steps: 32,
+    unetParameters: 7_000_000,
+    decoderParameters: 500_000,
+    functionEvaluations: 64,
+    msPerImage: 400,
+  };
   const evaluation = { frechet: 40, captionAgreement: 0.9, precision: 0.5, recall: 0.25 };
   const rows = [
     { label: "teacher", figures: { model: "teacher" as const, ...figures }, evaluation, largeDecoderFrechet: 40 },

@@ -95,7 +95,7 @@ export async function reportAblation({ output, restart, pictures, ...given }: Ab
   const open = await draw("evaluation, style left open", pickPrompts(openPrompts, pictures, seed, shownOpen));
   bars.stop();
   const { config } = studentPlan(teacher);
-  const [teacherFigures, studentFigures] = await measureModels(backend, teacher, {
+  const [teacherFigures, , studentFigures] = await measureModels(backend, teacher, {
     unet: { config, params: tiny },
     decoder,
   });

@@ -11,6 +11,7 @@ import { contactSheet, textOutliner } from "./contact-sheet.js";
 import type { EmojiDataset } from "./dataset.js";
 import {
   encodePrompts,
+  fewTeacherSteps,
   guidanceScale,
   studentGenerator,
   teacherSampler,
@@ -23,6 +24,7 @@ import { tinyDecoderConfig } from "./models.js";
 import { imageDecoder, latentSpec, tinyImageDecoder } from "./networks.js";
 import { concatRows, mapBatches, takeOutputs } from "../../rows.js";
 import type { Teacher } from "./teacher.js";
+import { pixelQuality } from "./tiny-vae/image-quality.js";
 
 /** What one model makes of prompts. */
 export interface Pictures {
@@ -107,6 +109,8 @@ export async function writeLossCurves(workFolder: string, path: string): Promise
 /** One line of the table. */
 export interface ModelFigures {
   readonly model: "teacher" | "student";
+  /** Of the sampler. */
+  readonly steps: number;
   /** Parameters of the U-Net and of the image decoder. */
   readonly unetParameters: number;
   readonly decoderParameters: number;
@@ -114,9 +118,14 @@ export interface ModelFigures {
   readonly functionEvaluations: number;
   /** Median from prompt embedding to pixels, one image at a time. */
   readonly msPerImage: number;
+  /** How near its pictures are to those of the teacher in `teacherSteps`, PSNR in dB; of the teacher in fewer steps alone. */
+  readonly psnr?: number;
 }
 
-/** Measures both models on one prompt, image by image. */
+/** Pictures that the teacher's speed is measured by. */
+const TEACHER_RUNS = 5;
+
+/** Measures the teacher in all and in few steps, and the student, on one prompt, image by image. */
 export async function measureModels<D>(
   backend: Backend<D>,
   teacher: Teacher,
@@ -126,17 +135,24 @@ export async function measureModels<D>(
   const [, ...contextShape] = context.shape;
   const inputs = { noise: latentSpec(1), context: { shape: [1, ...contextShape] } };
 
-  const sampler = await teacherSampler(backend, teacher, { steps: teacherSteps, batch: 1, seed: "figures" });
   const large = await backend.compile(imageDecoder(teacher.autoencoder.config), {
     frozen: teacher.autoencoder.params,
     inputs: { latents: latentSpec(1) },
   });
-  const teacherMs = await medianMs(5, async (run) => {
-    const { target } = await sampler.sample(context, run);
-    await takeOutputs(backend, await large.run({}, { latents: target }));
-  });
-  await sampler.dispose();
+  const inSteps = async (steps: number): Promise<{ readonly ms: number; readonly images: HostTensor }> => {
+    const sampler = await teacherSampler(backend, teacher, { steps, batch: 1, seed: "figures" });
+    const pictures: HostTensor[] = [];
+    const ms = await medianMs(TEACHER_RUNS, async (run) => {
+      const { target } = await sampler.sample(context, run); // the same noise for any number of steps
+      const { images } = await takeOutputs(backend, await large.run({}, { latents: target }));
+      pictures.push(images);
+    });
+    await sampler.dispose();
+    return { ms, images: concatRows(pictures) };
+  };
+  const [all, few] = [await inSteps(teacherSteps), await inSteps(fewTeacherSteps)];
   await large.dispose();
+  const { psnr } = await pixelQuality(backend, few.images, all.images);
 
   const generator = await backend.compile(studentGenerator(student.unet.config), {
     frozen: student.unet.params,
@@ -157,16 +173,20 @@ export async function measureModels<D>(
 
   const count = (specs: Readonly<Record<string, { readonly shape: readonly number[] }>>): number =>
     Object.values(specs).reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1), 0);
+  const teacherIn = (steps: number, msPerImage: number): ModelFigures => ({
+    model: "teacher",
+    steps,
+    unetParameters: count(unetParameters(teacher.unet.config)),
+    decoderParameters: count(klDecoderParameters(teacher.autoencoder.config)),
+    functionEvaluations: (guidanceScale === 1 ? 1 : 2) * steps,
+    msPerImage,
+  });
   return [
-    {
-      model: "teacher",
-      unetParameters: count(unetParameters(teacher.unet.config)),
-      decoderParameters: count(klDecoderParameters(teacher.autoencoder.config)),
-      functionEvaluations: (guidanceScale === 1 ? 1 : 2) * teacherSteps,
-      msPerImage: teacherMs,
-    },
+    teacherIn(teacherSteps, all.ms),
+    { ...teacherIn(fewTeacherSteps, few.ms), psnr },
     {
       model: "student",
+      steps: 1,
       unetParameters: count(unetParameters(student.unet.config)),
       decoderParameters: count(tinyDecoderParameters(tinyDecoderConfig)),
       functionEvaluations: 1,
@@ -175,15 +195,21 @@ export async function measureModels<D>(
   ];
 }
 
-/** The figures as a Markdown table. */
+/** The figures as a Markdown table, and how much faster the student is than each teacher. */
 export function figuresTable(figures: readonly ModelFigures[]): string {
-  const [slow, fast] = figures;
   const rows = figures.map(
-    ({ model, unetParameters: unet, decoderParameters: decoder, functionEvaluations, msPerImage }) =>
-      `| ${model} | ${millions(unet)} | ${millions(decoder)} | ${functionEvaluations} | ${msPerImage.toFixed(1)} |`,
+    ({ model, steps, unetParameters: unet, decoderParameters: decoder, functionEvaluations, msPerImage }) =>
+      `| ${model}, ${steps} ${steps === 1 ? "step" : "steps"} | ${millions(unet)} | ${millions(decoder)} | ${functionEvaluations} | ${msPerImage.toFixed(1)} |`,
   );
-  const speedUp =
-    slow && fast ? `\nThe student is ${(slow.msPerImage / fast.msPerImage).toFixed(0)} times as fast.\n` : "";
+  const student = figures.find(({ model }) => model === "student");
+  const ratios = figures
+    .filter(({ model }) => model === "teacher")
+    .map(({ steps, msPerImage, psnr }) => {
+      const ratio = (msPerImage / (student?.msPerImage ?? NaN)).toFixed(0);
+      const near = psnr === undefined ? "" : `, which draws nearly the same (${psnr.toFixed(1)} dB)`;
+      return `${ratio} times as fast as the teacher in ${steps} steps${near}`;
+    });
+  const speedUp = student === undefined || ratios.length === 0 ? "" : `\nThe student is ${ratios.join(", and ")}.\n`;
   return `| model | U-Net parameters | decoder parameters | function evaluations | ms per image |\n| --- | --- | --- | --- | --- |\n${rows.join("\n")}\n${speedUp}`;
 }
 
