@@ -1,20 +1,14 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { initialize, random, type HostParams } from "@sdxs/tensor";
-import { tinyEncoderDistillation, tinyEncoderParameters } from "@sdxs/tiny-vae";
-import { gradientTask, takeRows, type TrainOptions } from "@sdxs/training";
+import type { HostParams } from "@sdxs/tensor";
+import type { TrainOptions } from "@sdxs/training";
 import { firstRows, mapBatches, rowCount } from "../../../rows.js";
 import { contactSheet } from "../contact-sheet.js";
 import { tinyAutoencoderConfig as config } from "../models.js";
-import { imageSpec, latentSpec, tinyImageDecoder } from "../networks.js";
-import { annealed, runTask, type RunTaskOptions } from "../run-task.js";
-import {
-  decoderFinalRate,
-  decoderOptimizer,
-  decoderWeights,
-  trainTinyDecoder,
-  type DecoderTraining,
-} from "../tiny-decoder.js";
+import { tinyImageDecoder } from "../networks.js";
+import type { RunTaskOptions } from "../run-task.js";
+import { decoderWeights, trainTinyDecoder, type DecoderTraining } from "../tiny-decoder.js";
+import { trainTinyEncoder } from "../tiny-encoder.js";
 import { pixelQuality } from "./image-quality.js";
 import type { ReconstructedPictures, ReconstructionOptions } from "./pictures.js";
 
@@ -76,23 +70,10 @@ export function distilTinyDecoder<D>(
 }
 
 /** The tiny encoder by the mean squared error of latents, its averaged weights. */
-export async function distilTinyEncoder<D>(options: TinyVaeDistillationOptions<D>): Promise<HostParams> {
-  const { backend, seed, steps, training } = options;
-  const task = await gradientTask({
-    name: "tiny encoder",
-    backend,
-    steps,
-    program: tinyEncoderDistillation(config),
-    params: initialize(tinyEncoderParameters(config), seed),
-    inputs: { image: imageSpec(batch), latents: latentSpec(batch) },
-    batch(step) {
-      const rows = random(seed, purpose, step).integers([batch], 0, rowCount(training.latents)).data;
-      return { image: takeRows(training.originals, rows), latents: takeRows(training.latents, rows) };
-    },
-    optimizer: { ...decoderOptimizer, emaDecay },
-    learningRate: annealed(learningRate, steps, decoderFinalRate),
-  });
-  return runTask(options, task, () => task.weights({ averaged: true }));
+export function distilTinyEncoder<D>(options: TinyVaeDistillationOptions<D>): Promise<HostParams> {
+  const { steps, training } = options;
+  const { originals: images, latents } = training;
+  return trainTinyEncoder(options, { name: "tiny encoder", config, steps, images, latents, purpose });
 }
 
 /** Held-out pictures on the way: PSNR to the large decoder's, and a sheet of the first ones beside the checkpoints. */
