@@ -8,6 +8,7 @@ import {
   oneOf,
   positiveInteger,
   type FieldType,
+  type OnUnknownFields,
 } from "@sdxs/tensor";
 import { unetEncoderStages, type UNetEncoderConfig } from "@sdxs/tiny-unet";
 
@@ -36,12 +37,13 @@ export interface ControlNetConfig extends UNetEncoderConfig {
 /**
  * Reads diffusers' config.json of a `ControlNetModel`. Absent fields take diffusers' defaults.
  * `num_attention_heads`, which diffusers prefers to `attention_head_dim`, becomes the latter: they mean the same.
+ * `onUnknown` hears of fields that are not the model's, which are ignored.
  * Throws `UnsupportedConfigError`, naming the field, its value and what is supported.
  *
  * @example
  * const config = parseControlNetConfig(JSON.parse(await readFile("controlnet/config.json", "utf8")));
  */
-export function parseControlNetConfig(json: unknown): ControlNetConfig {
+export function parseControlNetConfig(json: unknown, onUnknown?: OnUnknownFields): ControlNetConfig {
   const read = configReader(MODEL, json);
   read("_class_name", oneOf([MODEL]), MODEL);
   read("act_fn", oneOf(["silu", "swish"]), "silu");
@@ -52,8 +54,11 @@ export function parseControlNetConfig(json: unknown): ControlNetConfig {
   read("mid_block_scale_factor", oneOf([1]), 1);
   read("num_class_embeds", oneOf([null]), null);
   read("resnet_time_scale_shift", oneOf(["default"]), "default");
+  read.skip("addition_embed_type_num_heads"); // of addition_embed_type "text", which is refused
 
   const oneOrMore = either(positiveInteger, listOf(positiveInteger));
+  const heads = read("num_attention_heads", nullable(oneOrMore), null);
+  const headsByMisnomer = read("attention_head_dim", oneOrMore, 8);
   const addedEmbedding = read("addition_embed_type", oneOf(["text_time", null]), null);
   const addedFeatures: FieldType<number | null> =
     addedEmbedding === "text_time" ? positiveInteger : nullable(positiveInteger);
@@ -76,8 +81,7 @@ export function parseControlNetConfig(json: unknown): ControlNetConfig {
     norm_eps: read("norm_eps", finiteNumber, 1e-5),
     cross_attention_dim: read("cross_attention_dim", positiveInteger, 1280),
     transformer_layers_per_block: read("transformer_layers_per_block", either(positiveInteger, listOf(oneOrMore)), 1),
-    attention_head_dim:
-      read("num_attention_heads", nullable(oneOrMore), null) ?? read("attention_head_dim", oneOrMore, 8),
+    attention_head_dim: heads ?? headsByMisnomer,
     use_linear_projection: read("use_linear_projection", flag, false),
     addition_embed_type: addedEmbedding,
     addition_time_embed_dim: read("addition_time_embed_dim", addedFeatures, null),
@@ -92,5 +96,6 @@ export function parseControlNetConfig(json: unknown): ControlNetConfig {
     global_pool_conditions: read("global_pool_conditions", flag, false),
   };
   unetEncoderStages(config, MODEL);
+  read.reportUnknown(onUnknown);
   return config;
 }

@@ -21,7 +21,7 @@ import {
 } from "@sdxs/tiny-unet";
 import type { ControlNetConfig } from "./controlnet-config.js";
 
-export interface ControlNetInputs<T> extends UNetEncoderInputs<T> {
+export interface ControlNetInputs<T> extends Omit<UNetEncoderInputs<T>, "guidanceEmbedding"> {
   /**
    * The image that guides, edges or depth for example: [batch or 1, conditioning_channels, 8 * height, 8 * width] for
    * latents of height and width, RGB from 0 to 1. Not 8 but 4 or 16 where `conditioning_embedding_out_channels` has one

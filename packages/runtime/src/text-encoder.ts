@@ -9,6 +9,7 @@ import {
   normal,
   oneOf,
   positiveInteger,
+  type OnUnknownFields,
   type Ops,
   type ParameterSpec,
   type Scope,
@@ -27,14 +28,16 @@ export interface TextEncoderConfig extends ClipLayersConfig {
 }
 
 /**
- * Reads transformers' config.json of a `CLIPTextModel` or `CLIPTextModelWithProjection`. Absent fields take its defaults.
+ * Reads transformers' config.json of a `CLIPTextModel` or `CLIPTextModelWithProjection`. Absent fields take its defaults;
+ * `onUnknown` hears of fields that are not the model's, which are ignored.
  * Throws `UnsupportedConfigError`, naming the field, its value and what is supported.
  */
-export function parseTextEncoderConfig(json: unknown): TextEncoderConfig {
+export function parseTextEncoderConfig(json: unknown, onUnknown?: OnUnknownFields): TextEncoderConfig {
   const read = configReader("CLIPTextModel", json);
   read("model_type", oneOf(["clip_text_model"]), "clip_text_model");
   // diffusers' pipelines would then hide the padding from the encoder.
   read("use_attention_mask", oneOf([false, null]), false);
+  read.skip(...WITHOUT_EFFECT);
   const config: TextEncoderConfig = {
     vocab_size: read("vocab_size", positiveInteger, 49408),
     hidden_size: read("hidden_size", positiveInteger, 512),
@@ -48,8 +51,28 @@ export function parseTextEncoderConfig(json: unknown): TextEncoderConfig {
     eos_token_id: read("eos_token_id", finiteNumber, 49407),
   };
   checkHeads("CLIPTextModel", config);
+  read.reportUnknown(onUnknown);
   return config;
 }
+
+/** Fields of transformers for training, for models that generate text, and about the file. */
+const WITHOUT_EFFECT = [
+  "architectures",
+  "attention_dropout",
+  "bos_token_id",
+  "dropout",
+  "dtype",
+  "gradient_checkpointing",
+  "initializer_factor",
+  "initializer_range",
+  "output_attentions",
+  "output_hidden_states",
+  "pad_token_id",
+  "return_dict",
+  "torch_dtype",
+  "transformers_version",
+  "use_cache",
+] as const;
 
 /** [tokens, tokens]: 0 where a token may look (itself and before), the lowest float32 elsewhere. */
 function causalMask<T>(ops: Ops<T>, tokens: number): T {

@@ -107,7 +107,9 @@ export {
   oneOf,
   positiveInteger,
   wholeNumber,
+  type ConfigReader,
   type FieldType,
+  type OnUnknownFields,
 } from "./weights/model-config.js";
 export { calibrate } from "./nn/calibration.js";
 export { withGradients } from "./optim/gradients.js";

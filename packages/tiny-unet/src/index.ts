@@ -11,6 +11,7 @@ export {
 } from "./unet-config.js";
 export {
   checkUNetInputs,
+  guidanceScaleEmbedding,
   namedFeatures,
   sinusoidalEmbedding,
   unet,

@@ -24,6 +24,7 @@ const sd15: UNetConfig = {
   addition_time_embed_dim: null,
   projection_class_embeddings_input_dim: null,
   time_embedding_dim: null,
+  time_cond_proj_dim: null,
   conv_in_kernel: 3,
   conv_out_kernel: 3,
   upcast_attention: false,

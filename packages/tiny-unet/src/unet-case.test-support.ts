@@ -21,11 +21,17 @@ export function namedInputs<T>(inputs: TensorMap<T>): UNetInputs<T> {
     encoder_hidden_states: encoderHiddenStates,
     text_embeds: textEmbeds,
     time_ids: timeIds,
+    timestep_cond: guidanceEmbedding,
   } = inputs;
   if (sample === undefined || timestep === undefined || encoderHiddenStates === undefined)
     throw new Error("sample, timestep or encoder_hidden_states is missing");
-  if (textEmbeds === undefined || timeIds === undefined) return { sample, timestep, encoderHiddenStates };
-  return { sample, timestep, encoderHiddenStates, addedConditions: { textEmbeds, timeIds } };
+  return {
+    sample,
+    timestep,
+    encoderHiddenStates,
+    ...(textEmbeds && timeIds && { addedConditions: { textEmbeds, timeIds } }),
+    ...(guidanceEmbedding && { guidanceEmbedding }),
+  };
 }
 
 /** The prediction "eps", and features under diffusers' names. */

@@ -60,7 +60,7 @@ describe("parseUNetConfig", () => {
     ["mid_block_type", "UNetMidBlock2DSimpleCrossAttn"],
     ["addition_embed_type", "image"],
     ["encoder_hid_dim_type", "ip_image_proj"],
-    ["time_cond_proj_dim", 256],
+    ["time_cond_proj_dim", "256"],
     ["block_out_channels", [320, "640"]],
     ["norm_num_groups", 33],
     ["attention_head_dim", [5, 10]],
@@ -96,7 +96,9 @@ describe("parseUNetConfig", () => {
 
   it("ignores fields that are not the model's, such as where it was loaded from", () => {
     const other = { _name_or_path: "stabilityai/stable-diffusion-2-1-base", _diffusers_version: "0.31.0", mine: 1 };
-    expect(parseUNetConfig(other)).toEqual(parseUNetConfig({}));
+    const unknown: string[] = [];
+    expect(parseUNetConfig(other, (fields) => unknown.push(...fields))).toEqual(parseUNetConfig({}));
+    expect(unknown).toEqual(["mine"]);
   });
 
   it("refuses text_time without the numbers of its features", () => {

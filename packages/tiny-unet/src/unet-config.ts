@@ -9,6 +9,7 @@ import {
   oneOf,
   positiveInteger,
   type FieldType,
+  type OnUnknownFields,
 } from "@sdxs/tensor";
 
 const MODEL = "UNet2DConditionModel";
@@ -65,6 +66,11 @@ export interface UNetConfig {
   readonly projection_class_embeddings_input_dim: number | null;
   /** Features of the timestep's embedding. null: four times the first level's channels. */
   readonly time_embedding_dim: number | null;
+  /**
+   * Features of the guidance scale's embedding, which joins the timestep's in latent consistency models: they were distilled
+   * with guidance. null: there is none. See `guidanceScaleEmbedding`.
+   */
+  readonly time_cond_proj_dim: number | null;
   readonly conv_in_kernel: number;
   readonly conv_out_kernel: number;
   /** Softmax in float32, which this implementation always does. */
@@ -80,19 +86,20 @@ export type UNetEncoderConfig = Omit<
   | "up_block_types"
   | "reverse_transformer_layers_per_block"
   | "time_embedding_dim"
+  | "time_cond_proj_dim"
   | "conv_in_kernel"
   | "conv_out_kernel"
 >;
 
 /**
  * Reads diffusers' config.json of a `UNet2DConditionModel`. Absent fields take diffusers' defaults; fields that are not
- * the model's are ignored, as diffusers ignores them.
+ * the model's are ignored, as diffusers ignores them, and `onUnknown` hears of them.
  * Throws `UnsupportedConfigError`, naming the field, its value and what is supported.
  *
  * @example
  * const config = parseUNetConfig(JSON.parse(await readFile("unet/config.json", "utf8")));
  */
-export function parseUNetConfig(json: unknown): UNetConfig {
+export function parseUNetConfig(json: unknown, onUnknown?: OnUnknownFields): UNetConfig {
   const read = configReader(MODEL, json);
   read("_class_name", oneOf([MODEL]), MODEL);
   read("act_fn", oneOf(["silu", "swish"]), "silu");
@@ -111,10 +118,11 @@ export function parseUNetConfig(json: unknown): UNetConfig {
   read("resnet_out_scale_factor", oneOf([1]), 1);
   read("resnet_skip_time_act", oneOf([false]), false);
   read("resnet_time_scale_shift", oneOf(["default"]), "default");
-  read("time_cond_proj_dim", oneOf([null]), null);
   read("time_embedding_act_fn", oneOf([null]), null);
   read("time_embedding_type", oneOf(["positional"]), "positional");
   read("timestep_post_act", oneOf([null]), null);
+  // Of addition_embed_type "text" and of UNetMidBlock2DSimpleCrossAttn, which are refused.
+  read.skip("addition_embed_type_num_heads", "mid_block_only_cross_attention");
 
   const contextFeatures = read("cross_attention_dim", either(positiveInteger, listOf(positiveInteger)), 1280);
   const depth = either(positiveInteger, listOf(positiveInteger));
@@ -155,6 +163,7 @@ export function parseUNetConfig(json: unknown): UNetConfig {
     addition_time_embed_dim: read("addition_time_embed_dim", addedFeatures, null),
     projection_class_embeddings_input_dim: read("projection_class_embeddings_input_dim", addedFeatures, null),
     time_embedding_dim: read("time_embedding_dim", nullable(positiveInteger), null),
+    time_cond_proj_dim: read("time_cond_proj_dim", nullable(positiveInteger), null),
     conv_in_kernel: read("conv_in_kernel", oneOf([1, 3, 5, 7]), 3),
     conv_out_kernel: read("conv_out_kernel", oneOf([1, 3, 5, 7]), 3),
     upcast_attention: read("upcast_attention", flag, false),
@@ -166,6 +175,7 @@ export function parseUNetConfig(json: unknown): UNetConfig {
     unsupported(MODEL, "cross_attention_dim", contextFeatures, "the same number on all levels");
   }
   unetStages(config);
+  read.reportUnknown(onUnknown);
   return config;
 }
 

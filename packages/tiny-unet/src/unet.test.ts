@@ -1,7 +1,8 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { HostTensor, initialize, scope, withGradients, type Ops, type TensorMap } from "@sdxs/tensor";
+import { HostTensor, initialize, scope, select, withGradients, type Ops, type TensorMap } from "@sdxs/tensor";
 import { expectCase, expectOutput, referenceCase, testBackends, type RunOnce } from "@sdxs/tensor/testing";
 import {
+  guidanceScaleEmbedding,
   namedFeatures,
   parseUNetConfig,
   sinusoidalEmbedding,
@@ -21,10 +22,27 @@ describe.each(testBackends)("unet on $name", (backend) => {
     run = await backend.run();
   });
 
-  it.each(["sdxs", "sdxs09", "sd21", "sd15", "bksdm_tiny", "sdxl", "vega", "asym"])(
+  it.each(["sdxs", "sdxs09", "sd21", "sd15", "bksdm_tiny", "sdxl", "vega", "asym", "lcm"])(
     "has diffusers' predictions, features and gradients, also for sizes that do not halve evenly: unet_%s_mini",
     async (name) => expectCase(await checkUNetCase(fixture(`unet_${name}_mini`), run)),
   );
+
+  it("refuses a latent consistency model's inputs without the guidance scale's embedding, and others with it", async () => {
+    const config = parseUNetConfig(await fixture("unet_lcm_mini").json("config.json"));
+    const io = await fixture("unet_lcm_mini").tensors("io.safetensors");
+    const lcmWeights = await fixture("unet_lcm_mini").tensors("weights.safetensors");
+    const { R: _, timestep_cond: embedding, ...inputs } = select(io, "in.");
+    await expect(run(predict(config), lcmWeights, inputs)).rejects.toMatchObject({
+      code: "INVALID_ARGUMENT",
+      message: expect.stringContaining("time_cond_proj_dim is 10, so guidanceEmbedding must be given"),
+    });
+    const other = { ...inputs, timestep_cond: HostTensor.filled([2, 9], 0) };
+    await expect(run(predict(config), lcmWeights, other)).rejects.toMatchObject({ code: "SHAPE_MISMATCH" });
+    const plain = { ...config, time_cond_proj_dim: null };
+    await expect(run(predict(plain), lcmWeights, { ...inputs, timestep_cond: embedding! })).rejects.toMatchObject({
+      code: "INVALID_ARGUMENT",
+    });
+  });
 
   const tiny = parseUNetConfig({
     down_block_types: ["DownBlock2D", "CrossAttnDownBlock2D"],
@@ -133,5 +151,18 @@ describe.each(testBackends)("unet on $name", (backend) => {
     const { embedding } = await run(program, {}, { t: HostTensor.from([2], [0, 3]) });
     const expected = [0, 0, 1, 1, Math.sin(3), Math.sin(0.03), Math.cos(3), Math.cos(0.03)];
     expectOutput("embedding", embedding, HostTensor.from([2, 4], expected));
+  });
+});
+
+describe("guidanceScaleEmbedding", () => {
+  it.each([
+    ["even", 256],
+    ["odd", 7],
+  ])("is diffusers' get_guidance_scale_embedding for the scale less 1, %s features", async (name, features) => {
+    const expected = await fixture("unet_lcm_mini").tensors("guidance-7.5.safetensors");
+    const embedding = guidanceScaleEmbedding(7.5, features);
+    expect(embedding.shape).toEqual([1, features]);
+    // Angles reach 6500, where float32 has 0.0005 between two numbers.
+    embedding.data.forEach((value, index) => expect(Math.abs(value - expected[name]!.data[index]!)).toBeLessThan(5e-4));
   });
 });

@@ -1,4 +1,5 @@
 import {
+  HostTensor,
   InvalidArgumentError,
   ShapeError,
   convLayer,
@@ -49,9 +50,37 @@ export function sinusoidalEmbedding<T>(
   return ops.concat(options.cosineFirst ? [cosine, sine] : [sine, cosine], 1);
 }
 
-/** diffusers' TimestepEmbedding: linear, SiLU, linear. x [batch, in] gives [batch, features]. */
-function embeddingMlp<T>(ops: Ops<T>, p: Scope<T>, x: T, features: number): T {
-  const hidden = silu(ops, linearLayer(ops, p.at("linear_1"), x, features));
+/**
+ * The embedding of a guidance scale [1, features] that latent consistency models take beside the timestep's, as diffusers'
+ * `get_guidance_scale_embedding` gives it for `guidanceScale` - 1: 7.5 and 8.5 are usual scales. `features` is the U-Net's
+ * `time_cond_proj_dim`.
+ *
+ * @example
+ * unet(ops, p, config, { ...inputs, guidanceEmbedding: guidanceScaleEmbedding(8.5, config.time_cond_proj_dim) });
+ */
+export function guidanceScaleEmbedding(guidanceScale: number, features: number): HostTensor {
+  const half = Math.floor(features / 2);
+  const data = new Float32Array(features); // of an odd number of features the last is 0
+  // Rounded to float32 after each step, as diffusers computes it: angles reach thousands of radians.
+  const weight = Math.fround(Math.fround(guidanceScale - 1) * 1000);
+  const decay = -Math.fround(Math.fround(Math.log(10000)) / (half - 1));
+  for (let index = 0; index < half; index++) {
+    const angle = Math.fround(weight * Math.fround(Math.exp(Math.fround(index * decay))));
+    data[index] = Math.sin(angle);
+    data[half + index] = Math.cos(angle);
+  }
+  return new HostTensor([1, features], data);
+}
+
+/**
+ * diffusers' TimestepEmbedding: linear, SiLU, linear. x [batch, in], to which `condition` is added by a projection of its own,
+ * gives [batch, features].
+ */
+function embeddingMlp<T>(ops: Ops<T>, p: Scope<T>, x: T, features: number, condition?: T): T {
+  const width = sizeAt(ops, x, 1);
+  const input =
+    condition === undefined ? x : ops.add(x, linearLayer(ops, p.at("cond_proj"), condition, width, { bias: false }));
+  const hidden = silu(ops, linearLayer(ops, p.at("linear_1"), input, features));
   return linearLayer(ops, p.at("linear_2"), hidden, features);
 }
 
@@ -242,6 +271,8 @@ export interface UNetInputs<T> {
     /** Original height and width, crop top and left, target height and width: [batch, 6], pixels. */
     readonly timeIds: T;
   };
+  /** For a `time_cond_proj_dim`: `guidanceScaleEmbedding` [batch or 1, time_cond_proj_dim]. */
+  readonly guidanceEmbedding?: T;
   /** What `controlNet` of `@sdxs/controlnet` gives. */
   readonly controlResiduals?: ControlResiduals<T>;
   /**
@@ -299,7 +330,7 @@ export function unetConditioning<T>(
   const sinusoids = { cosineFirst: config.flip_sin_to_cos, frequencyShift: config.freq_shift };
   const timestep = ops.cast(inputs.timestep, "float32");
   const timeFeatures = sinusoidalEmbedding(ops, timestep, config.block_out_channels[0] ?? 1, sinusoids);
-  const timeEmbedding = embeddingMlp(ops, p.at("time_embedding"), timeFeatures, features);
+  const timeEmbedding = embeddingMlp(ops, p.at("time_embedding"), timeFeatures, features, inputs.guidanceEmbedding);
   let addEmbedding: T | undefined;
   if (config.addition_embed_type === "text_time" && inputs.addedConditions) {
     const { textEmbeds, timeIds } = inputs.addedConditions;
@@ -364,6 +395,7 @@ interface Encoded<T> {
 
 function encode<T>(ops: Ops<T>, p: Scope<T>, config: UNetConfig, inputs: UNetInputs<T>): Encoded<T> {
   checkUNetInputs("unet", ops, config, inputs);
+  checkGuidanceEmbedding(ops, config, inputs);
   const firstChannels = config.block_out_channels[0] ?? 1;
   const conditioning = unetConditioning(ops, p, config, inputs, config.time_embedding_dim ?? 4 * firstChannels);
 
@@ -455,8 +487,10 @@ export function unetEncoderParameters(config: UNetConfig): Record<string, Parame
   );
 }
 
+type InputConfig = UNetEncoderConfig & Partial<Pick<UNetConfig, "time_cond_proj_dim">>;
+
 /** The smallest inputs that halve evenly on every level, to declare parameters with. */
-export function unetInputSpecs(config: UNetEncoderConfig) {
+export function unetInputSpecs(config: InputConfig) {
   const side = 2 ** (config.block_out_channels.length - 1);
   const sizes = 6; // SDXL's time ids, see UNetInputs
   const textFeatures =
@@ -467,17 +501,39 @@ export function unetInputSpecs(config: UNetEncoderConfig) {
     encoderHiddenStates: { shape: [1, 1, config.cross_attention_dim] },
     textEmbeds: { shape: [1, Math.max(textFeatures, 1)] },
     timeIds: { shape: [1, sizes] },
+    guidanceEmbedding: { shape: [1, config.time_cond_proj_dim ?? 1] },
   };
 }
 
 /** Inputs under the names of `unetInputSpecs`, as `unet` takes them. */
 export function unetInputs<T>(
-  config: UNetEncoderConfig,
+  config: InputConfig,
   inputs: Readonly<Record<keyof ReturnType<typeof unetInputSpecs>, T>>,
 ): UNetEncoderInputs<T> {
-  const { sample, timestep, encoderHiddenStates, textEmbeds, timeIds } = inputs;
-  if (config.addition_embed_type === null) return { sample, timestep, encoderHiddenStates };
-  return { sample, timestep, encoderHiddenStates, addedConditions: { textEmbeds, timeIds } };
+  const { sample, timestep, encoderHiddenStates, textEmbeds, timeIds, guidanceEmbedding } = inputs;
+  return {
+    sample,
+    timestep,
+    encoderHiddenStates,
+    ...(config.addition_embed_type !== null && { addedConditions: { textEmbeds, timeIds } }),
+    ...(config.time_cond_proj_dim != null && { guidanceEmbedding }),
+  };
+}
+
+/** Throws where the embedding is missing, is not asked for, or does not fit. */
+function checkGuidanceEmbedding<T>(ops: Ops<T>, config: UNetConfig, inputs: UNetEncoderInputs<T>): void {
+  const { time_cond_proj_dim: features } = config;
+  const { guidanceEmbedding, sample } = inputs;
+  if ((features === null) !== (guidanceEmbedding === undefined)) {
+    throw new InvalidArgumentError(
+      `unet: time_cond_proj_dim is ${features}, so guidanceEmbedding must${features === null ? " not" : ""} be given.`,
+    );
+  }
+  if (guidanceEmbedding === undefined) return;
+  const batch = sizeAt(ops, sample, 0);
+  const shape = ops.shape(guidanceEmbedding);
+  if (shape.length === 2 && (shape[0] === batch || shape[0] === 1) && shape[1] === features) return;
+  throw new ShapeError(`unet: guidanceEmbedding must be [${batch} or 1, ${features}], got [${shape.join(", ")}].`);
 }
 
 /** Throws where inputs do not fit the configuration or each other; `caller` begins the message. */

@@ -14,6 +14,7 @@ import {
   oneOf,
   positiveInteger,
   silu,
+  type OnUnknownFields,
   type Ops,
   type ParameterSpec,
   type Scope,
@@ -40,6 +41,8 @@ export interface AutoencoderKlConfig {
   readonly scaling_factor: number;
   /** null: 0. */
   readonly shift_factor: number | null;
+  /** Overflows in float16: diffusers' pipelines of Stable Diffusion XL then compute it in float32. */
+  readonly force_upcast: boolean;
 }
 
 const stableDiffusion: AutoencoderKlConfig = {
@@ -54,6 +57,7 @@ const stableDiffusion: AutoencoderKlConfig = {
   use_post_quant_conv: true,
   scaling_factor: 0.18215,
   shift_factor: null,
+  force_upcast: true,
 };
 
 /** Published large autoencoders. */
@@ -65,15 +69,17 @@ export const autoencoderKlPresets = {
 } as const satisfies Record<string, AutoencoderKlConfig>;
 
 /**
- * Reads diffusers' config.json of an `AutoencoderKL`. Absent fields take diffusers' defaults.
+ * Reads diffusers' config.json of an `AutoencoderKL`. Absent fields take diffusers' defaults;
+ * `onUnknown` hears of fields that are not the model's, which are ignored.
  * Throws `UnsupportedConfigError`, naming the field, its value and what is supported.
  */
-export function parseAutoencoderKlConfig(json: unknown): AutoencoderKlConfig {
+export function parseAutoencoderKlConfig(json: unknown, onUnknown?: OnUnknownFields): AutoencoderKlConfig {
   const read = configReader("AutoencoderKL", json);
   read("_class_name", oneOf(["AutoencoderKL"]), "AutoencoderKL");
   read("act_fn", oneOf(["silu", "swish"]), "silu");
   read("latents_mean", oneOf([null]), null);
   read("latents_std", oneOf([null]), null);
+  read.skip("sample_size"); // of training
   const config: AutoencoderKlConfig = {
     in_channels: read("in_channels", positiveInteger, 3),
     out_channels: read("out_channels", positiveInteger, 3),
@@ -86,6 +92,7 @@ export function parseAutoencoderKlConfig(json: unknown): AutoencoderKlConfig {
     use_post_quant_conv: read("use_post_quant_conv", flag, true),
     scaling_factor: read("scaling_factor", finiteNumber, 0.18215),
     shift_factor: read("shift_factor", nullable(finiteNumber), null),
+    force_upcast: read("force_upcast", flag, true),
   };
   const levels = config.block_out_channels.length;
   for (const [field, type] of [
@@ -107,6 +114,7 @@ export function parseAutoencoderKlConfig(json: unknown): AutoencoderKlConfig {
       );
     }
   }
+  read.reportUnknown(onUnknown);
   return config;
 }
 

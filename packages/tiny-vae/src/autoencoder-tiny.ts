@@ -11,6 +11,7 @@ import {
   oneOf,
   positiveInteger,
   wholeNumber,
+  type OnUnknownFields,
   type Ops,
   type ParameterSpec,
   type Scope,
@@ -81,14 +82,18 @@ export const autoencoderTinyPresets = {
 } as const satisfies Record<string, AutoencoderTinyConfig>;
 
 /**
- * Reads diffusers' config.json of an `AutoencoderTiny`. Absent fields take diffusers' defaults.
+ * Reads diffusers' config.json of an `AutoencoderTiny`. Absent fields take diffusers' defaults;
+ * `onUnknown` hears of fields that are not the model's, which are ignored.
  * Throws `UnsupportedConfigError`, naming the field, its value and what is supported.
  */
-export function parseAutoencoderTinyConfig(json: unknown): AutoencoderTinyConfig {
+export function parseAutoencoderTinyConfig(json: unknown, onUnknown?: OnUnknownFields): AutoencoderTinyConfig {
   const read = configReader("AutoencoderTiny", json);
   read("_class_name", oneOf(["AutoencoderTiny"]), "AutoencoderTiny");
   read("act_fn", oneOf(["relu"]), "relu");
   read("upsample_fn", oneOf(["nearest"]), "nearest");
+  read("shift_factor", oneOf([0]), 0);
+  // diffusers writes the first again as decoder_block_out_channels, and never reads the second.
+  read.skip("block_out_channels", "force_upcast");
   const config: AutoencoderTinyConfig = {
     in_channels: read("in_channels", positiveInteger, taesd.in_channels),
     out_channels: read("out_channels", positiveInteger, taesd.out_channels),
@@ -122,6 +127,7 @@ export function parseAutoencoderTinyConfig(json: unknown): AutoencoderTinyConfig
       );
     }
   }
+  read.reportUnknown(onUnknown);
   return config;
 }
 

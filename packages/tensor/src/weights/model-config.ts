@@ -51,6 +51,17 @@ export const either = <A, B>(a: FieldType<A>, b: FieldType<B>): FieldType<A | B>
 /** The given type or null. */
 export const nullable = <V>(type: FieldType<V>): FieldType<V | null> => either(type, oneOf([null]));
 
+/** Called with the fields of a configuration that its model does not know, if there are any: diffusers warns of them. */
+export type OnUnknownFields = (fields: readonly string[]) => void;
+
+export interface ConfigReader {
+  <V>(field: string, type: FieldType<V>, defaultValue: NoInfer<V>): V;
+  /** Names fields that change nothing in what the model gives, as the resolution that it was trained on. */
+  skip(...fields: readonly string[]): void;
+  /** Reports the fields that were neither read nor skipped, but those that begin with "_", which say who wrote the file. */
+  reportUnknown(onUnknown: OnUnknownFields | undefined): void;
+}
+
 /**
  * Reads the fields of a diffusers or transformers config.json. An absent field takes the library's default;
  * anything the model does not implement is an `UnsupportedConfigError` that names the field.
@@ -59,22 +70,30 @@ export const nullable = <V>(type: FieldType<V>): FieldType<V | null> => either(t
  * const read = configReader("AutoencoderTiny", JSON.parse(text));
  * const latentChannels = read("latent_channels", positiveInteger, 4);
  */
-export function configReader(
-  modelName: string,
-  json: unknown,
-): <V>(field: string, type: FieldType<V>, defaultValue: NoInfer<V>) => V {
+export function configReader(modelName: string, json: unknown): ConfigReader {
   if (typeof json !== "object" || json === null || Array.isArray(json)) {
     throw new UnsupportedConfigError(
       `${modelName}: the configuration must be an object, as in config.json, got ${formatJson(json)}.`,
     );
   }
-  const fields = new Map(Object.entries(json));
-  return (field, type, defaultValue) => {
-    const value: unknown = fields.has(field) ? fields.get(field) : defaultValue;
+  const fields = new Map<string, unknown>(Object.entries(json));
+  const known = new Set<string>();
+  const read = <V>(field: string, type: FieldType<V>, defaultValue: NoInfer<V>): V => {
+    known.add(field);
+    const value = fields.has(field) ? fields.get(field) : defaultValue;
     if (type.accepts(value)) return value;
     throw new UnsupportedConfigError(
       `${modelName}: "${field}" is ${formatJson(value)}; supported: ${type.expected}. ` +
         `Use a model of a supported configuration.`,
     );
   };
+  return Object.assign(read, {
+    skip(...skipped: readonly string[]) {
+      for (const field of skipped) known.add(field);
+    },
+    reportUnknown(onUnknown: OnUnknownFields | undefined) {
+      const unknown = [...fields.keys()].filter((field) => !known.has(field) && !field.startsWith("_"));
+      if (unknown.length > 0) onUnknown?.(unknown);
+    },
+  });
 }
