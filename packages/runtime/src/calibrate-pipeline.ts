@@ -1,8 +1,7 @@
 import type { Backend, Calibration } from "@sdxs/tensor";
 import { PipelineDevice } from "./pipeline-device.js";
-import { checkRequest } from "./pipeline-request.js";
+import { checkRequest, requestDefaults } from "./pipeline-request.js";
 import type { GenerateOptions, PipelineOptions } from "./pipeline.js";
-import { withTextualInversions } from "./textual-inversion.js";
 
 /** Ranges in a pipeline's networks: those of the U-Net with its ControlNets, and of the decoder. Plain data, to be kept as JSON. */
 export interface PipelineCalibration {
@@ -22,20 +21,15 @@ export interface PipelineCalibration {
  * const pipeline = createPipeline({ components, backend, int8 });
  */
 export async function calibratePipeline<D>(
-  {
-    backend,
-    components: given,
-    embeddings = [],
-    ...defaults
-  }: Omit<PipelineOptions<D>, "backend" | "int8"> & { readonly backend: Backend<D> },
+  { backend, ...given }: Omit<PipelineOptions<D>, "backend" | "int8"> & { readonly backend: Backend<D> },
   prompts: readonly string[],
   options: Omit<GenerateOptions, "seed" | "noise" | "loras"> = {},
 ): Promise<PipelineCalibration> {
-  const components = withTextualInversions(given, embeddings);
-  const device = new PipelineDevice(backend, components, { recording: true });
+  const defaults = requestDefaults("calibratePipeline", given);
+  const device = new PipelineDevice(backend, defaults.components, { recording: true });
   try {
     for (const [seed, prompt] of prompts.entries()) {
-      await device.draw(checkRequest({ components, ...defaults }, [prompt], { ...options, seed }));
+      await device.draw(checkRequest(defaults, [prompt], { ...options, seed }));
     }
     return await device.calibrate();
   } finally {

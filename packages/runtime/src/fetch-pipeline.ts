@@ -6,7 +6,9 @@ import {
   type ComponentName,
   type LoadPipelineFolderOptions,
   type LoadedPipelineFolder,
+  type LoadedTextToImage,
   type PipelineComponents,
+  type TextToImagePurpose,
 } from "./open-pipeline.js";
 import { addressOf } from "./hub.js";
 import { pipelineFileError, weightsFileName } from "./single-file.js";
@@ -30,7 +32,7 @@ export interface FetchPipelineOptions extends FetchOptions {
  *
  * @example
  * const { components } = await fetchPipeline("owner/sdxs-512", {
- *   only: ["unet", "vae", "text_encoder", "tokenizer", "scheduler"],
+ *   purpose: "text-to-image",
  *   onProgress: ({ loaded, total }) => (bar.value = loaded / total),
  * });
  * const pipeline = createPipeline({ components, backend });
@@ -39,6 +41,10 @@ export async function fetchPipeline<K extends ComponentName>(
   source: string | URL,
   options: LoadPipelineFolderOptions<K> & FetchPipelineOptions & { readonly only: readonly K[] },
 ): Promise<LoadedPipelineFolder<Pick<PipelineComponents, K>>>;
+export async function fetchPipeline(
+  source: string | URL,
+  options: TextToImagePurpose & FetchPipelineOptions,
+): Promise<LoadedTextToImage>;
 export async function fetchPipeline(
   source: string | URL,
   options?: LoadPipelineFolderOptions & FetchPipelineOptions,

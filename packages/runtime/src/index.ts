@@ -45,8 +45,9 @@ export {
 } from "./pipeline.js";
 export { readTextualInversion, withTextualInversions, type TextualInversion } from "./textual-inversion.js";
 export { calibratePipeline, type PipelineCalibration } from "./calibrate-pipeline.js";
+export { samplingDefaults, type SamplingDefaults } from "./sampling-defaults.js";
 export type { PipelineLora } from "./pipeline-loras.js";
-export type { PipelineWarning, WarningCode } from "./pipeline-warnings.js";
+export type { OnWarning, PipelineWarning, WarningCode } from "./pipeline-warnings.js";
 export type { PictureStream, StreamRequest, StreamedImages } from "./pipeline-stream.js";
 export { servePipeline, workerPipeline, type WorkerPort } from "./worker-pipeline.js";
 export { fromImageSource, fromRgba, toImageBitmaps, toRgba, type RgbaImage } from "./pictures.js";
@@ -65,4 +66,5 @@ export type {
   LoadedPipelineFolder,
   PipelineComponents,
   PipelineFolder,
+  PipelineSettings,
 } from "./open-pipeline.js";

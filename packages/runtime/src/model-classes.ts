@@ -1,5 +1,5 @@
 import { controlNetParameters, parseControlNetConfig, type ControlNetConfig } from "@sdxs/controlnet";
-import type { ParameterSpec } from "@sdxs/tensor";
+import type { OnUnknownFields, ParameterSpec } from "@sdxs/tensor";
 import { parseUNetConfig, unetParameters, type UNetConfig } from "@sdxs/tiny-unet";
 import {
   autoencoderKlParameters,
@@ -39,12 +39,14 @@ export interface ModelClass<C> {
   /** Whose folder layout: it decides the names of files and where config.json names the class. */
   readonly library: "diffusers" | "transformers";
   /** Throws `UnsupportedConfigError`. */
-  readonly parse: (json: unknown) => C;
+  readonly parse: (json: unknown, onUnknown?: OnUnknownFields) => C;
   readonly parameters: (config: C) => Record<string, ParameterSpec>;
   /** Fields of config.json that follow from the configuration and are not part of it. */
   readonly fields?: (config: C) => Readonly<Record<string, unknown>>;
   /** A checkpoint's entries under the parameters' names, without those that are none. Default: as they are. */
   readonly parametersOf?: <V>(stored: Readonly<Record<string, V>>) => Record<string, V>;
+  /** Of a model that is of use without some of its parameters: those that may be absent, all of them together. */
+  readonly isOptional?: (parameter: string) => boolean;
 }
 
 const clipTextModel = (projection: boolean): ModelClass<TextEncoderConfig> => ({
@@ -61,6 +63,9 @@ const withoutPositionIds = <V>({
   "vision_model.embeddings.position_ids": __,
   ...parameters
 }: Readonly<Record<string, V>>): Record<string, V> => parameters;
+
+/** Of an autoencoder, whose decoder draws pictures without it. */
+export const isEncoderParameter = (name: string): boolean => /^(encoder|quant_conv)\./.test(name);
 
 export const modelClasses: { readonly [N in ModelClassName]: ModelClass<ModelConfigs[N]> } = {
   UNet2DConditionModel: {
@@ -84,11 +89,13 @@ export const modelClasses: { readonly [N in ModelClassName]: ModelClass<ModelCon
       up_block_types: levels.map(() => "UpDecoderBlock2D"),
     }),
     parametersOf: fromFormerKlNames,
+    isOptional: isEncoderParameter,
   },
   AutoencoderTiny: {
     library: "diffusers",
     parse: parseAutoencoderTinyConfig,
     parameters: autoencoderTinyParameters,
+    isOptional: isEncoderParameter,
   },
   CLIPTextModel: clipTextModel(false),
   CLIPTextModelWithProjection: clipTextModel(true),

@@ -5,7 +5,14 @@ import { diskFiles, writeCheckpoint, type WriteCheckpointOptions } from "@sdxs/t
 import { BASE_VERSION, SHARDS_SINCE, latest, versionOf, withoutLaterDefaults } from "./diffusers-version.js";
 import { inMessages } from "./in-messages.js";
 import { modelClasses, type ModelClass, type ModelClassName, type ModelConfigs } from "./model-classes.js";
-import { WEIGHTS_STEM, openModel, readOpened, type LoadModelOptions, type Model } from "./open-model.js";
+import {
+  WEIGHTS_STEM,
+  openModel,
+  parametersOfModel,
+  readOpened,
+  type LoadModelOptions,
+  type Model,
+} from "./open-model.js";
 import { singleFileError } from "./single-file.js";
 
 export type SaveModelOptions = Pick<WriteCheckpointOptions, "dtype" | "maxShardSize">;
@@ -108,5 +115,5 @@ export function savedVersion(model: Model, options: SaveModelOptions): string {
 /** Throws what `saveModel` throws for weights that do not fit. */
 export function checkModel<N extends ModelClassName>(folder: string, { className, config, params }: Model<N>): void {
   const modelClass: ModelClass<ModelConfigs[N]> = modelClasses[className];
-  inMessages(`saveModel: ${folder}`, () => checkParameters(modelClass.parameters(config), params));
+  inMessages(`saveModel: ${folder}`, () => checkParameters(parametersOfModel(modelClass, config, params), params));
 }

@@ -8,6 +8,7 @@ export type {
   LoadedPipelineFolder,
   PipelineComponents,
   PipelineFolder,
+  PipelineSettings,
 } from "./open-pipeline.js";
 export { loadTokenizerFolder, saveTokenizerFolder } from "./tokenizer-folder.js";
 export { diskCache } from "./disk-cache.js";

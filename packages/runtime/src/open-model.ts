@@ -10,6 +10,7 @@ import {
   type HostParams,
   type HostTensor,
   type ModelFiles,
+  type ParameterSpec,
   type SafetensorsFile,
 } from "@sdxs/tensor";
 import { inMessages } from "./in-messages.js";
@@ -20,15 +21,16 @@ import {
   type ModelClassName,
   type ModelConfigs,
 } from "./model-classes.js";
+import type { OnWarning } from "./pipeline-warnings.js";
 
 /** A model in memory. `className` tells which configuration it has. */
 export type Model<N extends ModelClassName = ModelClassName> = {
   readonly [K in N]: {
     readonly className: K;
     readonly config: ModelConfigs[K];
-    /** float32, under diffusers' or transformers' names. */
+    /** float32, under diffusers' or transformers' names. An autoencoder's decoder may come without its encoder. */
     readonly params: HostParams;
-    /** Fields of config.json that `config` does not have ("force_upcast"); `saveModel` writes them back. */
+    /** Fields of config.json that `config` does not have ("sample_size" of an AutoencoderKL); `saveModel` writes them back. */
     readonly otherFields?: Readonly<Record<string, unknown>>;
   };
 }[N];
@@ -40,6 +42,8 @@ export interface LoadModelOptions<N extends ModelClassName = ModelClassName> {
   readonly config?: unknown;
   /** Which of several sets of weights: "fp16" for diffusion_pytorch_model.fp16.safetensors. */
   readonly variant?: string;
+  /** Hears of fields of config.json that are ignored. */
+  readonly onWarning?: OnWarning;
 }
 
 /** What the files of each library's weights begin with. */
@@ -53,6 +57,8 @@ export const indexFile = "model_index.json";
 /** What has been checked and is ready to be read. Close it. */
 export interface Opened<V> {
   read(): Promise<V>;
+  /** What is known before `read`: a model's class and configuration, all of what is small. */
+  readonly preview: unknown;
   close(): Promise<void>;
 }
 
@@ -75,7 +81,12 @@ export async function openModel<N extends ModelClassName = ModelClassName>(
   const source = options.config === undefined ? files.location(configFile) : `${path}: the option config`;
   const className = classNameOf(source, json, options.className);
   const modelClass: ModelClass<ModelConfigs[N]> = modelClasses[className];
-  const config = inMessages(source, () => modelClass.parse(json));
+  const warnOfUnknown = (fields: readonly string[]): void =>
+    options.onWarning?.({
+      code: "UNKNOWN_FIELD",
+      message: `${source}: a ${className} has no ${fields.map((field) => `"${field}"`).join(", ")}; ignored, as in diffusers.`,
+    });
+  const config = inMessages(source, () => modelClass.parse(json, warnOfUnknown));
 
   const weights =
     singleFile === undefined
@@ -91,6 +102,7 @@ export async function openModel<N extends ModelClassName = ModelClassName>(
           params: await readParameters(),
           otherFields: otherFields(json, modelClass, config),
         }) as Model<N>,
+      preview: { className, config },
       close: () => weights.close(),
     };
   } catch (error) {
@@ -150,19 +162,31 @@ function classNameOf<N extends ModelClassName>(source: string, json: unknown, ex
   );
 }
 
+/** A model's parameters, without those that may be absent where all of them are. */
+export function parametersOfModel<C>(
+  { parameters, isOptional = () => false }: ModelClass<C>,
+  config: C,
+  found: Readonly<Record<string, unknown>>,
+): Record<string, ParameterSpec> {
+  const specs = parameters(config);
+  if (Object.keys(found).some(isOptional)) return specs;
+  return Object.fromEntries(Object.entries(specs).filter(([name]) => !isOptional(name)));
+}
+
 /** Compares what is stored with what the model needs, and gives what reads it. */
 function openParameters<C>(
   path: string,
   weights: SafetensorsFile,
-  { parameters, parametersOf = (stored) => ({ ...stored }) }: ModelClass<C>,
+  modelClass: ModelClass<C>,
   config: C,
 ): () => Promise<HostParams> {
-  const specs = parameters(config);
+  const { parametersOf = (stored) => ({ ...stored }) } = modelClass;
   const storedNames = parametersOf(Object.fromEntries(weights.names.map((name) => [name, name])));
   const found = mapTensors(storedNames, (name) => {
     const { dtype, shape } = weights.info(name);
     return { shape, dtype: FLOAT_TYPES.includes(dtype) ? "float32" : dtype };
   });
+  const specs = parametersOfModel(modelClass, config, found);
   inMessages(path, () => checkParameters(specs, found));
 
   return async () => {

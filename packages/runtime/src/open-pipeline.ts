@@ -8,9 +8,12 @@ import {
   type ModelFiles,
 } from "@sdxs/tensor";
 import { inMessages } from "./in-messages.js";
-import type { ModelClassName } from "./model-classes.js";
+import { modelClasses, type ModelClassName } from "./model-classes.js";
 import { indexFile, openModel, type Model, type Opened } from "./open-model.js";
 import { readTokenizer } from "./open-tokenizer.js";
+import { checkTextToImage, type ComponentConfigs } from "./pipeline-components.js";
+import type { OnWarning, PipelineWarning } from "./pipeline-warnings.js";
+import type { TextToImageComponents } from "./pipeline.js";
 import type { PromptTokenizer } from "./tokenizer.js";
 
 /** The components of a diffusers pipeline that are loaded and saved, under diffusers' names. */
@@ -27,16 +30,24 @@ export interface PipelineComponents {
   readonly scheduler: SchedulerConfig;
   /** One or several: the folders "controlnet", "controlnet_1", "controlnet_2", ... */
   readonly controlnet: readonly Model<"ControlNetModel">[];
+  /** What model_index.json says of how the pipeline draws. */
+  readonly settings?: PipelineSettings;
 }
 
-export type ComponentName = keyof PipelineComponents;
+/** Fields of model_index.json that change pictures. */
+export interface PipelineSettings {
+  /** Of Stable Diffusion XL, see `PipelineOptions.forceZerosForEmptyPrompt`. */
+  readonly force_zeros_for_empty_prompt?: boolean;
+}
+
+export type ComponentName = Exclude<keyof PipelineComponents, "settings">;
 
 /** What a pipeline's folder holds. */
 export interface PipelineFolder<C extends Partial<PipelineComponents> = Partial<PipelineComponents>> {
   readonly components: C;
   /** diffusers' class of the pipeline. Default in saving: the text-to-image pipeline of these components. */
   readonly className?: string;
-  /** Fields of model_index.json that are no components ("force_zeros_for_empty_prompt"). */
+  /** Fields of model_index.json that are no components ("requires_safety_checker"). */
   readonly otherFields?: Readonly<Record<string, unknown>>;
 }
 
@@ -50,15 +61,35 @@ export interface LoadedPipelineFolder<C extends Partial<PipelineComponents>> ext
 export interface LoadPipelineFolderOptions<K extends ComponentName = ComponentName> {
   /** The components to load, which the folder must have. Default: all that it has. */
   readonly only?: readonly K[];
-  /** Which of several sets of weights, as for `loadModel`. */
+  /** Components to leave out even where the folder has them. */
+  readonly except?: readonly ComponentName[];
+  /**
+   * "text-to-image": load all that `createPipeline` takes, and throw what it would throw of the components before any weights are
+   * read. Default: any components, for whatever purpose.
+   */
+  readonly purpose?: "text-to-image";
+  /** Which of several sets of weights, as for `loadModel`. Components that lack it are read without, as by diffusers. */
   readonly variant?: string;
+  /** Hears of fields that are ignored, of components that are not run, and of weights of another variant. */
+  readonly onWarning?: OnWarning;
 }
+
+/** What is loaded for `createPipeline`. */
+export type TextToImagePurpose = LoadPipelineFolderOptions & {
+  readonly purpose: "text-to-image";
+  readonly only?: never;
+};
+export type LoadedTextToImage = LoadedPipelineFolder<TextToImageComponents>;
 
 /** How a component, or one of a list of them, is read from its folder. */
 interface ComponentReader {
   /** Names that model_index.json may give its class; undefined: any. */
   readonly classes: readonly string[] | undefined;
-  open(files: ModelFiles, className: string, which: { readonly variant?: string }): Promise<Opened<unknown>>;
+  open(
+    files: ModelFiles,
+    className: string,
+    which: Pick<LoadPipelineFolderOptions, "variant" | "onWarning">,
+  ): Promise<Opened<unknown>>;
 }
 
 const model = (...classes: readonly ModelClassName[]): ComponentReader => ({
@@ -70,7 +101,7 @@ const model = (...classes: readonly ModelClassName[]): ComponentReader => ({
 const small = (read: (files: ModelFiles, className: string) => Promise<unknown>): ComponentReader["open"] => {
   return async (files, className) => {
     const value = await read(files, className);
-    return { read: () => Promise.resolve(value), close: () => Promise.resolve() };
+    return { read: () => Promise.resolve(value), preview: value, close: () => Promise.resolve() };
   };
 };
 
@@ -116,16 +147,19 @@ export async function loadPipelineFiles(
   options: LoadPipelineFolderOptions,
   checkScheduler?: (config: SchedulerConfig) => void,
 ): Promise<LoadedPipelineFolder<Partial<PipelineComponents>>> {
-  const { only, variant } = options;
-  const which = variant === undefined ? {} : { variant };
-  const unknown = only?.find((name) => !componentNames.includes(name));
-  if (unknown !== undefined) {
+  const { only, except, purpose, variant, onWarning } = options;
+  for (const [option, names] of Object.entries({ only, except })) {
+    const unknown = names?.find((name) => !componentNames.includes(name));
+    if (unknown === undefined) continue;
     throw new InvalidArgumentError(
-      `${caller}: only must list some of ${componentNames.join(", ")}; got ${JSON.stringify(unknown)}.`,
+      `${caller}: ${option} must list some of ${componentNames.join(", ")}; got ${JSON.stringify(unknown)}.`,
     );
   }
   const { className, classes, otherFields } = await readIndex(files);
-  const wanted = componentNames.filter((name) => only?.includes(name) ?? classes.has(name));
+  const wanted = componentNames.filter(
+    (name) => (only?.includes(name) ?? classes.has(name)) && !(except?.includes(name) ?? false),
+  );
+  const variants = variantReader(variant, onWarning);
 
   const opened: { readonly name: ComponentName; readonly component: Opened<unknown> }[] = [];
   try {
@@ -144,7 +178,7 @@ export async function loadPipelineFiles(
         const element = elementClass(files, name, classes);
         for (const folder of await componentFolders(files, name, classes.get(name))) {
           await listing(async () => {
-            const component = await readers[name].open(folder, element, which);
+            const component = await variants.open(readers[name], folder, element);
             opened.push({ name, component });
             if (name === "scheduler" && wanted.includes("unet")) {
               const config = (await component.read()) as SchedulerConfig;
@@ -154,17 +188,101 @@ export async function loadPipelineFiles(
         }
       });
     }
+    problems.push(...variants.problems());
     if (problems.length > 0) throw unfit(caller, files.location(), problems);
+    if (purpose === "text-to-image")
+      checkTextToImage(caller, joined(opened.map(({ name, component }) => [name, component.preview])));
+    warnOfIndex(files.location(indexFile), { className, classes, otherFields }, onWarning);
 
-    const components: Partial<Record<ComponentName, unknown>> = {};
-    for (const { name, component } of opened) {
-      const value = await component.read();
-      components[name] = name === "controlnet" ? [...((components[name] ?? []) as unknown[]), value] : value;
-    }
+    const read: (readonly [ComponentName, unknown])[] = [];
+    for (const { name, component } of opened) read.push([name, await component.read()]);
+    const settings = settingsOf(files.location(indexFile), otherFields);
+    const components = {
+      ...joined(read),
+      ...(Object.keys(settings).length > 0 && { settings }),
+    } as Partial<PipelineComponents>;
     const skipped = [...classes.keys()].filter((name) => !Object.hasOwn(components, name));
-    return { className, components: components as Partial<PipelineComponents>, otherFields, skipped };
+    return { className, components, otherFields, skipped };
   } finally {
     for (const { component } of opened) await component.close();
+  }
+}
+
+/** Components by their names; ControlNets as a list. */
+function joined(values: readonly (readonly [ComponentName, unknown])[]): ComponentConfigs {
+  const components: Partial<Record<ComponentName, unknown>> = {};
+  for (const [name, value] of values) {
+    components[name] = name === "controlnet" ? [...((components[name] ?? []) as unknown[]), value] : value;
+  }
+  return components as ComponentConfigs;
+}
+
+/** Opens models by the variant that is asked for, and those that lack it by their other weights, as diffusers does. */
+function variantReader(variant: string | undefined, onWarning: OnWarning | undefined) {
+  const hear = onWarning && { onWarning };
+  /** Of models that lack it. */
+  const lacking: SdxsError[] = [];
+  let isFound = variant === undefined;
+  return {
+    async open(reader: ComponentReader, files: ModelFiles, className: string): Promise<Opened<unknown>> {
+      if (variant === undefined || !Object.hasOwn(modelClasses, className)) {
+        return reader.open(files, className, { ...hear });
+      }
+      try {
+        const opened = await reader.open(files, className, { ...hear, variant });
+        isFound = true;
+        return opened;
+      } catch (error) {
+        if (!(error instanceof SdxsError) || error.code !== "MISSING_FILE") throw error;
+        const opened = await reader.open(files, className, { ...hear }).catch(() => Promise.reject(error));
+        lacking.push(error);
+        onWarning?.({
+          code: "OTHER_WEIGHTS",
+          message: `${files.location()} has no weights of the variant ${JSON.stringify(variant)}; its others are read, as by diffusers.`,
+        });
+        return opened;
+      }
+    },
+    /** Of a variant that no model has. */
+    problems: (): readonly SdxsError[] => (isFound ? [] : lacking),
+  };
+}
+
+/** Fields of model_index.json that change no picture here. */
+const INDEX_FIELDS_WITHOUT_EFFECT = ["requires_safety_checker"];
+
+/** @throws UnsupportedConfigError for a field that would change pictures */
+function settingsOf(
+  path: string,
+  { force_zeros_for_empty_prompt: forceZeros }: Readonly<Record<string, unknown>>,
+): PipelineSettings {
+  if (forceZeros === undefined || forceZeros === null) return {};
+  if (typeof forceZeros === "boolean") return { force_zeros_for_empty_prompt: forceZeros };
+  throw new UnsupportedConfigError(
+    `${path}: "force_zeros_for_empty_prompt" is ${JSON.stringify(forceZeros)}; supported: true or false.`,
+  );
+}
+
+function warnOfIndex(path: string, { classes, otherFields }: PipelineIndex, onWarning: OnWarning | undefined): void {
+  const warn = (code: PipelineWarning["code"], message: string): void =>
+    onWarning?.({ code, message: `${path}: ${message}` });
+  const unused = [...classes.keys()].filter((name) => !componentNames.some((known) => known === name));
+  if (unused.length > 0) {
+    const checker = unused.includes("safety_checker") ? " No picture is checked for what it shows." : "";
+    warn(
+      "UNUSED_COMPONENT",
+      `the pipeline's ${unused.join(", ")} ${unused.length === 1 ? "is" : "are"} not run here.${checker}`,
+    );
+  }
+  if (otherFields["add_watermarker"] === true)
+    warn("UNKNOWN_FIELD", `"add_watermarker" is true; pictures get no watermark here.`);
+  const known = ["force_zeros_for_empty_prompt", "add_watermarker", ...INDEX_FIELDS_WITHOUT_EFFECT];
+  const unknown = Object.keys(otherFields).filter((field) => !known.includes(field));
+  if (unknown.length > 0) {
+    warn(
+      "UNKNOWN_FIELD",
+      `${unknown.map((field) => `"${field}"`).join(", ")} ${unknown.length === 1 ? "has" : "have"} no effect here.`,
+    );
   }
 }
 

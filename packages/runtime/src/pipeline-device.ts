@@ -49,12 +49,16 @@ export class PipelineDevice<D> {
       precision,
       recording,
     });
-    this.encoder = new PipelineStage(backend, autoencoderWeights(components, "encoder"), encoderProgram(components), {
-      precision,
-    });
+    const ofAutoencoder = { precision: upcastsAutoencoder(components) ? "float32" : precision } as const;
+    this.encoder = new PipelineStage(
+      backend,
+      autoencoderWeights(components, "encoder"),
+      encoderProgram(components),
+      ofAutoencoder,
+    );
     this.decoder = new PipelineStage(backend, autoencoderWeights(components, "decoder"), decoderProgram(components), {
+      ...ofAutoencoder,
       int8: int8?.decoder,
-      precision,
       recording,
     });
     const encoders = { text_encoder: first.params, ...(second && { text_encoder_2: second.params }) };
@@ -65,15 +69,14 @@ export class PipelineDevice<D> {
   }
 
   async draw(request: GenerateRequest): Promise<DrawnImages> {
-    const { prompts, negativePrompt, plan, guidanceScale, noise, noiseOf, controls, signal, onStep } = request;
+    const { prompts, negativePrompt, plan, guidanceScale, guidanceEmbedding, noise, noiseOf, signal, onStep } = request;
     const throwIfAborted = (): void => {
       if (signal?.aborted) throw new SdxsError("ABORTED", "generate: aborted.", { cause: signal.reason });
     };
     throwIfAborted();
     const clock = stopwatch();
     for (const apply of this.loras.map((stage) => stage.prepare(request.loras))) await apply();
-    const isGuided = guidanceScale !== 1;
-    const seen = isGuided ? [...prompts.map(() => negativePrompt), ...prompts] : prompts;
+    const seen = guidanceScale !== undefined ? [...prompts.map(() => negativePrompt), ...prompts] : prompts;
     const { tensors: embeddings, cut } = await this.text.embed(seen);
     const textMs = clock();
 
@@ -89,11 +92,12 @@ export class PipelineDevice<D> {
       );
     const same = {
       ...(sizes && { timeIds: sizes }),
-      ...(isGuided && { guidanceScale: HostTensor.scalar(guidanceScale) }),
+      ...(guidanceScale !== undefined && { guidanceScale: HostTensor.scalar(guidanceScale) }),
+      ...(guidanceEmbedding && { guidanceEmbedding }),
       ...Object.fromEntries(
-        controls.flatMap(({ image, scale = 1 }, index) => [
+        request.controls.flatMap(({ image, scale = 1 }, index) => [
           [`condition.${index}`, image],
-          [`strength.${index}`, HostTensor.filled([1], scale)],
+          [`${request.guessMode ? "guess" : "strength"}.${index}`, HostTensor.filled([1], scale)],
         ]),
       ),
     } as Partial<Record<StepInput, HostTensor>> as Readonly<Record<StepInput, HostTensor>>;
@@ -182,6 +186,11 @@ export class PipelineDevice<D> {
   async dispose(): Promise<void> {
     await disposeAll([this.text, this.encoder, this.step, this.decoder]);
   }
+}
+
+/** diffusers' pipelines of Stable Diffusion XL compute such an autoencoder in float32 where all else is in float16. */
+function upcastsAutoencoder({ unet, vae }: TextToImageComponents): boolean {
+  return unet.config.addition_embed_type !== null && vae.className === "AutoencoderKL" && vae.config.force_upcast;
 }
 
 const allFinite = ({ data }: HostTensor): boolean => data.every(Number.isFinite);

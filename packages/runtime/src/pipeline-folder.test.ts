@@ -9,6 +9,7 @@ import { writeSafetensorsFile } from "@sdxs/tensor/node";
 import { loadModel } from "./model-folder.js";
 import { layOut, modelCases, readJson, type ModelCase } from "./model-folder.test-support.js";
 import { loadPipelineFolder, savePipelineFolder } from "./pipeline-folder.js";
+import type { PipelineWarning } from "./pipeline-warnings.js";
 
 const root = mkdtempSync(join(tmpdir(), "sdxs-pipelines-"));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -198,9 +199,16 @@ describe("loadPipelineFolder", () => {
     const { components } = await loadPipelineFolder(folder, { only: ["unet", "vae"] });
     await rename(join(folder, "unet", weights), join(folder, "unet/diffusion_pytorch_model.fp16.safetensors"));
     expect((await loadPipelineFolder(folder, { only: ["unet", "vae"] })).components).toEqual(components);
-    await expect(loadPipelineFolder(folder, { only: ["unet", "vae"], variant: "fp16" })).rejects.toMatchObject({
+    const warnings: PipelineWarning[] = [];
+    const onWarning = (warning: PipelineWarning) => warnings.push(warning);
+    const mixed = await loadPipelineFolder(folder, { only: ["unet", "vae"], variant: "fp16", onWarning });
+    expect(mixed.components).toEqual(components); // as diffusers falls back, component by component
+    expect(warnings.filter(({ code }) => code === "OTHER_WEIGHTS")).toEqual([
+      { code: "OTHER_WEIGHTS", message: expect.stringContaining(`${folder}/vae has no weights of the variant "fp16"`) },
+    ]);
+    await expect(loadPipelineFolder(folder, { only: ["unet", "vae"], variant: "bf16" })).rejects.toMatchObject({
       code: "MISSING_FILE",
-      message: expect.stringMatching(/vae has no diffusion_pytorch_model\.fp16\.safetensors/),
+      message: expect.stringMatching(/problems: 2[^]*vae has no diffusion_pytorch_model\.bf16\.safetensors/),
     });
     await copyFile(join(folder, "vae", weights), join(folder, "vae/diffusion_pytorch_model.fp16.safetensors"));
     const half = await loadPipelineFolder(folder, { only: ["unet", "vae"], variant: "fp16" });

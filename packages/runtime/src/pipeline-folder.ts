@@ -15,8 +15,10 @@ import {
   type ComponentName,
   type LoadPipelineFolderOptions,
   type LoadedPipelineFolder,
+  type LoadedTextToImage,
   type PipelineComponents,
   type PipelineFolder,
+  type TextToImagePurpose,
 } from "./open-pipeline.js";
 import { tokenizerClass } from "./open-tokenizer.js";
 import { pipelineFileError } from "./single-file.js";
@@ -91,6 +93,7 @@ export async function loadPipelineFolder<K extends ComponentName>(
   folder: string,
   options: LoadPipelineFolderOptions<K> & { readonly only: readonly K[] },
 ): Promise<LoadedPipelineFolder<Pick<PipelineComponents, K>>>;
+export async function loadPipelineFolder(folder: string, options: TextToImagePurpose): Promise<LoadedTextToImage>;
 export async function loadPipelineFolder(
   folder: string,
   options?: LoadPipelineFolderOptions,
@@ -144,6 +147,7 @@ export async function savePipelineFolder(
     _class_name: className,
     _diffusers_version: latest(parts.map(({ name, value }) => writerOf(name).version(value, options))),
     ...otherFields,
+    ...components.settings,
     ...(components.text_encoder_2 === undefined && withoutSafetyChecker),
     ...Object.fromEntries(entries),
     ...(controlNets > 1 && { controlnet: MULTI_CONTROLNET }),

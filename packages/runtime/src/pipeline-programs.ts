@@ -1,4 +1,4 @@
-import { combineResiduals, controlNet } from "@sdxs/controlnet";
+import { combineResiduals, conditionalHalfOnly, controlNet } from "@sdxs/controlnet";
 import { guided, type LinearUpdate, type memoryOf, type SamplerStep } from "@sdxs/diffusion";
 import { HostTensor, prefixed, scope, type HostParams, type Ops, type Program, type TensorMap } from "@sdxs/tensor";
 import { unet, type UNetInputs } from "@sdxs/tiny-unet";
@@ -11,6 +11,7 @@ import {
   samplePosterior,
   toDiffusionLatents,
 } from "@sdxs/tiny-vae";
+import { isEncoderParameter } from "./model-classes.js";
 import type { TextToImageComponents } from "./pipeline.js";
 import { joinTextEncodings, textEncoder } from "./text-encoder.js";
 
@@ -54,14 +55,15 @@ export function autoencoderWeights(
   { vae }: Pick<TextToImageComponents, "vae">,
   half: "encoder" | "decoder",
 ): HostParams {
-  const isEncoder = (name: string): boolean => /^(encoder|quant_conv)\./.test(name);
-  return Object.fromEntries(Object.entries(vae.params).filter(([name]) => isEncoder(name) === (half === "encoder")));
+  return Object.fromEntries(
+    Object.entries(vae.params).filter(([name]) => isEncoderParameter(name) === (half === "encoder")),
+  );
 }
 
 /** What image-to-image begins with: `level` is alpha and sigma, `posterior` noise for AutoencoderKL's random latents. */
 export type EncoderInput = "images" | "posterior" | "noise" | "level";
 
-/** Images in [-1, 1] to noised latents alpha z + sigma noise. One image may serve for noise of several. */
+/** Images in [-1, 1] to noised latents alpha z + sigma noise. One image may serve for the noise of several. */
 export function encoderProgram({ vae }: Pick<TextToImageComponents, "vae">): Program<EncoderInput, "sample"> {
   return (ops, params, { images, posterior, noise, level }) => {
     const p = scope(ops, params);
@@ -89,8 +91,9 @@ export function decoderProgram({ vae }: Pick<TextToImageComponents, "vae">): Pro
 
 /**
  * What one step of a sampler takes on the device: `previous.N` are as many earlier predictions as it looks back to, the newest
- * first, and `base` an earlier sample, where it has one (see `SamplerStep`); `textEmbeds` and `timeIds` for Stable Diffusion XL, `condition.N` and `strength.N` for
- * each ControlNet that is used.
+ * first, and `base` an earlier sample, where it has one (see `SamplerStep`); `textEmbeds` and `timeIds` for Stable Diffusion XL,
+ * `guidanceEmbedding` for latent consistency models, `condition.N` and `strength.N` for each ControlNet that is used; in guess mode
+ * `guess.N` in place of `strength.N`.
  */
 export type StepInput =
   | "sample"
@@ -103,8 +106,10 @@ export type StepInput =
   | "timestep"
   | "factors"
   | "guidanceScale"
+  | "guidanceEmbedding"
   | `condition.${number}`
-  | `strength.${number}`;
+  | `strength.${number}`
+  | `guess.${number}`;
 
 /** What it gives: the next sample, the newest prediction, and `base` where there is one. */
 export type StepOutput = "sample" | "prediction" | "base";
@@ -131,30 +136,45 @@ export function stepProgram({
     const p = scope(ops, params);
     const { sample, base, noise, context, textEmbeds, timeIds, timestep, factors } = inputs;
     const factor = (index: number): T => ops.slice(factors, 0, index, 1);
-    const network = (x: T): T => {
-      const added = config.addition_embed_type !== null && { addedConditions: { textEmbeds, timeIds } };
-      const given: UNetInputs<T> = { sample: x, timestep, encoderHiddenStates: context, ...added };
-      const residuals = controlnet.flatMap((model, index) => {
-        const condition = inputs[`condition.${index}`];
-        if (condition === undefined) return [];
-        const repeated = repeatBatch(ops, condition, x);
-        const options = { conditioningScale: inputs[`strength.${index}`] as T };
-        return [controlNet(ops, p.at(`controlnet.${index}`), model.config, { ...given, condition: repeated }, options)];
-      });
-      const controls = residuals.length > 0 && { controlResiduals: combineResiduals(ops, residuals) };
-      return unet(ops, p.at("unet"), config, { ...given, ...controls }).sample;
-    };
-
     const x = ops.mul(sample, factor(0));
     const [images = 1] = ops.shape(sample);
-    let output: T;
-    if (ops.shape(context)[0] === images) {
-      output = network(x);
-    } else {
-      const both = network(ops.concat([x, x], 0));
-      const half = (index: number): T => ops.slice(both, 0, index * images, images);
-      output = guided(ops, half(0), half(1), inputs.guidanceScale);
-    }
+    const isGuided = ops.shape(context)[0] !== images;
+    /** The first half leads away, the second is the prompts'. */
+    const half = (both: T, index: 0 | 1): T => ops.slice(both, 0, index * images, images);
+
+    /** @param of what the network gets of a batch that holds every image twice */
+    const inputsOf = (of: (both: T) => T, batch: T): UNetInputs<T> => ({
+      sample: batch,
+      timestep,
+      encoderHiddenStates: of(context),
+      ...(config.addition_embed_type !== null && {
+        addedConditions: { textEmbeds: of(textEmbeds), timeIds: of(timeIds) },
+      }),
+    });
+    const given = inputsOf((both) => both, isGuided ? ops.concat([x, x], 0) : x);
+    const residuals = controlnet.flatMap((model, index) => {
+      const condition = inputs[`condition.${index}`];
+      if (condition === undefined) return [];
+      const network = p.at(`controlnet.${index}`);
+      const guess = inputs[`guess.${index}`];
+      if (guess === undefined) {
+        const repeated = repeatBatch(ops, condition, given.sample);
+        const options = { conditioningScale: inputs[`strength.${index}`] as T };
+        return [controlNet(ops, network, model.config, { ...given, condition: repeated }, options)];
+      }
+      const options = { conditioningScale: guess, guessMode: true };
+      if (!isGuided) return [controlNet(ops, network, model.config, { ...given, condition }, options)];
+      const conditional = inputsOf((both) => half(both, 1), x);
+      return [conditionalHalfOnly(ops, controlNet(ops, network, model.config, { ...conditional, condition }, options))];
+    });
+    const networkOutput = unet(ops, p.at("unet"), config, {
+      ...given,
+      ...(inputs.guidanceEmbedding !== undefined && { guidanceEmbedding: inputs.guidanceEmbedding }),
+      ...(residuals.length > 0 && { controlResiduals: combineResiduals(ops, residuals) }),
+    }).sample;
+    const output = isGuided
+      ? guided(ops, half(networkOutput, 0), half(networkOutput, 1), inputs.guidanceScale)
+      : networkOutput;
     const weighted = (tensors: readonly T[], first: number): T =>
       tensors.map((tensor, index) => ops.mul(tensor, factor(first + index))).reduce((a, b) => ops.add(a, b));
     const prediction = weighted([sample, output], 1);

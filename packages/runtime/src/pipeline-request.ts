@@ -1,10 +1,15 @@
 import { planFromConfig, type SamplerPlan } from "@sdxs/diffusion";
-import { HostTensor, InvalidArgumentError, ShapeError, random, sizeOf } from "@sdxs/tensor";
+import { HostTensor, InvalidArgumentError, SdxsError, ShapeError, random, sizeOf } from "@sdxs/tensor";
+import { guidanceScaleEmbedding } from "@sdxs/tiny-unet";
 import { pixelsPerLatent, trainedSize, wholeLatents } from "./picture-size.js";
+import { textToImageComponents } from "./pipeline-components.js";
+import { autoencoderWeights } from "./pipeline-programs.js";
 import { pipelineScheduler, schedulerWarnings } from "./pipeline-scheduler.js";
 import type { PipelineWarning } from "./pipeline-warnings.js";
 import type { GenerateOptions, PipelineOptions, TextToImageComponents } from "./pipeline.js";
 import { resizePicture } from "./resize-picture.js";
+import { withTextualInversions } from "./textual-inversion.js";
+import { samplingDefaults } from "./sampling-defaults.js";
 
 /** What the image encoder takes. */
 export interface EncodedImage {
@@ -23,12 +28,16 @@ export interface GenerateRequest {
   readonly sizes: readonly number[] | undefined;
   readonly plan: SamplerPlan;
   readonly image: EncodedImage | undefined;
-  readonly guidanceScale: number;
+  /** Of classifier-free guidance; undefined: none. */
+  readonly guidanceScale: number | undefined;
+  /** For a U-Net that takes its guidance as an input. */
+  readonly guidanceEmbedding: HostTensor | undefined;
   /** Standard normal [images, channels, height, width] in latents. */
   readonly noise: HostTensor;
   /** Fresh noise for a step that adds some, counted from 1. */
   readonly noiseOf: (step: number) => HostTensor;
   readonly controls: NonNullable<GenerateOptions["controls"]>;
+  readonly guessMode: boolean;
   readonly loras: NonNullable<GenerateOptions["loras"]>;
   /** Of what has no effect, or not the one that was meant. */
   readonly warnings: readonly PipelineWarning[];
@@ -39,18 +48,39 @@ export interface GenerateRequest {
 /** diffusers' default of image-to-image. */
 const IMAGE_STRENGTH = 0.8;
 
+/** A pipeline's components, and what its requests need not say. */
+export interface RequestDefaults extends Pick<PipelineOptions<unknown>, "scheduler" | "steps" | "guidanceScale"> {
+  readonly components: TextToImageComponents;
+  readonly forceZerosForEmptyPrompt: boolean;
+}
+
+/** @throws as `checkTextToImage` */
+export function requestDefaults(caller: string, options: Omit<PipelineOptions<unknown>, "backend">): RequestDefaults {
+  const given = textToImageComponents(caller, options.components);
+  const components = withTextualInversions(given, options.embeddings ?? []);
+  return {
+    ...options,
+    components,
+    forceZerosForEmptyPrompt:
+      options.forceZerosForEmptyPrompt ?? components.settings?.force_zeros_for_empty_prompt ?? true, // diffusers' default
+  };
+}
+
 /** Throws `InvalidArgumentError` and `ShapeError` for what does not fit the pipeline. */
 export function checkRequest(
-  { components, ...defaults }: Omit<PipelineOptions<unknown>, "backend">,
+  { components, ...defaults }: RequestDefaults,
   prompts: readonly string[],
   options: GenerateOptions,
 ): GenerateRequest {
-  const { image, strength = IMAGE_STRENGTH, guidanceScale = defaults.guidanceScale ?? 1, seed = 0 } = options;
+  const scheduler = pipelineScheduler(components, options.scheduler ?? defaults.scheduler);
+  const ofModel = samplingDefaults(components, scheduler);
+  const { guidanceScale = defaults.guidanceScale ?? ofModel.guidanceScale } = options;
+  const { image, strength = IMAGE_STRENGTH, seed = 0 } = options;
   if (!(strength > 0 && strength <= 1)) {
     throw new InvalidArgumentError(`generate: strength must be above 0 and at most 1, got ${strength}.`);
   }
   const fewest = image === undefined ? 1 : Math.ceil(1 / strength);
-  const { steps = Math.max(defaults.steps ?? 1, fewest) } = options;
+  const { steps = Math.max(defaults.steps ?? ofModel.steps, fewest) } = options;
   const { noise, eta = 0, controls = [], loras = [], signal, onStep } = options;
   // What callers in plain JavaScript give may be anything.
   if (!Array.isArray(prompts) || !prompts.every((prompt) => typeof prompt === "string")) {
@@ -72,34 +102,37 @@ export function checkRequest(
       `generate: of ${steps} steps a strength of ${strength} leaves none. Give at least ${fewest} steps.`,
     );
   }
+  const seeds = seedsOf(seed, prompts.length);
   const shape = latentShape(components, prompts.length, options);
   if (noise !== undefined && noise.shape.join() !== shape.join()) {
     throw new ShapeError(`generate: noise must be [${shape.join(", ")}], got [${noise.shape.join(", ")}].`);
   }
+  if (image !== undefined) checkEncoder(components);
   const picture = image && fitted("image", image, components.vae.config.in_channels, shape, components, [-1, 1]);
   const fittedControls = fitControls(components, shape, controls);
-  const isXl = components.unet.config.addition_embed_type !== null;
-  const { forceZerosForEmptyPrompt: forceZeros = true } = defaults;
+  const { addition_embed_type: added, time_cond_proj_dim: guidanceFeatures } = components.unet.config;
+  const isXl = added !== null;
+  // diffusers' do_classifier_free_guidance
+  const isGuided = guidanceScale > 1 && guidanceFeatures === null;
   const pixels = shape.slice(2).map((size) => size * pixelsPerLatent(components));
-  const noiseOf = (step: number): HostTensor => noiseFrom(seed, step, shape);
-  const scheduler = pipelineScheduler(components, options.scheduler ?? defaults.scheduler);
+  const noiseOf = (step: number): HostTensor => noiseFrom(seeds, step, shape);
   const plan = planFromConfig(scheduler, steps, { eta, ...(image && { strength }) });
   return {
     prompts,
-    negativePrompt: options.negativePrompt ?? (isXl && forceZeros ? null : ""),
+    negativePrompt: options.negativePrompt ?? (isXl && defaults.forceZerosForEmptyPrompt ? null : ""),
     sizes: isXl ? [...pixels, 0, 0, ...pixels] : undefined,
     plan,
-    image: picture && {
-      images: picture,
-      posterior: noiseFrom(seed, "posterior", [picture.shape[0]!, ...shape.slice(1)]),
-    },
-    guidanceScale,
+    image: picture && { images: picture, posterior: noiseFrom(seeds, "posterior", shape) },
+    guidanceScale: isGuided ? guidanceScale : undefined,
+    guidanceEmbedding: guidanceFeatures === null ? undefined : guidanceScaleEmbedding(guidanceScale, guidanceFeatures),
     noise: noise ?? noiseOf(0),
     noiseOf,
     controls: fittedControls,
+    // diffusers: the first of several ControlNets decides for all.
+    guessMode: options.guessMode ?? components.controlnet?.[0]?.config.global_pool_conditions ?? false,
     loras,
     warnings: [
-      ...withoutEffect(options, guidanceScale),
+      ...withoutEffect(options, guidanceScale, guidanceFeatures !== null),
       ...lorasWithoutEffect(components, loras),
       ...farSize(components, shape),
       ...schedulerWarnings(scheduler, plan, image === undefined),
@@ -109,18 +142,41 @@ export function checkRequest(
   };
 }
 
-/** Each image's noise depends on the seed, the step and its place alone, so that batches do not change pictures. */
+/** A seed, and an image's place among those of that seed. */
+type ImageSeed = readonly [seed: number | string, place: number];
+
+/** @throws InvalidArgumentError for a list of another length */
+function seedsOf(seed: NonNullable<GenerateOptions["seed"]>, images: number): ImageSeed[] {
+  if (typeof seed !== "object") return Array.from({ length: images }, (_, place) => [seed, place]);
+  if (seed.length === images) return seed.map((one) => [one, 0]);
+  throw new InvalidArgumentError(
+    `generate: a list of seeds must have one for each prompt, ${images} here, got ${seed.length}.`,
+  );
+}
+
+/** Each image's noise depends on its seed, the step and its place alone, so that batches do not change pictures. */
 function noiseFrom(
-  seed: number | string,
+  seeds: readonly ImageSeed[],
   step: number | "posterior",
   [images = 0, ...shape]: readonly number[],
 ): HostTensor {
   const size = sizeOf(shape);
   const data = new Float32Array(images * size);
-  for (let image = 0; image < images; image++) {
-    data.set(random(seed, "generate", step, image).normal(shape).data, image * size);
+  for (const [image, [seed, place]] of seeds.slice(0, images).entries()) {
+    data.set(random(seed, "generate", step, place).normal(shape).data, image * size);
   }
   return new HostTensor([images, ...shape], data);
+}
+
+/** An encoder that was never trained gives the same latents for every picture. */
+function checkEncoder(components: TextToImageComponents): void {
+  const weights = Object.values(autoencoderWeights(components, "encoder"));
+  if (weights.some(({ data }) => data.some((value) => value !== 0))) return;
+  throw new SdxsError(
+    "UNSUPPORTED_OPERATION",
+    `generate: image needs the autoencoder's encoder, and this vae's ${weights.length === 0 ? "is absent" : "holds zeros alone"}. ` +
+      `Use a vae with an encoder, as that of the model that this one was distilled from.`,
+  );
 }
 
 /**
@@ -199,11 +255,18 @@ function fitted(
 }
 
 /** Options that change nothing beside the others. */
-function withoutEffect(options: GenerateOptions, guidanceScale: number): PipelineWarning[] {
-  const { image, strength, negativePrompt } = options;
+function withoutEffect(options: GenerateOptions, guidanceScale: number, takesGuidance: boolean): PipelineWarning[] {
+  const { image, strength, negativePrompt, controls = [], guessMode } = options;
   const found: string[] = [];
-  if (negativePrompt !== undefined && negativePrompt !== "" && guidanceScale <= 1) {
-    found.push(`negativePrompt has no effect with a guidanceScale of ${guidanceScale}: give one above 1.`);
+  if (negativePrompt !== undefined && negativePrompt !== "" && (guidanceScale <= 1 || takesGuidance)) {
+    found.push(
+      takesGuidance
+        ? "negativePrompt has no effect with a latent consistency model, which takes its guidance as an input."
+        : `negativePrompt has no effect with a guidanceScale of ${guidanceScale}: give one above 1.`,
+    );
+  }
+  if (guessMode !== undefined && controls.length === 0) {
+    found.push("guessMode has no effect without controls: give what the ControlNets are to follow.");
   }
   if (strength !== undefined && image === undefined) {
     found.push("strength has no effect without image: give the picture to begin with.");

@@ -12,7 +12,15 @@ import type { TextToImageComponents } from "./pipeline.js";
  * @throws UnsupportedConfigError for a scheduler, or a field of one, that is not supported
  */
 export function pipelineScheduler(
-  { scheduler, unet, controlnet = [] }: Pick<TextToImageComponents, "scheduler" | "unet" | "controlnet">,
+  {
+    scheduler,
+    unet,
+    controlnet = [],
+  }: {
+    readonly scheduler: SchedulerConfig;
+    readonly unet: Pick<TextToImageComponents["unet"], "config">;
+    readonly controlnet?: readonly unknown[];
+  },
   other?: string | SchedulerConfig,
 ): SchedulerConfig {
   const isStableDiffusion = unet.config.addition_embed_type === null && controlnet.length === 0;

@@ -148,7 +148,7 @@ describe("createPipeline draws by Stable Diffusion XL's networks", () => {
   it("and asks for the second text encoder where it is missing", () => {
     const { text_encoder_2: _, ...rest } = xl;
     expect(() => createPipeline({ ...options, components: rest })).toThrow(
-      /"addition_embed_type" is "text_time", .* needs the components text_encoder_2 and tokenizer_2/,
+      /"addition_embed_type" is "text_time", .* needs the components text_encoder_2\./,
     );
   });
 });

@@ -258,6 +258,7 @@ describe("createPipeline draws from an image", () => {
       image,
       steps,
       strength,
+      guidanceScale: 1,
       onStep: (step) => seen.push(step),
     });
     expectClose(images, await expectedImages({ scheduler, steps, strength, clean: twice(latents) }));

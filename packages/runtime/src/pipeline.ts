@@ -4,29 +4,29 @@ import type { PipelineCalibration } from "./calibrate-pipeline.js";
 import type { PipelineComponents } from "./open-pipeline.js";
 import { PipelineDevice } from "./pipeline-device.js";
 import type { PipelineLora } from "./pipeline-loras.js";
-import { checkRequest, type GenerateRequest } from "./pipeline-request.js";
+import { checkRequest, requestDefaults, type GenerateRequest } from "./pipeline-request.js";
 import { pictureStream, type PictureStream } from "./pipeline-stream.js";
-import { withTextualInversions, type TextualInversion } from "./textual-inversion.js";
-import type { PipelineWarning } from "./pipeline-warnings.js";
+import type { TextualInversion } from "./textual-inversion.js";
+import type { OnWarning } from "./pipeline-warnings.js";
 
 /** What a text-to-image pipeline is made of; ControlNets if it has any, and Stable Diffusion XL's second text encoder. */
 export type TextToImageComponents = Pick<
   PipelineComponents,
   "unet" | "vae" | "text_encoder" | "tokenizer" | "scheduler"
 > &
-  Partial<Pick<PipelineComponents, "controlnet" | "text_encoder_2" | "tokenizer_2">>;
+  Partial<Pick<PipelineComponents, "controlnet" | "text_encoder_2" | "tokenizer_2" | "settings">>;
 
 export interface PipelineOptions<D> {
-  /** What `loadPipelineFolder` gives. */
-  readonly components: TextToImageComponents;
+  /** What `loadPipelineFolder` or `fetchPipeline` gives: all that `TextToImageComponents` has must be there. */
+  readonly components: Partial<PipelineComponents>;
   /**
    * Or what makes one, as `() => onnxBackend({ ort })`: the pipeline then makes another where a GPU is lost, and repeats the
    * request once.
    */
   readonly backend: Backend<D> | (() => Backend<D> | Promise<Backend<D>>);
   /**
-   * Of Stable Diffusion XL, as `otherFields.force_zeros_for_empty_prompt` of a loaded pipeline: whether guidance leads away
-   * from zeros where there is no `negativePrompt`, in place of the empty prompt. Default true, as diffusers.
+   * Of Stable Diffusion XL: whether guidance leads away from zeros where there is no `negativePrompt`, in place of the empty
+   * prompt. Default: what the pipeline's model_index.json says ("force_zeros_for_empty_prompt"), or else true, as diffusers.
    */
   readonly forceZerosForEmptyPrompt?: boolean;
   /** U-Net, ControlNets and decoder in 8 bits, by what `calibratePipeline` found. Default: float32. */
@@ -38,19 +38,22 @@ export interface PipelineOptions<D> {
   readonly precision?: CompileSpec["precision"];
   /** Default of `GenerateOptions.scheduler`. */
   readonly scheduler?: GenerateOptions["scheduler"];
-  /** Default of `GenerateOptions.steps`. Default 1. */
+  /** Default of `GenerateOptions.steps`. Default: what the model was made for, see `samplingDefaults`. */
   readonly steps?: number;
-  /** Default of `GenerateOptions.guidanceScale`. Default 1: none, as one-step models need. */
+  /** Default of `GenerateOptions.guidanceScale`. Default: what the model was made for, see `samplingDefaults`. */
   readonly guidanceScale?: number;
   /** Tokens that prompts may have, and their embeddings: see `readTextualInversion`. Default: none. */
   readonly embeddings?: readonly TextualInversion[];
   /** Called with each warning, of the components and of requests. Those of a request are also in `GeneratedImages.warnings`. */
-  readonly onWarning?: (warning: PipelineWarning) => void;
+  readonly onWarning?: OnWarning;
 }
 
 export interface GenerateOptions {
-  /** Decides the noise. Image i of a batch depends on the seed and i alone. Default 0. */
-  readonly seed?: number | string;
+  /**
+   * Decides the noise. Of one seed, image i of a batch depends on the seed and i alone; a list has a seed for each prompt, whose
+   * image is the one that its seed gives alone. Default 0.
+   */
+  readonly seed?: number | string | readonly (number | string)[];
   /** Standard normal noise [images, latent channels, height / 8, width / 8] in place of a seed's. */
   readonly noise?: HostTensor;
   /**
@@ -73,9 +76,12 @@ export interface GenerateOptions {
   readonly image?: HostTensor;
   /** How much of `image` is drawn anew, above 0 and at most 1. Default 0.8, as diffusers. */
   readonly strength?: number;
-  /** Classifier-free guidance; the network then sees each sample twice. 1: none. */
+  /**
+   * Classifier-free guidance; the network then sees each sample twice. 1 or less: none, as in diffusers. A latent consistency
+   * model takes it as an input instead, and sees each sample once.
+   */
   readonly guidanceScale?: number;
-  /** What to lead away from, with guidance alone. Default: the empty prompt. */
+  /** What to lead away from, with classifier-free guidance alone. Default: the empty prompt. */
   readonly negativePrompt?: string;
   /**
    * Pixels, multiples of 8 as a rule. Default: those of `image`, rounded down to such multiples as diffusers does, or else
@@ -88,6 +94,11 @@ export interface GenerateOptions {
    * (default 1). Of another size than the picture it is resized by `resizePicture`.
    */
   readonly controls?: readonly { readonly image: HostTensor; readonly scale?: number }[];
+  /**
+   * Lets the ControlNets lead more than the prompt, as diffusers' `guess_mode`: with guidance they act on the prompt's half
+   * alone, and less at high resolutions. Default: whether the first ControlNet has `global_pool_conditions`.
+   */
+  readonly guessMode?: boolean;
   /**
    * Added in this order, by `readLora` of `@sdxs/lora`. Weights that they change are uploaded where the last request had other
    * LoRAs or weights; without LoRAs the pipeline draws exactly as before. Default: none.
@@ -143,24 +154,19 @@ export interface Pipeline {
  * From prompts to pictures: text encoder, U-Net under a sampler, decoder, on any backend. From the embedding of the prompt
  * to the pixels everything stays on the device; each stage is compiled once per shape; embeddings of recent prompts are kept.
  *
- * Models of Stable Diffusion 1, 2 and XL and of SDXS-512, with any number of ControlNets. Throws `InvalidArgumentError` for
- * XL's U-Net without its second text encoder and tokenizer.
+ * Models of Stable Diffusion 1, 2 and XL, of SDXS-512, turbo and latent consistency models, with any number of ControlNets.
+ *
+ * @throws InvalidArgumentError, naming components that are missing; UnsupportedConfigError for components that do not fit
+ * together, for kinds of models that are not supported (inpainting, XL's refiner), and for unsupported schedulers.
  *
  * @example
  * const { components } = await loadPipelineFolder("sdxs-512");
  * const pipeline = createPipeline({ components, backend: onnxBackend({ ort }) });
  * const { images } = await pipeline.generate("a red apple", { seed: 1 });
  */
-export function createPipeline<D>({ embeddings = [], ...others }: PipelineOptions<D>): Pipeline {
-  const options = { ...others, components: withTextualInversions(others.components, embeddings) };
-  const { components, backend } = options;
-  const { unet, text_encoder_2: second, tokenizer_2: otherTokenizer } = components;
-  if (unet.config.addition_embed_type !== null && (second === undefined || otherTokenizer === undefined)) {
-    throw new InvalidArgumentError(
-      `createPipeline: the U-Net's "addition_embed_type" is ${JSON.stringify(unet.config.addition_embed_type)}, as in Stable ` +
-        `Diffusion XL, which needs the components text_encoder_2 and tokenizer_2, too. Load them with the others.`,
-    );
-  }
+export function createPipeline<D>(options: PipelineOptions<D>): Pipeline {
+  const { backend } = options;
+  const defaults = requestDefaults("createPipeline", options);
   if (options.int8 !== undefined && options.precision === "float16") {
     throw new InvalidArgumentError(
       "createPipeline: int8 and float16 exclude each other. Give one of int8 and precision.",
@@ -177,7 +183,7 @@ export function createPipeline<D>({ embeddings = [], ...others }: PipelineOption
   };
   const draw = async (request: GenerateRequest): Promise<GeneratedImages> => {
     const newDevice = async (): Promise<PipelineDevice<D>> =>
-      new PipelineDevice(typeof backend === "function" ? await backend() : backend, components, {
+      new PipelineDevice(typeof backend === "function" ? await backend() : backend, defaults.components, {
         int8: options.int8,
         precision: options.precision,
       });
@@ -195,7 +201,7 @@ export function createPipeline<D>({ embeddings = [], ...others }: PipelineOption
   const inTurn: Pipeline["generate"] = (prompts, given = {}) => {
     if (disposed) return Promise.reject(new SdxsError("DISPOSED", "generate: this pipeline was disposed of."));
     const result = last.then(() =>
-      draw(checkRequest(options, typeof prompts === "string" ? [prompts] : prompts, given)),
+      draw(checkRequest(defaults, typeof prompts === "string" ? [prompts] : prompts, given)),
     );
     last = result.catch(() => undefined);
     return result;
