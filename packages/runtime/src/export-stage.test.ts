@@ -93,7 +93,13 @@ describe("exportStage writes what the pipeline draws", () => {
     const euler = { ...components, scheduler: { ...components.scheduler, _class_name: "EulerDiscreteScheduler" } };
     const other = createPipeline({ components: euler, backend: onnxBackend({ ort, threads: 1 }) });
     const latents = random(4).normal([1, 4, 8, 4]);
-    const { images } = await other.generate("red", { width: 8, height: 16, noise: latents, steps: 1, guidanceScale: 1 });
+    const { images } = await other.generate("red", {
+      width: 8,
+      height: 16,
+      noise: latents,
+      steps: 1,
+      guidanceScale: 1,
+    });
     const { model } = exportStage(euler, "whole", { width: 8, height: 16 });
     expectClose(await run(model, { ids: components.tokenizer.encodeBatch(["red"]), noise: latents }), images);
     await other.dispose();

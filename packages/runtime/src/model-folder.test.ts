@@ -3,7 +3,7 @@ import { copyFile, mkdir, mkdtemp, readdir, rename, rm, writeFile } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as ort from "onnxruntime-node";
-import { afterAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, beforeEach, describe, expect, it, vi } from "vitest";
 import {
   HostTensor,
   decodeBfloat16,
@@ -38,7 +38,9 @@ describe.each(modelCases)("a %s", (className, config, weights, stem) => {
 
   it("is loaded from a folder of its library and saved as such a folder again", async () => {
     const json = await layOut(folder, golden);
-    const model = await loadModel(folder);
+    const unknown = vi.fn();
+    const model = await loadModel(folder, { onWarning: unknown });
+    expect(unknown).not.toHaveBeenCalled(); // all that diffusers and transformers write is known
     expect(model.className).toBe(className);
     expect(model.config).toEqual(modelClasses[className].parse(json));
     const { tensors } = await readSafetensorsFile(weightsPath(config, weights));
@@ -89,6 +91,27 @@ const textCase = modelCases[4];
 const unetWeights = "diffusion_pytorch_model.safetensors";
 
 describe("loadModel", () => {
+  it.each(["AutoencoderTiny", "AutoencoderKL"] as const)(
+    "reads an %s's decoder alone, and saves it",
+    async (className) => {
+      const golden = modelCases.find(([name]) => name === className)!;
+      await layOut(folder, golden);
+      const { params, config } = await loadModel(folder, { className });
+      const isDecoder = ([name]: [string, unknown]): boolean => /^(decoder|post_quant_conv)\./.test(name);
+      const decoder = Object.fromEntries(Object.entries(params).filter(isDecoder));
+      await writeSafetensorsFile(join(folder, "diffusion_pytorch_model.safetensors"), decoder);
+      const model = await loadModel(folder, { className });
+      expect(model).toMatchObject({ config, params: decoder });
+      expect(Object.keys(model.params)).toEqual(Object.keys(decoder));
+      await saveModel(join(folder, "saved"), model);
+      expect((await loadModel(join(folder, "saved"), { className })).params).toEqual(decoder);
+
+      const [name, tensor] = Object.entries(params).find((entry) => !isDecoder(entry))!;
+      await writeSafetensorsFile(join(folder, "diffusion_pytorch_model.safetensors"), { ...decoder, [name]: tensor });
+      await expect(loadModel(folder, { className })).rejects.toMatchObject({ code: "MISSING_PARAMETER" });
+    },
+  );
+
   it("reads variants, shards and single files with their configuration", async () => {
     const json = await layOut(folder, unetCase);
     const model = await loadModel(folder, { className: "UNet2DConditionModel" });

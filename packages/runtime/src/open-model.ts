@@ -173,6 +173,8 @@ export function parametersOfModel<C>(
   return Object.fromEntries(Object.entries(specs).filter(([name]) => !isOptional(name)));
 }
 
+const asStored = <V>(stored: Readonly<Record<string, V>>): Record<string, V> => ({ ...stored });
+
 /** Compares what is stored with what the model needs, and gives what reads it. */
 function openParameters<C>(
   path: string,
@@ -180,7 +182,7 @@ function openParameters<C>(
   modelClass: ModelClass<C>,
   config: C,
 ): () => Promise<HostParams> {
-  const { parametersOf = (stored) => ({ ...stored }) } = modelClass;
+  const { parametersOf = asStored } = modelClass;
   const storedNames = parametersOf(Object.fromEntries(weights.names.map((name) => [name, name])));
   const found = mapTensors(storedNames, (name) => {
     const { dtype, shape } = weights.info(name);

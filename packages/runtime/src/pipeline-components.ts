@@ -1,8 +1,6 @@
-import { planFromConfig } from "@sdxs/diffusion";
 import { InvalidArgumentError, UnsupportedConfigError } from "@sdxs/tensor";
 import type { Model } from "./open-model.js";
 import type { ComponentName, PipelineComponents } from "./open-pipeline.js";
-import { pipelineScheduler } from "./pipeline-scheduler.js";
 import type { TextToImageComponents } from "./pipeline.js";
 
 /** Components as far as their configurations tell what can be drawn with them: weights need not be there yet. */
@@ -35,7 +33,7 @@ export function checkTextToImage(
   caller: string,
   components: ComponentConfigs,
 ): asserts components is ComponentConfigs & Required<Pick<ComponentConfigs, (typeof REQUIRED)[number]>> {
-  const { unet, vae, text_encoder: first, text_encoder_2: second, scheduler, controlnet = [] } = components;
+  const { unet, vae, text_encoder: first, text_encoder_2: second, controlnet = [] } = components;
   const refuse = (problem: string): never => {
     throw new UnsupportedConfigError(`${caller}: ${problem}`);
   };
@@ -93,7 +91,6 @@ export function checkTextToImage(
       }
     }
   }
-  planFromConfig(pipelineScheduler({ scheduler: scheduler!, unet: unet!, controlnet }), 1);
 }
 
 /**
@@ -103,5 +100,5 @@ export function checkTextToImage(
  */
 export function textToImageComponents(caller: string, components: Partial<PipelineComponents>): TextToImageComponents {
   checkTextToImage(caller, components);
-  return components as TextToImageComponents;
+  return components;
 }

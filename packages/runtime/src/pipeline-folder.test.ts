@@ -177,6 +177,51 @@ describe("loadPipelineFolder", () => {
     expect(otherFields).toEqual({ force_zeros_for_empty_prompt: true });
   });
 
+  it("gives the pipeline's own settings with its components, and saves them", async () => {
+    await layOutXl();
+    await writeJson("model_index.json", { ...xlIndex, force_zeros_for_empty_prompt: false });
+    const { components } = await loadPipelineFolder(folder);
+    expect(components.settings).toEqual({ force_zeros_for_empty_prompt: false });
+    const saved = join(folder, "saved");
+    await savePipelineFolder(saved, { components });
+    expect(await readJson(join(saved, "model_index.json"))).toMatchObject({ force_zeros_for_empty_prompt: false });
+  });
+
+  it("warns of fields that are ignored, and of components that are not run", async () => {
+    await layOutSdxs();
+    const checker = ["stable_diffusion", "StableDiffusionSafetyChecker"];
+    await writeJson("model_index.json", { ...index, safety_checker: checker, requires_aesthetics_score: true });
+    await writeJson("unet/config.json", { ...(await readJson(join(folder, "unet/config.json"))), magic: 1 });
+    const warnings: PipelineWarning[] = [];
+    await loadPipelineFolder(folder, { onWarning: (warning) => warnings.push(warning) });
+    const place = join(folder, "model_index.json");
+    expect(warnings).toEqual([
+      {
+        code: "UNKNOWN_FIELD",
+        message: `${folder}/unet/config.json: a UNet2DConditionModel has no "magic"; ignored, as in diffusers.`,
+      },
+      {
+        code: "UNUSED_COMPONENT",
+        message: `${place}: the pipeline's feature_extractor, safety_checker are not run here. No picture is checked for what it shows.`,
+      },
+      { code: "UNKNOWN_FIELD", message: `${place}: "requires_aesthetics_score" has no effect here.` },
+    ]);
+  });
+
+  it("refuses for the purpose of drawing what cannot draw, before it reads weights", async () => {
+    await layOutXl();
+    await expect(loadPipelineFolder(folder, { purpose: "text-to-image" })).rejects.toMatchObject({
+      code: "UNSUPPORTED_CONFIG", // the reference models were not made for each other
+      message: expect.stringMatching(/^loadPipelineFolder: the U-Net (attends to|takes) \d+ /),
+    });
+    await expect(
+      loadPipelineFolder(folder, { purpose: "text-to-image", except: ["vae", "text_encoder_2"] }),
+    ).rejects.toThrow(
+      /^loadPipelineFolder: a pipeline with this U-Net .* also needs the components vae, text_encoder_2\./,
+    );
+    expect((await loadPipelineFolder(folder, { except: ["unet"] })).skipped).toEqual(["unet"]);
+  });
+
   it("reads one ControlNet, or several in numbered folders", async () => {
     await layOutSdxs();
     await writeJson("model_index.json", { ...index, controlnet: ["diffusers", "ControlNetModel"] });

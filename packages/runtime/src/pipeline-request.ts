@@ -1,4 +1,4 @@
-import { planFromConfig, type SamplerPlan } from "@sdxs/diffusion";
+import { checkSchedulerConfig, planFromConfig, type SamplerPlan } from "@sdxs/diffusion";
 import { HostTensor, InvalidArgumentError, SdxsError, ShapeError, random, sizeOf } from "@sdxs/tensor";
 import { guidanceScaleEmbedding } from "@sdxs/tiny-unet";
 import { pixelsPerLatent, trainedSize, wholeLatents } from "./picture-size.js";
@@ -54,10 +54,11 @@ export interface RequestDefaults extends Pick<PipelineOptions<unknown>, "schedul
   readonly forceZerosForEmptyPrompt: boolean;
 }
 
-/** @throws as `checkTextToImage` */
+/** @throws as `checkTextToImage` and `pipelineScheduler` */
 export function requestDefaults(caller: string, options: Omit<PipelineOptions<unknown>, "backend">): RequestDefaults {
   const given = textToImageComponents(caller, options.components);
   const components = withTextualInversions(given, options.embeddings ?? []);
+  checkSchedulerConfig(pipelineScheduler(components, options.scheduler));
   return {
     ...options,
     components,

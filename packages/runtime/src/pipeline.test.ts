@@ -5,6 +5,7 @@ import { combineHost, planFromConfig, sample } from "@sdxs/diffusion";
 import {
   HostTensor,
   downloadAll,
+  mapTensors,
   random,
   scope,
   specsOf,
@@ -197,6 +198,25 @@ describe("createPipeline draws what its networks give one after the other", () =
     expect((await pipeline.generate("red", { seed: "s" })).images.data).toEqual(one.images.data);
   });
 
+  it("from a list of seeds, each image as its seed draws it alone", async () => {
+    const { images } = await pipeline.generate(["red", "red"], { seed: ["s", 7] });
+    const size = images.data.length / 2;
+    for (const [index, seed] of ["s", 7].entries()) {
+      const alone = await pipeline.generate("red", { seed });
+      expectClose(alone.images, HostTensor.from([1, 3, 8, 12], images.data.subarray(index * size, (index + 1) * size)));
+    }
+    await expect(pipeline.generate("red", { seed: [1, 2] })).rejects.toMatchObject({
+      code: "INVALID_ARGUMENT",
+      message: "generate: a list of seeds must have one for each prompt, 1 here, got 2.",
+    });
+  });
+
+  // diffusers' do_classifier_free_guidance is guidance_scale > 1.
+  it.each([0.5, 0, -1])("without guidance at a scale of %f, as at 1", async (guidanceScale) => {
+    const { images } = await pipeline.generate(prompts, { noise, guidanceScale });
+    expectClose(images, await expectedImages({}));
+  });
+
   it("of other sizes", async () => {
     const { images } = await pipeline.generate("red", { width: 16, height: 8 });
     expect(images.shape).toEqual([1, 3, 8, 16]);
@@ -236,6 +256,25 @@ describe("createPipeline draws what its networks give one after the other", () =
 });
 
 describe("createPipeline draws from an image", () => {
+  it("unless the autoencoder has no encoder, or one that holds zeros", async () => {
+    const decoder = Object.entries(components.vae.params).filter(([name]) => name.startsWith("decoder."));
+    const zeros = mapTensors(components.vae.params, ({ shape }) => HostTensor.filled(shape, 0));
+    for (const [what, params] of [
+      ["is absent", Object.fromEntries(decoder)],
+      ["holds zeros alone", { ...zeros, ...Object.fromEntries(decoder) }],
+    ] as const) {
+      const vae = { ...components.vae, params } as TextToImageComponents["vae"];
+      const without = createPipeline({ components: { ...components, vae }, backend });
+      await expect(without.generate("red", { image })).rejects.toMatchObject({
+        code: "UNSUPPORTED_OPERATION",
+        message: expect.stringContaining(`image needs the autoencoder's encoder, and this vae's ${what}`),
+      });
+      const { images } = await without.generate(prompts, { noise });
+      expectClose(images, await expectedImages({}));
+      await without.dispose();
+    }
+  });
+
   const image = random(6).uniform([1, 3, 8, 12]);
   const twice = (z: HostTensor): HostTensor => HostTensor.from([2, ...z.shape.slice(1)], [...z.data, ...z.data]);
 

@@ -49,7 +49,7 @@ export function samplingDefaults(
 
 /** BK-SDM-Tiny has no mid stage either, and takes many steps: its scheduler begins a single step near timestep 0. */
 function isStudent({ mid_block_type: mid }: UNetConfig, scheduler: SchedulerConfig): boolean {
-  if (mid !== null) return false;
+  if (mid !== null || scheduler._class_name === "PNDMScheduler") return false; // which may need four steps
   const last = (scheduler.num_train_timesteps ?? 1000) - 1;
   const plan = planFromConfig({ ...scheduler, clip_sample: false }, 1);
   return Math.round(plan.steps[0]!.timestep) === last;

@@ -56,23 +56,20 @@ export function parseTextEncoderConfig(json: unknown, onUnknown?: OnUnknownField
 }
 
 /** Fields of transformers for training, for models that generate text, and about the file. */
-const WITHOUT_EFFECT = [
-  "architectures",
-  "attention_dropout",
-  "bos_token_id",
-  "dropout",
-  "dtype",
-  "gradient_checkpointing",
-  "initializer_factor",
-  "initializer_range",
-  "output_attentions",
-  "output_hidden_states",
-  "pad_token_id",
-  "return_dict",
-  "torch_dtype",
-  "transformers_version",
-  "use_cache",
-] as const;
+const WITHOUT_EFFECT = `
+  add_cross_attention architectures attention_dropout bad_words_ids begin_suppress_tokens bos_token_id
+  chunk_size_feed_forward cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dropout
+  dtype early_stopping encoder_no_repeat_ngram_size exponential_decay_length_penalty finetuning_task
+  forced_bos_token_id forced_eos_token_id gradient_checkpointing id2label initializer_factor initializer_range
+  is_decoder is_encoder_decoder label2id length_penalty max_length min_length no_repeat_ngram_size num_beam_groups
+  num_beams num_return_sequences output_attentions output_hidden_states output_scores pad_token_id prefix
+  problem_type pruned_heads remove_invalid_values repetition_penalty return_dict return_dict_in_generate
+  sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss tie_encoder_decoder
+  tie_word_embeddings tokenizer_class top_k top_p torch_dtype torchscript transformers_version typical_p
+  use_bfloat16 use_cache
+`
+  .trim()
+  .split(/\s+/);
 
 /** [tokens, tokens]: 0 where a token may look (itself and before), the lowest float32 elsewhere. */
 function causalMask<T>(ops: Ops<T>, tokens: number): T {
