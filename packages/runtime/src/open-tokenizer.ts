@@ -1,4 +1,4 @@
-import { SdxsError, readJson, type ModelFiles } from "@sdxs/tensor";
+import { MalformedFileError, SdxsError, readJson, type ModelFiles } from "@sdxs/tensor";
 import { inMessages } from "./in-messages.js";
 import type { AddedToken } from "./added-tokens.js";
 import { formerAddedTokens, type TokenizerClass } from "./tokenizer-settings.js";
@@ -23,8 +23,10 @@ export async function readTokenizer(files: ModelFiles, className?: string): Prom
   const all = [vocabFile, mergesFile, tokenizerFile, configFile, specialTokensFile, addedTokensFile];
   const present = await files.list(all);
   const readObject = async (name: string): Promise<object> => {
-    const json = present.includes(name) ? await readJson(files, name) : undefined;
-    return typeof json === "object" && json !== null ? json : {};
+    if (!present.includes(name)) return {};
+    const json = await readJson(files, name);
+    if (typeof json === "object" && json !== null && !Array.isArray(json)) return json;
+    throw new MalformedFileError(`${files.location(name)} must hold an object. Fetch it again.`);
   };
   const config = await readObject(configFile);
   // As in transformers: folders of before its version 4.34 give special tokens twice, and the map's count.

@@ -81,6 +81,11 @@ describe("loadTokenizerFolder", () => {
       code: "MALFORMED_FILE",
       message: expect.stringMatching(new RegExp(`^${folder}: .*two pieces, got "a b c"`)),
     });
+    await write("tokenizer_config.json", []);
+    await expect(loadTokenizerFolder(folder)).rejects.toMatchObject({
+      code: "MALFORMED_FILE",
+      message: expect.stringContaining("tokenizer_config.json must hold an object"),
+    });
     await expect(loadTokenizerFolder(join(folder, "no"))).rejects.toMatchObject({ code: "MISSING_FILE" });
   });
 });

@@ -123,6 +123,13 @@ describe("loadTokenizer with a tokenizer.json takes added tokens from it and fro
     expect(tokenizer.vocabularySize).toBe(size + 3);
   });
 
+  it("and refuses other begin and end tokens than those of tokenizer_config.json", () => {
+    const post_processor = { type: "RobertaProcessing", cls: ["!", 33], sep: ["<|endoftext|>", size - 1] };
+    expect(() => loadTokenizer({ tokenizerJson: { ...tokenizerJson, post_processor } })).toThrow(
+      'tokenizer.json gives the begin token ["!",33]',
+    );
+  });
+
   it("and refuses two tokens of one id", () => {
     const tokenizerConfig = { added_tokens_decoder: { [size]: { content: "<toy>" } } };
     expect(() => loadTokenizer({ tokenizerJson, tokenizerConfig })).toThrow(
@@ -149,6 +156,19 @@ it.each([
   [{ extra_special_tokens: { image: "<i>" } }, '"extra_special_tokens" is'],
 ])("loadTokenizer refuses %j", (config, message) => {
   expect(() => loadTokenizer({ vocab, merges, tokenizerConfig: config as TokenizerConfig })).toThrow(message);
+});
+
+it.each([
+  [{ bos_token: 5 }, '"bos_token" must be a token\'s text'],
+  [{ pad_token: {} }, '"pad_token" must be a token\'s text'],
+  [{ additional_special_tokens: "<a>" }, '"additional_special_tokens" must be a list'],
+  [{ additional_special_tokens: [1] }, '"additional_special_tokens" must be a token\'s text'],
+  [{ added_tokens_decoder: { x: { content: "a" } } }, "an added token has an id and a content"],
+  [{ added_tokens_decoder: { 900: {} } }, "an added token has an id and a content"],
+])("loadTokenizer calls %j malformed", (config, message) => {
+  expect(() => loadTokenizer({ vocab, merges, tokenizerConfig: config as unknown as TokenizerConfig })).toThrow(
+    expect.objectContaining({ code: "MALFORMED_FILE", message: expect.stringContaining(message) }),
+  );
 });
 
 it("loadTokenizer takes a longer model_max_length than CLIP's, as of models with more positions", () => {

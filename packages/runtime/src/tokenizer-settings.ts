@@ -67,10 +67,11 @@ export function tokenizerSettings(
   read("extra_special_tokens", isEmpty, {});
   const splitsSpecial = read("split_special_tokens", flag, false);
 
-  const begin = tokenText(config.bos_token) ?? "<|startoftext|>";
-  const end = tokenText(config.eos_token) ?? "<|endoftext|>";
-  const padding = tokenText(config.pad_token) ?? end;
-  const unknown = tokenText(config.unk_token) ?? end;
+  const textOf = (field: (typeof tokenFields)[number]): string | undefined => tokenText(field, config[field]);
+  const begin = textOf("bos_token") ?? "<|startoftext|>";
+  const end = textOf("eos_token") ?? "<|endoftext|>";
+  const padding = textOf("pad_token") ?? end;
+  const unknown = textOf("unk_token") ?? end;
   const given = [...listed, ...decodedTokens(config)];
   for (const [role, content] of Object.entries({ begin, end, padding })) {
     if (vocabulary.has(content) || given.some((token) => token.content === content)) continue;
@@ -87,7 +88,7 @@ export function tokenizerSettings(
     marked(config.eos_token, end),
     marked(config.unk_token, unknown),
     config.pad_token ?? padding,
-    ...(config.additional_special_tokens ?? []),
+    ...furtherTokens(config),
   ];
   return {
     className,
@@ -108,8 +109,24 @@ const isEmpty = {
     value === null || (typeof value === "object" && Object.keys(value).length === 0),
 };
 
-export function tokenText(token: SpecialToken | null | undefined): string | undefined {
-  return typeof token === "string" ? token : token?.content;
+const tokenFields = ["bos_token", "eos_token", "pad_token", "unk_token"] as const;
+
+/** The text of a token in a file, which may hold anything. Throws `MalformedFileError`. */
+function tokenText(field: string, token: SpecialToken | null | undefined): string | undefined {
+  if (token === null || token === undefined) return undefined;
+  const text: unknown = typeof token === "string" ? token : token.content;
+  if (typeof text === "string" && text !== "") return text;
+  throw new MalformedFileError(
+    `loadTokenizer: "${field}" must be a token's text, or a record with its "content", got ${JSON.stringify(token)}.`,
+  );
+}
+
+function furtherTokens({ additional_special_tokens: tokens }: TokenizerConfig): readonly SpecialToken[] {
+  const isList: boolean = Array.isArray(tokens ?? []); // files may hold anything
+  if (isList) return tokens ?? [];
+  throw new MalformedFileError(
+    `loadTokenizer: "additional_special_tokens" must be a list, got ${JSON.stringify(tokens)}.`,
+  );
 }
 
 /** The configured length; files without one carry a huge number, which means CLIP's. */
@@ -147,8 +164,10 @@ export function addedToken(id: number, token: SpecialToken): AddedToken {
 
 /** added_tokens.json, a former file: ids by content. The special ones are not normalised. */
 export function formerAddedTokens(ids: Readonly<Record<string, number>>, config: TokenizerConfig): AddedToken[] {
-  const { bos_token, eos_token, pad_token, unk_token, additional_special_tokens } = config;
-  const special = [bos_token, eos_token, pad_token, unk_token, ...(additional_special_tokens ?? [])].map(tokenText);
+  const special = [
+    ...tokenFields.map((field) => tokenText(field, config[field])),
+    ...furtherTokens(config).map((token) => tokenText("additional_special_tokens", token)),
+  ];
   return Object.entries(ids).map(([content, id]) => addedToken(id, { content, special: special.includes(content) }));
 }
 
@@ -178,8 +197,8 @@ function allAddedTokens(
     byId.set(id, token);
   }
   for (const token of special) {
-    const content = tokenText(token);
-    if (content === undefined || content === "" || byContent.has(content)) continue;
+    const content = tokenText("additional_special_tokens", token);
+    if (content === undefined || byContent.has(content)) continue;
     const added = [...byContent.keys()].filter((key) => !vocabulary.has(key)).length;
     const id = vocabulary.get(content) ?? vocabulary.size + added;
     byContent.set(content, addedToken(id, { ...(typeof token === "object" && token), content, special: true }));

@@ -105,6 +105,7 @@ export function loadTokenizer(files: TokenizerFiles): PromptTokenizer {
   };
   const idOf = (token: string): number => ids.get(token)!; // tokenizerSettings has checked these
   const [beginId, endId, paddingId] = [idOf(settings.begin), idOf(settings.end), idOf(settings.padding)];
+  if ("tokenizerJson" in files) checkMarkers(files.tokenizerJson, beginId, endId);
   const vocabularySize = 1 + [...ids.values()].reduce((a, b) => Math.max(a, b), -1);
 
   const tokensOf = (prompt: string): Token[] =>
@@ -184,6 +185,23 @@ function jsonTokens({ tokenizerJson }: Extract<TokenizerFiles, { tokenizerJson: 
   throw new MalformedFileError(
     "loadTokenizer: expected the parsed tokenizer.json of a tokenizer of byte pairs, as CLIP's: it has a model with a vocab.",
   );
+}
+
+/** transformers' fast tokenizers put around a prompt what tokenizer.json says. Throws `MalformedFileError`. */
+function checkMarkers(tokenizerJson: object, beginId: number, endId: number): void {
+  const { post_processor: around } = tokenizerJson as {
+    readonly post_processor?: { readonly cls?: readonly unknown[]; readonly sep?: readonly unknown[] } | null;
+  };
+  for (const [role, token, id] of [
+    ["begin", around?.cls, beginId],
+    ["end", around?.sep, endId],
+  ] as const) {
+    if (token === undefined || token[1] === id) continue;
+    throw new MalformedFileError(
+      `loadTokenizer: tokenizer.json gives the ${role} token ${JSON.stringify(token)}, tokenizer_config.json the id ${id}. ` +
+        "Fetch both again: they belong to different tokenizers.",
+    );
+  }
 }
 
 function splitters(
