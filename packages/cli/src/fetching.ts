@@ -9,8 +9,7 @@ export async function fetching({ signal, note, progress }: Terminal): Promise<Fe
     signal,
     onProgress: ({ file, loaded, total, waiting }) => {
       if (waiting === undefined) progress?.(`${inMegabytes(loaded)} of ${inMegabytes(total)} MB`);
-      // Within a line only where one is shown.
-      else (progress ?? note)(`waiting for ${file}: ${waiting}`);
+      else note(`sdxs: waiting for ${file}: ${waiting}`);
     },
   };
 }

@@ -438,6 +438,21 @@ describe("a token", () => {
     expect(seen.every(([, token]) => token === undefined)).toBe(true);
   });
 
+  it("is left to browsers to drop, which hide where a request is redirected to", async () => {
+    const store = await serving(giving(text));
+    const endpoint = await serving((_, response) => {
+      response.writeHead(302, { location: `${store}blob` }).end();
+    });
+    const modes: unknown[] = [];
+    const browsers: typeof fetch = async (input, init) => {
+      modes.push(init?.redirect);
+      if (init?.redirect === "follow") return fetch(input, init);
+      return Object.defineProperty(Response.error(), "type", { value: "opaqueredirect" });
+    };
+    expect(await read(`${endpoint}owner/name/resolve/main/`, { fetch: browsers })).toBe(String(text));
+    expect(modes).toEqual(["manual", "follow", "follow"]);
+  });
+
   it("follows the hub's redirect to a store that does not know HEAD, and compares with what the hub linked", async () => {
     let content = text;
     const store = await serving((request, response) => {
