@@ -1,5 +1,6 @@
 import { availableParallelism, cpus } from "node:os";
 import type { StageTimes } from "@sdxs/runtime";
+import { InvalidArgumentError } from "@sdxs/tensor";
 import { pictureSize, readCommandLine, wholeNumber } from "./command-line.js";
 import { sizeName } from "./image-request.js";
 import { drawingOf, drawingOptions, drawingUsage, modelUsage, openPipeline } from "./open-pipeline.js";
@@ -23,6 +24,9 @@ export async function bench(args: readonly string[], terminal: Terminal): Promis
   });
   const runs = wholeNumber("--runs", values.runs, 1);
   const drawing = drawingOf(values);
+  if (drawing.embeddingFiles.length > 0) {
+    throw new InvalidArgumentError("--embedding has no effect: sdxs bench draws prompts of its own. Leave it out.");
+  }
   const size = values.size !== undefined && pictureSize("--size", values.size);
 
   const begin = performance.now();
@@ -31,10 +35,16 @@ export async function bench(args: readonly string[], terminal: Terminal): Promis
   try {
     const times: StageTimes[] = [];
     let shape: readonly number[] = [];
+    let drawnSteps = 0;
     for (let run = 0; run <= runs; run++) {
       terminal.progress?.(`picture ${run} of ${runs}`);
       // Embeddings of a prompt that was drawn before would be at hand.
-      const drawn = await pipeline.generate(`picture ${run}`, { ...size, seed: run, signal: terminal.signal });
+      const drawn = await pipeline.generate(`picture ${run}`, {
+        ...size,
+        seed: run,
+        signal: terminal.signal,
+        onStep: (_, steps) => (drawnSteps = steps),
+      });
       times.push(drawn.times);
       shape = drawn.images.shape;
     }
@@ -43,7 +53,7 @@ export async function bench(args: readonly string[], terminal: Terminal): Promis
     const report = {
       model: operands[0],
       size: sizeName({ width, height }),
-      steps: drawing.steps ?? 1,
+      steps: drawnSteps,
       runs,
       loadMs: rounded(loadMs),
       firstMs: stagesOf((stage) => first![stage]),

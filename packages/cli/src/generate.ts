@@ -50,7 +50,7 @@ export async function generate(args: readonly string[], terminal: Terminal): Pro
   await checkOutput(out);
   const guides = await readGuides(values);
 
-  const { pipeline, components } = await openPipeline(
+  const { pipeline, components, embeddings, warn } = await openPipeline(
     operands[0]!,
     terminal,
     drawing,
@@ -62,6 +62,10 @@ export async function generate(args: readonly string[], terminal: Terminal): Pro
       ...fitGuides(guides, size, components, terminal),
       signal: terminal.signal,
     };
+    const words = [...prompts, values["negative-prompt"] ?? ""].join("\n");
+    for (const { token } of embeddings) {
+      if (!words.includes(token)) warn(`no prompt holds the token of --embedding, ${JSON.stringify(token)}.`);
+    }
     const loras = await readLoras(values.lora ?? [], components, terminal);
     const pictures = prompts.flatMap((prompt) =>
       Array.from({ length: count }, (_, index) => ({ prompt, seed: firstSeed + index })),

@@ -1,5 +1,12 @@
 import { existsSync } from "node:fs";
-import { createPipeline, fetchModel, fetchPipeline, type Pipeline, type PipelineOptions } from "@sdxs/runtime";
+import {
+  createPipeline,
+  fetchModel,
+  fetchPipeline,
+  type Pipeline,
+  type PipelineOptions,
+  type TextualInversion,
+} from "@sdxs/runtime";
 import { loadModel, loadPipelineFolder } from "@sdxs/runtime/node";
 import { InvalidArgumentError, MissingPackageError, SdxsError, type Backend } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
@@ -56,6 +63,8 @@ const isOnTheWeb = (model: string): boolean =>
 export interface OpenPipeline {
   readonly pipeline: Pipeline;
   readonly components: Awaited<ReturnType<typeof loadComponents>>;
+  readonly embeddings: readonly TextualInversion[];
+  readonly warn: (message: string) => void;
 }
 
 /**
@@ -87,6 +96,8 @@ export async function openPipeline(
   return {
     pipeline: createPipeline({ components, backend, embeddings, ...defaults, ...int8, ...precision, onWarning }),
     components,
+    embeddings,
+    warn,
   };
 }
 
@@ -112,8 +123,9 @@ type GpuPrecision = (typeof GPU_PRECISIONS)[number];
 /** How the sampler draws. */
 export const samplingOptions = { steps: { type: "string" }, guidance: { type: "string" } } as const;
 
-export const samplingUsage = `  --steps N             of the sampler; default 1
-  --guidance SCALE      classifier-free guidance, which one-step models do not take; default 1, none`;
+export const samplingUsage = `  --steps N             of the sampler; default: what the model was made for
+  --guidance SCALE      classifier-free guidance, which one-step models do not take; 1 or less: none; default: what the
+                        model was made for`;
 
 export const samplingOf = (values: {
   readonly steps?: string | undefined;

@@ -1,5 +1,7 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { HostTensor } from "@sdxs/tensor";
+import { writeSafetensorsFile } from "@sdxs/tensor/node";
 import { describe, expect, it } from "vitest";
 import { benchUsage } from "./bench.js";
 import { calibrateUsage } from "./calibrate.js";
@@ -43,6 +45,7 @@ const refused: readonly (readonly [command: string, args: readonly string[], mes
   ["serve", ["--int8", "int8.json", "--gpu", "float32"], "--int8 is for processors: give it, or --gpu."],
   ["serve", ["--port", "0", "--port", "1"], "Option '--port' was given more than once."],
   ["bench", ["--int8", "int8.json", "--gpu", "float32"], "--int8 is for processors: give it, or --gpu."],
+  ["bench", ["--embedding", "toy.safetensors"], "--embedding has no effect: sdxs bench draws prompts of its own."],
   ["bench", ["--size", "8", "--size", "16"], "Option '--size' was given more than once."],
   ["calibrate", ["--prompt", "red", "--steps", "1", "--steps", "2"], "Option '--steps' was given more than once."],
   ["export", ["--out", "onnx", "--stage", "text_encoder", "--size", "8"], "--size has no effect on the text encoder"],
@@ -67,10 +70,20 @@ it.each([
   expect(run.notes.filter((note) => note.startsWith("sdxs: warning: "))).toEqual([expect.stringContaining(message)]);
 });
 
+it("generate warns of a textual inversion whose token no prompt holds", async () => {
+  const embedding = join(folder, "toy.safetensors");
+  await writeSafetensorsFile(embedding, { "<toy>": HostTensor.filled([8], 0.1) });
+  const drawn = async (prompt: string) =>
+    (await sdxs(["generate", model, "--prompt", prompt, "--embedding", embedding, "--out", join(folder, "toy.png")]))
+      .notes;
+  expect(await drawn("red")).toContain(`sdxs: warning: no prompt holds the token of --embedding, "<toy>".`);
+  expect((await drawn("red <toy>")).filter((note) => note.includes("warning"))).toEqual([]);
+});
+
 /** Options that act whatever stands beside them. */
 const alwaysInEffect: Readonly<Record<string, readonly string[]>> = {
-  generate: ["prompt", "count", "steps", "lora", "out", "image", "control"],
-  serve: ["host", "size", "max-images", "max-waiting", "grace", "steps", "guidance"],
+  generate: ["prompt", "count", "steps", "lora", "out", "image", "control", "embedding"],
+  serve: ["host", "allow-host", "embedding", "size", "max-images", "max-waiting", "grace", "steps", "guidance"],
   bench: ["runs", "steps", "guidance"],
   calibrate: ["prompt", "guidance", "size", "out"],
   export: ["out"],
