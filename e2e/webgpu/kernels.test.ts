@@ -54,7 +54,7 @@ test.each(
   Object.entries(networks).flatMap(([name, network]) =>
     (["float32", "float16"] as const).map((precision) => ({ name, network, precision })),
   ),
-)("Dawn accepts all kernels of $name in $precision, matrix units included", async ({ network, precision }) => {
+)("Dawn accepts all kernels of $name in $precision, subgroup matrices included", async ({ network, precision }) => {
   const adapter = await gpu.requestAdapter();
   const features = ["shader-f16", "subgroups", "chromium-experimental-subgroup-matrix"] as GPUFeatureName[];
   const device = await adapter!.requestDevice({ requiredFeatures: features });

@@ -23,7 +23,7 @@ export interface WebgpuBackendOptions {
  * webgpu. A program is traced once; operations are joined into kernels, weights are brought into the order in which they are
  * read, memory is planned, and each run is one submission to the GPU. Results and parameters in training stay on the GPU.
  *
- * With `precision: "float16"`, products run on the GPU's matrix units where the device offers them.
+ * With `precision: "float16"`, GEMMs and convolutions run on subgroup matrices where the device has them.
  *
  * @throws SdxsError with code DEVICE_LOST from `compile`, `run` and `download` once the device is lost: make another.
  *

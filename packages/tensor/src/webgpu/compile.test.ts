@@ -27,7 +27,7 @@ const ones = (builder: GraphBuilder, ...shape: number[]): Node =>
   builder.constant(new Float32Array(shape.reduce((product, size) => product * size, 1)).fill(1), shape);
 
 describe("compilePlan", () => {
-  it("joins a norm with its activation, and a convolution with its bias and the skip connection", () => {
+  it("fuses an activation into its norm, and bias and skip connection into their convolution", () => {
     const plan = planned((ops, builder) => {
       const x = builder.input("x", [1, 8, 4, 4], "float32");
       const hidden = silu(ops, groupNorm(ops, x, 2, ones(builder, 8), ones(builder, 8), 1e-5));
@@ -39,7 +39,7 @@ describe("compilePlan", () => {
     expect(plan.temporary).toHaveLength(1);
   });
 
-  it("scales attention's scores where they are made, and adds a bias to a linear layer's rows", () => {
+  it("fuses attention's scale and a linear layer's bias into their GEMMs", () => {
     const plan = planned((ops, builder) => {
       const x = builder.input("x", [1, 12, 16], "float32");
       const rows = linear(ops, x, ones(builder, 16, 16), ones(builder, 16));
@@ -54,7 +54,7 @@ describe("compilePlan", () => {
     ]);
   });
 
-  it("keeps channels last from convolution to convolution, and attends to pixels where they lie", () => {
+  it("keeps images NHWC from convolution to convolution, and attends to pixels where they lie", () => {
     const plan = planned((ops, builder) => {
       const weight = ones(builder, 8, 4, 3, 3);
       const image = ops.conv2d(builder.input("x", [1, 4, 8, 8], "float32"), weight, undefined, { padding: 1 });
@@ -72,7 +72,7 @@ describe("compilePlan", () => {
     ]);
   });
 
-  it("reads an enlarged image where it was before", () => {
+  it("upsamples an image within the convolution that reads it", () => {
     const plan = planned((ops, builder) => {
       const image = ops.conv2d(builder.input("x", [1, 4, 8, 8], "float32"), ones(builder, 8, 4, 1, 1), undefined);
       return {
@@ -82,7 +82,7 @@ describe("compilePlan", () => {
     expect(labels(plan)).toEqual(["gemm 64x8 over 4", "convolution 1x16x16x4 over 72"]);
   });
 
-  it("multiplies by the weights of several layers at once, and writes heads of attention side by side", () => {
+  it("merges GEMMs of one operand, and stores heads of attention side by side", () => {
     const plan = planned((ops, builder) => {
       const x = builder.input("x", [12, 16], "float32");
       const heads = (weight: Node): Node =>
@@ -102,7 +102,7 @@ describe("compilePlan", () => {
     ]);
   });
 
-  it("computes once what depends on constants alone", () => {
+  it("folds constants", () => {
     const plan = planned((ops, builder) => {
       const x = builder.input("x", [4], "float32");
       return { y: ops.add(x, ops.exp(ops.sum(ones(builder, 64, 4), { axes: [0] }))) };
@@ -111,7 +111,7 @@ describe("compilePlan", () => {
     expect(plan.preparation).toHaveLength(1);
   });
 
-  it("stores what products read in float16, on matrix units, and results in float32", () => {
+  it("stores operands of GEMMs in float16, for subgroup matrices, and results in float32", () => {
     const plan = planned((ops, builder) => {
       const x = builder.input("x", [64, 64], "float32");
       return { y: ops.matmul(ops.exp(ops.matmul(x, ones(builder, 64, 64))), ones(builder, 64, 64)) };
@@ -123,7 +123,7 @@ describe("compilePlan", () => {
     expect(plan.constants.map(({ storage }) => storage)).toEqual(["f16", "f16"]);
   });
 
-  it("shares out long sums and long norms", () => {
+  it("splits long sums and long norms among workgroups", () => {
     const plan = planned((ops, builder) => {
       const x = builder.input("x", [8, 4096], "float32");
       return {
@@ -162,7 +162,7 @@ describe("compilePlan", () => {
     expect(plan.steps.length).toBeGreaterThan(1);
   });
 
-  it("lets intermediate results share memory", () => {
+  it("reuses buffers of values that are dead", () => {
     const deep = (layers: number): Plan =>
       planned((ops, builder) => {
         let x = builder.input("x", [64, 64], "float32");
@@ -202,7 +202,7 @@ describe("compilePlan", () => {
     );
   });
 
-  it("makes no weights of several layers that are too large together", () => {
+  it("merges no GEMMs whose weights exceed one binding together", () => {
     const builder = new GraphBuilder(undefined, Infinity);
     const x = builder.input("x", [12, 16], "float32");
     const layers = Array.from({ length: 5 }, () => linear(builder.ops, x, ones(builder, 16, 16), undefined));

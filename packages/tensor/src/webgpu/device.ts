@@ -2,19 +2,19 @@ import { SdxsError } from "../core/errors.js";
 import type { DeviceTraits } from "./compile.js";
 
 /** Multiplication of small matrices by a GPU's own units, which WebGPU offers as an experiment. */
-const SUBGROUP_MATRIX_EXTENSIONS = "chromium-experimental-subgroup-matrix";
+const SUBGROUP_MATRIX_FEATURE = "chromium-experimental-subgroup-matrix";
 
-const FEATURES = ["shader-f16", "subgroups", SUBGROUP_MATRIX_EXTENSIONS];
+const FEATURES = ["shader-f16", "subgroups", SUBGROUP_MATRIX_FEATURE];
 
 const LIMITS = [
   ...(["maxBufferSize", "maxStorageBufferBindingSize", "maxStorageBuffersPerShaderStage"] as const),
   ...(["maxComputeWorkgroupStorageSize", "maxComputeInvocationsPerWorkgroup", "maxComputeWorkgroupSizeX"] as const),
 ];
 
-/** Shared memory that the products' largest tiles take. */
+/** Shared memory of the largest GEMM tiles. */
 const TILE_BYTES = 44 * 1024;
 
-/** A combination of types and sizes that matrix units multiply. */
+/** A combination of types and sizes of subgroup matrices. */
 interface MatrixConfig {
   readonly componentType: string;
   readonly resultComponentType: string;
@@ -30,11 +30,12 @@ interface AdapterInfo {
   readonly subgroupMatrixConfigs?: readonly MatrixConfig[];
 }
 
-/** What the package webgpu's `create` is asked for: float16 on NVIDIA's GPUs, and experiments, matrix units among them. */
+/** What the package webgpu's `create` is asked for: float16 on NVIDIA's GPUs, and experiments, subgroup matrices among them. */
 export const DAWN_FEATURES = "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia";
 
 /**
- * A device with all that the kernels can use of the adapter: its largest buffers, float16 and, where there are any, matrix units.
+ * A device with all that the kernels can use of the adapter: its largest buffers, float16 and, where there are any, subgroup
+ * matrices.
  *
  * In Node, `gpu` comes from the package webgpu, which offers some of that to those who ask by `DAWN_FEATURES`.
  *
@@ -62,7 +63,7 @@ export async function requestGpuDevice(gpu: Pick<GPU, "requestAdapter">): Promis
 }
 
 /**
- * Where a device is from. Dawn tells an adapter's matrix units, not a device's, and ends the process where the garbage collector
+ * Where a device is from. Dawn tells an adapter's subgroup matrices, not a device's, and ends the process where the garbage collector
  * takes its `gpu` before the device.
  */
 const origins = new WeakMap<GPUDevice, { readonly gpu: unknown; readonly info: AdapterInfo }>();
@@ -76,7 +77,7 @@ export function traitsOf(device: GPUDevice): DeviceTraits {
   const isKnownSize = info.subgroupMinSize === 32 && info.subgroupMaxSize === 32;
   const hasSubgroupMatrices =
     hasFloat16 &&
-    names.has(SUBGROUP_MATRIX_EXTENSIONS) &&
+    names.has(SUBGROUP_MATRIX_FEATURE) &&
     isKnownSize &&
     limits.maxComputeWorkgroupStorageSize >= TILE_BYTES &&
     (info.subgroupMatrixConfigs ?? []).some(

@@ -1,4 +1,4 @@
-import { SdxsError, ShapeError } from "../../core/errors.js";
+import { ShapeError } from "../../core/errors.js";
 import { sizeOf, type Shape } from "../../core/host-tensor.js";
 import {
   broadcastShapes,
@@ -108,12 +108,9 @@ export function inferType<Op extends Operation>(op: Op, inputs: Operands[Op], at
   return rules[op](inputs, attributes);
 }
 
-/** @throws SdxsError with code BACKEND_FAILURE where a node's type is not what its operands give: a pass has broken it */
-export function checkType(node: Node): void {
+/** Why a node's type is not what its operands give, or undefined where it is. */
+export function typeProblem(node: Node): string | undefined {
   const { shape, dtype } = inferType(node.op, node.inputs as never, node.attributes as never);
-  if (sameShape(shape, node.shape) && dtype === node.dtype) return;
-  throw new SdxsError(
-    "BACKEND_FAILURE",
-    `webgpu: node ${node.id}, ${node.op}, is ${node.dtype} ${show(node.shape)}, its operands give ${dtype} ${show(shape)}.`,
-  );
+  if (sameShape(shape, node.shape) && dtype === node.dtype) return undefined;
+  return `is ${node.dtype} ${show(node.shape)}, its operands give ${dtype} ${show(shape)}`;
 }

@@ -1,6 +1,6 @@
 import { SdxsError } from "../../core/errors.js";
 import { reachable, type Outputs } from "./graph.js";
-import { checkType } from "./infer.js";
+import { typeProblem } from "./infer.js";
 import type { Node } from "./node.js";
 
 /** What must hold of each node behind some pass: the reason why it does not, or undefined. */
@@ -14,11 +14,10 @@ export type Invariant = (node: Node) => string | undefined;
  */
 export function verify(pass: string, outputs: Outputs, invariants: readonly Invariant[]): void {
   for (const node of reachable(Object.values(outputs))) {
-    checkType(node);
     const late = node.inputs.find(({ id }) => id >= node.id);
-    const broken = late
-      ? `reads node ${late.id}, which comes later`
-      : invariants.map((invariant) => invariant(node)).find((reason) => reason !== undefined);
+    const order = late && `reads node ${late.id}, which comes later`;
+    const reasons = [typeProblem(node), order, ...invariants.map((invariant) => invariant(node))];
+    const broken = reasons.find((reason) => reason !== undefined);
     if (broken !== undefined) {
       throw new SdxsError(
         "BACKEND_FAILURE",
