@@ -7,7 +7,7 @@ import { readmeProgram } from "./readme-program.js";
 import { publishedPackages, root, run, tarballOf } from "./workspace.js";
 
 // What a consumer adds by choice: an optional peer and the types of Node. Linked, because they are hundreds of megabytes.
-const consumersOwn = ["@tensorflow/tfjs", "@types/node"];
+const consumersOwn = ["@tensorflow/tfjs", "@types/node", "webgpu", "@webgpu/types"];
 
 const entries = publishedPackages.flatMap(({ manifest }) =>
   Object.keys(manifest.exports)
@@ -50,7 +50,7 @@ async function exportedNames(file: string, load: string): Promise<Record<string,
 const typeCheck = (files: readonly string[], ...options: readonly string[]): Promise<string> =>
   run(
     join(root, "node_modules/.bin/tsc"),
-    ["--noEmit", "--strict", "--target", "es2022", "--module", "nodenext", "--types", "node", ...options, ...files],
+    ["--noEmit", "--strict", "--target", "es2022", "--module", "nodenext", ...options, ...files],
     consumer,
   );
 
@@ -60,17 +60,43 @@ test("every entry loads with import and with require, and exports the same names
   expect(Object.keys(imported).filter((entry) => imported[entry]?.length === 0)).toEqual([]);
 });
 
-// Under a full check the types of tfjs themselves collide with TypeScript's own for WebGPU.
+// Under a full check the types of tfjs themselves collide with TypeScript's own for WebGPU, and need the DOM.
 const needsTfjs = (entry: string): boolean => ["@sdxs/tensor/tfjs", "@sdxs/runtime/backends"].includes(entry);
+const others = entries.filter((entry) => !needsTfjs(entry));
 
 test.each([
-  { title: "in full", checked: entries.filter((entry) => !needsTfjs(entry)), options: [] },
-  { title: "as far as a consumer sees them", checked: entries.filter(needsTfjs), options: ["--skipLibCheck"] },
+  { title: "with the DOM and Node's types", checked: others, options: ["--types", "node"] },
+  { title: "with the DOM alone", checked: others, options: ["--typeRoots", "none"] },
+  { title: "with Node's types alone", checked: others, options: ["--types", "node", "--lib", "es2022"] },
+  { title: "with neither", checked: others, options: ["--typeRoots", "none", "--lib", "es2022"] },
+  {
+    title: "of tfjs, as far as a consumer sees them",
+    checked: entries.filter(needsTfjs),
+    options: ["--types", "node", "--skipLibCheck"],
+  },
 ])("declarations type-check from ES modules and from CommonJS $title", async ({ checked, options }) => {
   const program = checked.map((entry, index) => `export * as entry${index} from "${entry}";`).join("\n");
   await write("entries.mts", program);
   await write("entries.cts", program);
   await typeCheck(["entries.mts", "entries.cts"], ...options);
+});
+
+test("declarations take the platform's own types where there are some, and Node's packages for GPUs", async () => {
+  await write(
+    "platform.mts",
+    `import { create } from "webgpu";
+    import type { OnnxRuntime } from "@sdxs/tensor/onnx";
+    import { requestGpuDevice, webgpuBackend } from "@sdxs/tensor/webgpu";
+    import type { GenerateOptions } from "@sdxs/runtime";
+    import type * as ort from "onnxruntime-node";
+    export const signal: GenerateOptions["signal"] = new AbortController().signal;
+    export const backend = async (given: GPUDevice) => [webgpuBackend({ device: given }), requestGpuDevice(create([]))];
+    export const device: Promise<GPUDevice> = requestGpuDevice(create([]));
+    export const runtime = (own: typeof ort): OnnxRuntime => own;`,
+  );
+  // Those packages' own declarations need more.
+  await typeCheck(["platform.mts"], "--types", "node", "--skipLibCheck", "--lib", "es2022");
+  await typeCheck(["platform.mts"], "--types", "node", "--skipLibCheck");
 });
 
 test("the command line runs by its name", async () => {
@@ -83,7 +109,7 @@ describe.each(publishedPackages)("the program in the README of $manifest.name", 
   test("type-checks and prints what it says", async () => {
     const { source, expectedLines } = readmeProgram(await readFile(join(folder, "README.md"), "utf8"));
     await write(`${file}.mts`, source);
-    await typeCheck([`${file}.mts`], "--skipLibCheck");
+    await typeCheck([`${file}.mts`], "--types", "node", "--skipLibCheck");
     await write(`${file}.mjs`, ts.transpile(source, { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext }));
     const output = await run("node", [`${file}.mjs`], consumer);
     expect(output.trimEnd().split("\n")).toEqual(expectedLines);

@@ -1,4 +1,4 @@
-import type { Tensor, TensorConstructor } from "onnxruntime-common";
+import type { Tensor, TensorConstructor } from "onnxruntime-web";
 import { HostTensor, type Program } from "@sdxs/tensor";
 import type { ConformanceCase, Finding } from "@sdxs/tensor/conformance";
 import type { GpuUnderTest } from "./gpu-cases.js";

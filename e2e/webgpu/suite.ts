@@ -1,4 +1,4 @@
-import type { TensorConstructor } from "onnxruntime-common";
+import type { TensorConstructor } from "onnxruntime-web";
 import type { Backend } from "@sdxs/tensor";
 import { conformanceCases, fromBackend, runCase, type ConformanceResult } from "@sdxs/tensor/conformance";
 import { gpuCases } from "./gpu-cases.js";

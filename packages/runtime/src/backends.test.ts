@@ -10,7 +10,7 @@ function runtimeWith(providers: readonly string[] | undefined, broken: readonly 
     Tensor: node.Tensor,
     InferenceSession: {
       create: (model, options) => {
-        const [provider = "cpu"] = (options?.executionProviders ?? []) as readonly string[];
+        const [provider = "cpu"] = (options as { executionProviders?: readonly string[] }).executionProviders ?? [];
         if (broken.includes(provider)) return Promise.reject(new Error(`${provider} is broken`));
         return node.InferenceSession.create(model, { ...options, executionProviders: ["cpu"] });
       },

@@ -1,7 +1,7 @@
 import { HostTensor, InvalidArgumentError, SdxsError, type Backend, type Program } from "@sdxs/tensor";
 import { onnxBackend, type OnnxRuntime } from "@sdxs/tensor/onnx";
 import { tfjsBackend, type TensorFlow, type TfjsBackendName } from "@sdxs/tensor/tfjs";
-import { requestGpuDevice, webgpuBackend } from "@sdxs/tensor/webgpu";
+import { requestGpuDevice, webgpuBackend, type Webgpu } from "@sdxs/tensor/webgpu";
 
 /**
  * Where programs can run, the first that works being chosen:
@@ -25,7 +25,7 @@ export interface ChooseBackendOptions {
    * WebGPU, for kernels written for the program: `navigator.gpu` in browsers; in Node, what the package webgpu's `create` gives
    * (see `requestGpuDevice`), or what makes it.
    */
-  readonly gpu?: Importable<Pick<GPU, "requestAdapter">>;
+  readonly gpu?: Importable<Webgpu>;
   /** Only this one. Default: the first that works. */
   readonly name?: BackendName;
 }
@@ -102,7 +102,7 @@ function candidates(
   wanted: BackendName | undefined,
   ort: OnnxRuntime | undefined,
   tf: TensorFlow | undefined,
-  gpu: Pick<GPU, "requestAdapter"> | undefined,
+  gpu: Webgpu | undefined,
 ): Candidate[] {
   const all: Candidate[] = [];
   const own: Candidate[] =

@@ -1,4 +1,5 @@
 import { checkSchedulerConfig, withScheduler, type SchedulerConfig } from "@sdxs/diffusion";
+import type { Address } from "@sdxs/tensor";
 import type { ModelClassName } from "./model-classes.js";
 import { openModel, readOpened, type LoadModelOptions, type Model } from "./open-model.js";
 import {
@@ -38,19 +39,19 @@ export interface FetchPipelineOptions extends FetchOptions {
  * const pipeline = createPipeline({ components, backend });
  */
 export async function fetchPipeline<K extends ComponentName>(
-  source: string | URL,
+  source: string | Address,
   options: LoadPipelineFolderOptions<K> & FetchPipelineOptions & { readonly only: readonly K[] },
 ): Promise<LoadedPipelineFolder<Pick<PipelineComponents, K>>>;
 export async function fetchPipeline(
-  source: string | URL,
+  source: string | Address,
   options: TextToImagePurpose & FetchPipelineOptions,
 ): Promise<LoadedTextToImage>;
 export async function fetchPipeline(
-  source: string | URL,
+  source: string | Address,
   options?: LoadPipelineFolderOptions & FetchPipelineOptions,
 ): Promise<LoadedPipelineFolder<Partial<PipelineComponents>>>;
 export async function fetchPipeline(
-  source: string | URL,
+  source: string | Address,
   options: LoadPipelineFolderOptions & FetchPipelineOptions = {},
 ): Promise<LoadedPipelineFolder<Partial<PipelineComponents>>> {
   const address = addressOf(source, options.revision, options.endpoint);
@@ -78,7 +79,7 @@ export async function fetchPipeline(
  * const vae = await fetchModel("madebyollin/taesd", { className: "AutoencoderTiny" });
  */
 export async function fetchModel<N extends ModelClassName = ModelClassName>(
-  source: string | URL,
+  source: string | Address,
   options: LoadModelOptions<N> & FetchOptions = {},
 ): Promise<Model<N>> {
   const address = addressOf(source, options.revision, options.endpoint);

@@ -1,10 +1,15 @@
-import { InvalidArgumentError, SdxsError } from "@sdxs/tensor";
+import { InvalidArgumentError, SdxsError, type Signal } from "@sdxs/tensor";
+
+/** The type of the global function, where the consumer's `lib` or `types` declare it. */
+export type Fetch = typeof globalThis extends { fetch: infer Global }
+  ? Global
+  : (address: string, options?: object) => Promise<object>;
 
 export interface HttpOptions {
   /** Stops with an error of code ABORTED. */
-  readonly signal?: AbortSignal;
+  readonly signal?: Signal;
   /** In place of the global function, as to send other headers along. */
-  readonly fetch?: typeof fetch;
+  readonly fetch?: Fetch;
   /** Milliseconds without an answer or another byte after which a request is given up and made again. Default 30,000. */
   readonly silenceMs?: number;
   /**
@@ -241,17 +246,13 @@ class SilenceError extends SdxsError {
 
 interface SilenceWatch {
   /** Aborted by silence, and by the caller's signal. */
-  readonly signal: AbortSignal;
+  readonly signal: Signal;
   isSilent(): boolean;
   heard(): void;
   readonly end: () => void;
 }
 
-function watchSilence(
-  limitMs: number,
-  signal: AbortSignal | undefined,
-  onQuiet: (seconds: number) => void,
-): SilenceWatch {
+function watchSilence(limitMs: number, signal: Signal | undefined, onQuiet: (seconds: number) => void): SilenceWatch {
   const controller = new AbortController();
   const abort = (): void => controller.abort(signal?.reason);
   signal?.addEventListener("abort", abort);

@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from "@sdxs/tensor";
+import { InvalidArgumentError, type Address } from "@sdxs/tensor";
 
 /** Where the hub's files are, unless HF_ENDPOINT names a mirror. */
 export const HUB = "https://huggingface.co";
@@ -12,7 +12,7 @@ const HUB_ID = /^[a-zA-Z0-9][\w.-]*\/[a-zA-Z0-9][\w.-]*$/;
  *
  * Throws `InvalidArgumentError` for what is neither.
  */
-export function addressOf(source: string | URL, revision = "main", endpoint: string | URL = HUB): URL {
+export function addressOf(source: string | Address, revision = "main", endpoint: string | Address = HUB): URL {
   const text = String(source);
   if (HUB_ID.test(text)) return new URL(`${hubPrefix(endpoint)}/${text}/resolve/${encodeURIComponent(revision)}/`);
   const base = (globalThis as { location?: { href: string } }).location?.href;
@@ -27,7 +27,7 @@ export function addressOf(source: string | URL, revision = "main", endpoint: str
 }
 
 /** What all addresses of a hub begin with, without a slash at its end. Throws `InvalidArgumentError`. */
-export function hubPrefix(endpoint: string | URL): string {
+export function hubPrefix(endpoint: string | Address): string {
   const text = String(endpoint);
   if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol)) {
     throw new InvalidArgumentError(
@@ -45,7 +45,7 @@ export interface HubFile {
 }
 
 /** Which file of a hub an address is of. Undefined: of none. */
-export function hubFile(url: string, endpoint: string | URL): HubFile | undefined {
+export function hubFile(url: string, endpoint: string | Address): HubFile | undefined {
   const prefix = `${hubPrefix(endpoint)}/`;
   if (!url.startsWith(prefix)) return undefined;
   const [, model, revision, path] = /^([^/]+\/[^/]+)\/resolve\/([^/]+)\/(.*)$/.exec(url.slice(prefix.length)) ?? [];

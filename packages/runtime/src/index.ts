@@ -50,12 +50,20 @@ export type { PipelineLora } from "./pipeline-loras.js";
 export type { OnWarning, PipelineWarning, WarningCode } from "./pipeline-warnings.js";
 export type { PictureStream, StreamRequest, StreamedImages } from "./pipeline-stream.js";
 export { servePipeline, workerPipeline, type WorkerPort } from "./worker-pipeline.js";
-export { fromImageSource, fromRgba, toImageBitmaps, toRgba, type RgbaImage } from "./pictures.js";
+export {
+  fromImageSource,
+  fromRgba,
+  toImageBitmaps,
+  toRgba,
+  type Bitmap,
+  type BitmapSource,
+  type RgbaImage,
+} from "./pictures.js";
 export { fromPng, toPng } from "./png.js";
 export { fittingSize, trainedSize, wholeLatents, type PictureSize } from "./picture-size.js";
 export { resizePicture, type ResizeOptions } from "./resize-picture.js";
 export { fetchModel, fetchPipeline, type FetchPipelineOptions } from "./fetch-pipeline.js";
-export type { HttpOptions } from "./http-requests.js";
+export type { Fetch, HttpOptions } from "./http-requests.js";
 export type { FetchOptions, FetchProgress } from "./web-files.js";
 export type { FileCache, KeptFile } from "./file-cache.js";
 export type { LoadModelOptions, Model } from "./open-model.js";

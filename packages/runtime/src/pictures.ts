@@ -1,4 +1,4 @@
-import { HostTensor, InvalidArgumentError, ShapeError, sizeOf } from "@sdxs/tensor";
+import { HostTensor, InvalidArgumentError, ShapeError, sizeOf, type PlatformClass } from "@sdxs/tensor";
 
 /** What `ImageData`, sharp and canvases take. */
 export interface RgbaImage {
@@ -60,6 +60,16 @@ export function fromRgba({
   return fromSamples(data, { width, height, channels: 4, greatest: 255 });
 }
 
+/** An `ImageBitmap`. */
+export type Bitmap = PlatformClass<"ImageBitmap", { readonly width: number; readonly height: number; close(): void }>;
+
+/** What browsers make an `ImageBitmap` of, an `ImageBitmapSource`. */
+export type BitmapSource = typeof globalThis extends {
+  createImageBitmap: (source: infer Source, ...rest: never[]) => unknown;
+}
+  ? Source
+  : object;
+
 /**
  * Images for canvases and textures, in browsers and their workers.
  *
@@ -69,7 +79,7 @@ export function fromRgba({
  * const [bitmap] = await toImageBitmaps(images);
  * context.drawImage(bitmap, 0, 0);
  */
-export async function toImageBitmaps(images: HostTensor): Promise<ImageBitmap[]> {
+export async function toImageBitmaps(images: HostTensor): Promise<Bitmap[]> {
   return Promise.all(
     toRgba(images).map(({ data, width, height }) => createImageBitmap(new ImageData(data, width, height))),
   );
@@ -86,7 +96,7 @@ export async function toImageBitmaps(images: HostTensor): Promise<ImageBitmap[]>
  * @example
  * const image = resizePicture(await fromImageSource(input.files[0]), { width: 512, height: 512 });
  */
-export async function fromImageSource(source: ImageBitmapSource): Promise<HostTensor> {
+export async function fromImageSource(source: BitmapSource): Promise<HostTensor> {
   const bitmap = await createImageBitmap(source).catch((cause: unknown) => {
     throw new InvalidArgumentError(
       `fromImageSource: the browser cannot draw this: ${String(cause)}. Give a picture's file, or what a canvas can draw.`,

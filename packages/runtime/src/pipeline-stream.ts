@@ -1,4 +1,4 @@
-import { SdxsError, nextTurn } from "@sdxs/tensor";
+import { SdxsError, nextTurn, type Signal } from "@sdxs/tensor";
 import type { GenerateOptions, GeneratedImages, Pipeline } from "./pipeline.js";
 
 /** What one request of a stream may say; the stream has the signal. */
@@ -19,7 +19,7 @@ export interface PictureStream extends AsyncIterableIterator<StreamedImages> {
 }
 
 /** See `Pipeline.stream`. */
-export function pictureStream(generate: Pipeline["generate"], signal?: AbortSignal): PictureStream {
+export function pictureStream(generate: Pipeline["generate"], signal?: Signal): PictureStream {
   let newest: { readonly prompts: string | readonly string[]; readonly options: StreamRequest } | undefined;
   let closed = false;
   let wake = (): void => undefined;

@@ -1,5 +1,12 @@
 import type { SchedulerConfig } from "@sdxs/diffusion";
-import { InvalidArgumentError, SdxsError, type Backend, type CompileSpec, type HostTensor } from "@sdxs/tensor";
+import {
+  InvalidArgumentError,
+  SdxsError,
+  type Backend,
+  type CompileSpec,
+  type HostTensor,
+  type Signal,
+} from "@sdxs/tensor";
 import type { PipelineCalibration } from "./calibrate-pipeline.js";
 import type { PipelineComponents } from "./open-pipeline.js";
 import { PipelineDevice } from "./pipeline-device.js";
@@ -105,7 +112,7 @@ export interface GenerateOptions {
    */
   readonly loras?: readonly PipelineLora[];
   /** Stops before the next stage or step with an error of code ABORTED. */
-  readonly signal?: AbortSignal;
+  readonly signal?: Signal;
   /** Called after each call of the U-Net, counted from 1. Heun's method makes two for each step but the last. */
   readonly onStep?: (step: number, steps: number) => void;
 }
@@ -145,7 +152,7 @@ export interface Pipeline {
    * input.oninput = () => pictures.request(input.value, { seed: 1 });
    * for await (const { images } of pictures) show(images);
    */
-  stream(options?: { readonly signal?: AbortSignal }): PictureStream;
+  stream(options?: { readonly signal?: Signal }): PictureStream;
   /** Frees all that is on the device, once calls under way have ended. Other pipelines stay. */
   dispose(): Promise<void>;
 }

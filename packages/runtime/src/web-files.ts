@@ -5,6 +5,7 @@ import {
   type ModelFiles,
   type RandomAccessSource,
   type SafetensorsFile,
+  type Address,
 } from "@sdxs/tensor";
 import { browserCache, keptSha256, type FileCache, type KeptFile } from "./file-cache.js";
 import { canHash, checkDigests, givenDigest, headerDigests, hubDigest, plainTag, type Digest } from "./file-digests.js";
@@ -28,7 +29,7 @@ export interface FetchOptions extends HttpOptions {
    */
   readonly sha256?: Readonly<Record<string, string>>;
   /** The hub's address, for a mirror. Default "https://huggingface.co". */
-  readonly endpoint?: string | URL;
+  readonly endpoint?: string | Address;
   /** For what needs a login on the hub. It is sent to the hub's address alone. */
   readonly token?: string;
   /** Go without the network: only what is kept is read. Default false. */

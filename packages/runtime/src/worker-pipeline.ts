@@ -6,7 +6,7 @@ import type { FetchProgress } from "./web-files.js";
 
 /** What is used of a worker and, within it, of its global scope: that of MessagePort, too. */
 export interface WorkerPort {
-  postMessage(message: unknown, transfer: Transferable[]): void;
+  postMessage(message: unknown, transfer: ArrayBuffer[]): void;
   addEventListener(type: "message", listener: (event: { readonly data: unknown }) => void): void;
   addEventListener(type: "error", listener: (event: unknown) => void): void;
 }
@@ -44,7 +44,7 @@ export function servePipeline(
   open: (report: (progress: FetchProgress) => void) => Promise<Pipeline>,
   port: WorkerPort = globalThis as unknown as WorkerPort,
 ): void {
-  const send = (answer: Answer, transfer: Transferable[] = []): void => port.postMessage(answer, transfer);
+  const send = (answer: Answer, transfer: ArrayBuffer[] = []): void => port.postMessage(answer, transfer);
   const pipeline = open((progress) => send({ progress }));
   pipeline.catch(() => undefined); // each call fails with it
   const running = new Map<number, AbortController>();

@@ -57,6 +57,7 @@ export {
 } from "./nn/layers.js";
 export { fanInUniform, normal, ones, uniform, zeros, type Initializer } from "./core/initializers.js";
 export { random, type Random, type StreamName } from "./core/random.js";
+export type { Address, PlatformClass, Signal } from "./core/platform.js";
 export { breather, nextTurn } from "./core/breather.js";
 export { downloadAll } from "./core/download.js";
 export { initialize } from "./nn/initialize.js";

@@ -8,6 +8,7 @@ import {
   encodeFloat16,
   mapTensors,
   type TensorMap,
+  type Signal,
 } from "@sdxs/tensor";
 import { readSafetensorsFile, writeSafetensorsFile } from "@sdxs/tensor/node";
 import { checksum } from "./checksum.js";
@@ -29,7 +30,7 @@ export interface CachedRowsOptions<Name extends string> {
   /** How float32 is stored. "F16" halves the files; the rows that are given are rounded to it. Default "F32". */
   readonly dtype?: "F32" | "F16";
   /** Stops before the next piece is computed. */
-  readonly signal?: AbortSignal;
+  readonly signal?: Signal;
   /** Called after each piece. */
   readonly onProgress?: (done: number, count: number) => void;
 }
@@ -109,7 +110,7 @@ function checkRows(
   }
 }
 
-function aborted(first: number, count: number, signal: AbortSignal): SdxsError {
+function aborted(first: number, count: number, signal: Signal): SdxsError {
   return new SdxsError(
     "ABORTED",
     `cachedRows was aborted after ${first} of ${count} rows. They are saved: call it again to go on from here.`,

@@ -15,6 +15,7 @@ import {
   type TensorMap,
   type TensorSpec,
   type Trainable,
+  type Signal,
 } from "@sdxs/tensor";
 import { NonFiniteError, nonFiniteNames } from "./non-finite.js";
 import type { Metrics } from "./training-task.js";
@@ -122,7 +123,7 @@ export class Learner<D> {
    * @param step decides the learning rate
    * @param update goes to `batch`
    */
-  async update(step: number, update: number, signal?: AbortSignal): Promise<Metrics> {
+  async update(step: number, update: number, signal?: Signal): Promise<Metrics> {
     const learningRate = this.options.learningRate(step);
     const metrics = await this.accumulate(step, update, signal);
     const lossIsFinite = Number.isFinite(metrics["loss"]);
@@ -166,7 +167,7 @@ export class Learner<D> {
   }
 
   /** Runs the update's micro-batches and returns the means of their scalar outputs. Accumulates all gradients or none. */
-  private async accumulate(step: number, update: number, signal: AbortSignal | undefined): Promise<Metrics> {
+  private async accumulate(step: number, update: number, signal: Signal | undefined): Promise<Metrics> {
     const means: Record<string, number> = {};
     for (let index = 0; index < this.microBatches; index++) {
       try {

@@ -1,4 +1,4 @@
-import { InvalidArgumentError, SdxsError, breather } from "@sdxs/tensor";
+import { InvalidArgumentError, SdxsError, breather, type Signal } from "@sdxs/tensor";
 import type { CheckpointStore } from "./checkpoint-store.js";
 import type { MetricsSink } from "./metrics-log.js";
 import { progressMeter, type Progress } from "./progress.js";
@@ -12,7 +12,7 @@ export interface TrainOptions {
   /** Save once so many seconds have passed since the last time. */
   readonly checkpointEverySeconds?: number;
   /** Stops the training after saving. */
-  readonly signal?: AbortSignal;
+  readonly signal?: Signal;
   /** Called after every step. */
   readonly onProgress?: (progress: Progress) => void;
   /** Gets each step's metrics. Rows after the step that a training resumes from are removed. */
@@ -98,7 +98,7 @@ async function resume(task: TrainingTask, checkpoints: CheckpointStore | undefin
 async function stepUnlessAborted(
   task: TrainingTask,
   step: number,
-  signal: AbortSignal | undefined,
+  signal: Signal | undefined,
 ): Promise<Metrics | undefined> {
   try {
     return await task.step(step, signal);
@@ -108,7 +108,7 @@ async function stepUnlessAborted(
   }
 }
 
-function aborted(task: TrainingTask, step: number, saved: boolean, signal: AbortSignal | undefined): SdxsError {
+function aborted(task: TrainingTask, step: number, saved: boolean, signal: Signal | undefined): SdxsError {
   const advice = saved
     ? "It is saved: train again to go on from here."
     : "It was not saved: pass `checkpoints` for that.";

@@ -1,4 +1,4 @@
-import type { HostTensor, TensorMap } from "@sdxs/tensor";
+import type { HostTensor, TensorMap, Signal } from "@sdxs/tensor";
 
 /** Named numbers of one step, as { loss: 0.25, gradientNorm: 1.5 }. */
 export type Metrics = Readonly<Record<string, number>>;
@@ -20,7 +20,7 @@ export interface TrainingTask {
    * Runs the step with this index, 0 for the first. A step that throws leaves the state as it was before.
    * A step may look at `signal` where it takes long; it then throws `SdxsError` with code ABORTED.
    */
-  step(step: number, signal?: AbortSignal): Promise<Metrics>;
+  step(step: number, signal?: Signal): Promise<Metrics>;
   /** A copy of everything that the next step depends on. */
   state(): Promise<TensorMap<HostTensor>>;
   /** Takes back what `state` gave, perhaps in another process. */

@@ -1,4 +1,4 @@
-import { HostTensor, SdxsError, ShapeError } from "@sdxs/tensor";
+import { HostTensor, SdxsError, ShapeError, type Signal } from "@sdxs/tensor";
 import { applyStep, type Combine, type SamplerPlan, type SamplerState } from "./plan.js";
 
 export interface SampleOptions {
@@ -10,7 +10,7 @@ export interface SampleOptions {
   /** Fresh standard normal noise for step `step`; needed by samplers that add noise. */
   readonly stepNoise?: (step: number) => HostTensor;
   /** Stops before the next step with an error of code ABORTED. */
-  readonly signal?: AbortSignal;
+  readonly signal?: Signal;
   /** Called after each step, counted from 0, with the sample so far and the sampler's newest prediction. */
   readonly onStep?: (step: number, sample: HostTensor, prediction: HostTensor) => void;
 }

@@ -1,4 +1,4 @@
-import type { HostTensor, Ops, Scope, TensorMap } from "@sdxs/tensor";
+import type { HostTensor, Ops, Scope, TensorMap, Signal } from "@sdxs/tensor";
 import { oneStepSample, type OneStepConversion } from "@sdxs/diffusion";
 
 /** What a sample is to show. */
@@ -67,7 +67,7 @@ export interface NoiseImageBatch {
  * psi(x_phi(epsilon)): the teacher's images of the noises `first`, `first + 1`, ... for contexts [batch, tokens, features].
  * The same for the same indices; see `noiseImagePairs`.
  */
-export type Sampler = (contexts: HostTensor, first: number, signal?: AbortSignal) => Promise<NoiseImageBatch>;
+export type Sampler = (contexts: HostTensor, first: number, signal?: Signal) => Promise<NoiseImageBatch>;
 
 /**
  * A diffusion network as a one-step generator: one evaluation at the conversion's timestep.

@@ -1,4 +1,3 @@
-import type { InferenceSession, Tensor } from "onnxruntime-common";
 import type { AdamWOptions, Trainable } from "../core/trainable.js";
 import { GraphBuilder } from "../graph/builder.js";
 import { recordProgram } from "../graph/record.js";
@@ -12,6 +11,7 @@ import { mapTensors } from "../core/parameters.js";
 import { freeNow } from "./free-memory.js";
 import { lower, type LoweredGraph } from "./lower.js";
 import type { SerializedModel } from "./model.js";
+import type { OnnxTensor, OnnxTensors } from "./onnxruntime.js";
 import { OpenSizes, type OpenShape } from "./open-sizes.js";
 import { Runtime, type OnnxBackendOptions } from "./runtime.js";
 import type { TraceOptions } from "./trace-options.js";
@@ -121,19 +121,19 @@ export function exportOnnx<In extends string, Out extends string>(
  * import * as ort from "onnxruntime-node";
  * const backend = onnxBackend({ ort });
  */
-export function onnxBackend(options: OnnxBackendOptions): Backend<Tensor> {
+export function onnxBackend(options: OnnxBackendOptions): Backend<OnnxTensor> {
   const runtime = new Runtime(options);
-  const upload = (tensor: HostTensor): Tensor => new options.ort.Tensor(tensor.dtype, tensor.data, tensor.shape);
-  const download = async (tensor: Tensor): Promise<HostTensor> => {
+  const upload = (tensor: HostTensor): OnnxTensor => new options.ort.Tensor(tensor.dtype, tensor.data, tensor.shape);
+  const download = async (tensor: OnnxTensor): Promise<HostTensor> => {
     runtime.check();
     const data = await runtime.read(tensor);
     runtime.check();
     return new HostTensor([...tensor.dims], data);
   };
-  const dispose = (tensor: Tensor): void => runtime.dispose([tensor]);
+  const dispose = (tensor: OnnxTensor): void => runtime.dispose([tensor]);
   const compile = <In extends string, Out extends string>(program: Program<In, Out>, spec: CompileSpec<In>) =>
     compileProgram(runtime, upload, program, spec);
-  const shapeOf = (tensor: Tensor): Shape => tensor.dims;
+  const shapeOf = (tensor: OnnxTensor): Shape => tensor.dims;
 
   return {
     name: `onnx-${runtime.providers[0] ?? "cpu"}`,
@@ -142,9 +142,9 @@ export function onnxBackend(options: OnnxBackendOptions): Backend<Tensor> {
     dispose,
     memory: () => runtime.deviceTensors?.memory() ?? { tensors: 0, bytes: 0 },
     compile,
-    trainable(initial: TensorMap<HostTensor>, optimizer: AdamWOptions): Trainable<Tensor> {
+    trainable(initial: TensorMap<HostTensor>, optimizer: AdamWOptions): Trainable<OnnxTensor> {
       if (runtime.deviceTensors) {
-        const copy = ({ shape, data }: HostTensor): Tensor => upload(new HostTensor(shape, data.slice()));
+        const copy = ({ shape, data }: HostTensor): OnnxTensor => upload(new HostTensor(shape, data.slice()));
         return programTrainable({ upload: copy, download, dispose, compile, shapeOf }, initial, optimizer);
       }
       return new WasmTrainable(initial, optimizer, {
@@ -159,10 +159,10 @@ export function onnxBackend(options: OnnxBackendOptions): Backend<Tensor> {
 
 async function compileProgram<In extends string, Out extends string>(
   runtime: Runtime,
-  upload: (tensor: HostTensor) => Tensor,
+  upload: (tensor: HostTensor) => OnnxTensor,
   program: Program<In, Out>,
   spec: CompileSpec<In>,
-): Promise<CompiledProgram<Tensor, In, Out>> {
+): Promise<CompiledProgram<OnnxTensor, In, Out>> {
   const begin = performance.now();
   const isExact = spec.precision !== "float16";
   const arrangeable =
@@ -194,7 +194,7 @@ async function compileProgram<In extends string, Out extends string>(
       }),
     async run(params, given) {
       if (disposed) throw new SdxsError("DISPOSED", "run: this compiled program was disposed. Compile it again.");
-      const feeds: Record<string, Tensor> = {};
+      const feeds: Record<string, OnnxTensor> = {};
       for (const name of inputs) {
         const isInput = name in spec.inputs;
         const tensor = isInput ? given[name as In] : params[name];
@@ -209,7 +209,7 @@ async function compileProgram<In extends string, Out extends string>(
         const check = arranged.has(name) ? checkedArranged : checked;
         feeds[name] = check(name, expected, "dims" in tensor ? tensor : upload(tensor));
       }
-      return named(await runtime.run(session, feeds, fetches)) as Record<Out, Tensor>;
+      return named(await runtime.run(session, feeds, fetches)) as Record<Out, OnnxTensor>;
     },
     async dispose() {
       if (disposed) return;
@@ -219,8 +219,8 @@ async function compileProgram<In extends string, Out extends string>(
   };
 
   /** The program's outputs from the graph's, each a tensor of its own, to be disposed of apart. */
-  function named(results: InferenceSession.OnnxValueMapType): Record<string, Tensor> {
-    const tensors: Record<string, Tensor> = {};
+  function named(results: OnnxTensors): Record<string, OnnxTensor> {
+    const tensors: Record<string, OnnxTensor> = {};
     for (const [value, users] of outputsOf) {
       const tensor = results[value];
       if (!tensor) throw new SdxsError("BACKEND_FAILURE", `onnxruntime gave no output "${users[0]?.[0]}".`);
@@ -234,7 +234,7 @@ async function compileProgram<In extends string, Out extends string>(
   }
 }
 
-function checked(name: string, { shape, dtype = "float32" }: TensorSpec, tensor: Tensor): Tensor {
+function checked(name: string, { shape, dtype = "float32" }: TensorSpec, tensor: OnnxTensor): OnnxTensor {
   if (!sameShape(tensor.dims, shape)) {
     throw new ShapeError(`run: "${name}" was compiled for shape ${show(shape)}, got ${show(tensor.dims)}.`);
   }
@@ -244,7 +244,7 @@ function checked(name: string, { shape, dtype = "float32" }: TensorSpec, tensor:
   return tensor;
 }
 
-function checkedArranged(name: string, { shape }: TensorSpec, tensor: Tensor): Tensor {
+function checkedArranged(name: string, { shape }: TensorSpec, tensor: OnnxTensor): OnnxTensor {
   if (sameShape(tensor.dims, winogradShape(shape))) return tensor;
   throw new InvalidArgumentError(
     `run: the program arranges its parameters, and "${name}" was not arranged. Pass what its upload gave.`,

@@ -1,29 +1,18 @@
-import type { Tensor } from "onnxruntime-common";
 import { sizeOf, type HostData, type Shape } from "../core/host-tensor.js";
-
-/** What is used of onnxruntime's `Tensor.fromGpuBuffer`. */
-export type FromGpuBuffer = (
-  buffer: Tensor.GpuBufferType,
-  options: {
-    readonly dataType: "float32" | "int32" | "bool";
-    readonly dims: readonly number[];
-    readonly download: () => Promise<never>;
-    readonly dispose: () => void;
-  },
-) => Tensor;
+import type { OnnxRuntime, OnnxTensor } from "./onnxruntime.js";
 
 /**
  * The results that lie in GPU buffers. Each is handed out as one or more views of its own shape, which onnxruntime's
  * tensors do not offer where they own a buffer, and goes with the last of them.
  */
 export class DeviceTensors {
-  private readonly live = new Set<Tensor>();
-  private readonly sources = new WeakMap<Tensor, Tensor>();
+  private readonly live = new Set<OnnxTensor>();
+  private readonly sources = new WeakMap<OnnxTensor, OnnxTensor>();
 
-  constructor(private readonly fromGpuBuffer: FromGpuBuffer) {}
+  constructor(private readonly fromGpuBuffer: NonNullable<OnnxRuntime["Tensor"]["fromGpuBuffer"]>) {}
 
   /** Views of one result, one per shape. */
-  views(source: Tensor, shapes: readonly Shape[]): Tensor[] {
+  views(source: OnnxTensor, shapes: readonly Shape[]): OnnxTensor[] {
     this.live.add(source);
     let left = shapes.length;
     return shapes.map((shape) => {
@@ -44,7 +33,7 @@ export class DeviceTensors {
   }
 
   /** A copy of a tensor's elements. The tensor stays where it is. */
-  async read(tensor: Tensor): Promise<HostData> {
+  async read(tensor: OnnxTensor): Promise<HostData> {
     return ((await (this.sources.get(tensor) ?? tensor).getData()) as HostData).slice();
   }
 

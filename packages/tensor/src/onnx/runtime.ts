@@ -1,28 +1,14 @@
-import type { InferenceSession, Tensor, TypedTensor } from "onnxruntime-common";
 import { SdxsError } from "../core/errors.js";
 import { noFloat16, watchDevice, type GpuDevice, type GpuWatch } from "../core/gpu-device.js";
 import type { HostData, Shape } from "../core/host-tensor.js";
 import { sameShape } from "../core/shapes.js";
-import { DeviceTensors, type FromGpuBuffer } from "./device-tensors.js";
+import { DeviceTensors } from "./device-tensors.js";
 import { freeNow } from "./free-memory.js";
 import { disableTelemetry } from "./telemetry.js";
 import { channelBlockProbe } from "./convolution.js";
 import { OnnxGraph } from "./model.js";
+import type { OnnxRuntime, OnnxSession, OnnxTensor, OnnxTensors } from "./onnxruntime.js";
 import type { TraceOptions } from "./trace-options.js";
-
-/** What the adapter uses of onnxruntime: the module `onnxruntime-node` or `onnxruntime-web` itself. */
-export interface OnnxRuntime {
-  readonly InferenceSession: {
-    create(model: Uint8Array, options?: InferenceSession.SessionOptions): Promise<InferenceSession>;
-  };
-  readonly Tensor: (new (type: "float32" | "int32" | "bool", data: HostData, dims: readonly number[]) => Tensor) & {
-    readonly fromGpuBuffer?: FromGpuBuffer;
-  };
-  /** Of onnxruntime-web: `env.webgpu.device` is the device, once there is a session. */
-  readonly env?: { readonly webgpu: object };
-  /** Only onnxruntime-node has this. */
-  readonly listSupportedBackends?: unknown;
-}
 
 export interface OnnxBackendOptions {
   /** The onnxruntime to run on: `import * as ort from "onnxruntime-node"` or `"onnxruntime-web"`. */
@@ -34,8 +20,8 @@ export interface OnnxBackendOptions {
    * machine's, of which onnxruntime would use every other one; else onnxruntime's choice, one per physical core.
    */
   readonly threads?: number;
-  /** Further options for each session; they override the adapter's. */
-  readonly sessionOptions?: InferenceSession.SessionOptions;
+  /** Further options for each session, as onnxruntime's `InferenceSession.SessionOptions`; they override the adapter's. */
+  readonly sessionOptions?: object;
 }
 
 /** Up to this many processors all are used, see `OnnxBackendOptions.threads`: chosen. */
@@ -60,7 +46,7 @@ const calls = new WeakMap<OnnxRuntime, Promise<unknown>>();
 /** The GPU device of one onnxruntime, which all backends on it share. */
 interface KeptDevice {
   /** Does nothing. onnxruntime destroys the device, with all tensors, together with its last session. */
-  readonly session: InferenceSession;
+  readonly session: OnnxSession;
   /** What onnxruntime tells of the device; nothing in Node. */
   readonly watch: GpuWatch | undefined;
   readonly maxTensorBytes: number;
@@ -83,7 +69,7 @@ export class Runtime {
   private readonly webgpu: boolean;
   private device: KeptDevice | undefined;
   /** Results in host memory that nothing else uses. */
-  private readonly owned = new WeakSet<Tensor>();
+  private readonly owned = new WeakSet<OnnxTensor>();
 
   constructor(private readonly options: OnnxBackendOptions) {
     const { ort, executionProviders = ["cpu"] } = options;
@@ -92,10 +78,9 @@ export class Runtime {
     this.webgpu = executionProviders.includes("webgpu");
     const isNode = ort.listSupportedBackends !== undefined;
     if (isNode) disableTelemetry();
-    const { fromGpuBuffer } = ort.Tensor;
     this.deviceTensors =
-      this.webgpu && !isNode && fromGpuBuffer
-        ? new DeviceTensors((buffer, description) => fromGpuBuffer(buffer, description))
+      this.webgpu && !isNode && ort.Tensor.fromGpuBuffer !== undefined
+        ? new DeviceTensors((buffer, options) => ort.Tensor.fromGpuBuffer!(buffer, options))
         : undefined;
   }
 
@@ -127,7 +112,7 @@ export class Runtime {
     this.device?.watch?.check();
   }
 
-  async createSession(graph: OnnxGraph): Promise<InferenceSession> {
+  async createSession(graph: OnnxGraph): Promise<OnnxSession> {
     const separate = graph.weightBytes > INLINE_WEIGHTS_BYTES;
     const { model, external } = graph.serialize(separate ? (name) => name : undefined);
     const externalData = Object.entries(external).flatMap(([path, pieces]) => pieces.map((data) => ({ path, data })));
@@ -150,23 +135,19 @@ export class Runtime {
     return this.inTurn(create, `onnxruntime refused the graph on ${this.providers.join(", ")}`);
   }
 
-  async run(
-    session: InferenceSession,
-    feeds: Readonly<Record<string, Tensor>>,
-    fetches: readonly string[],
-  ): Promise<InferenceSession.OnnxValueMapType> {
+  async run(session: OnnxSession, feeds: OnnxTensors, fetches: readonly string[]): Promise<OnnxTensors> {
     this.check();
     const results = await this.inTurn(() => session.run(feeds, fetches), "onnxruntime failed to run the program");
     this.check();
     return results;
   }
 
-  async release(session: InferenceSession): Promise<void> {
+  async release(session: OnnxSession): Promise<void> {
     await this.inTurn(() => session.release(), "onnxruntime failed to release a program");
   }
 
   /** One tensor per shape, each to be disposed of apart, of the elements of one result. */
-  views(result: Tensor, shapes: readonly Shape[]): readonly Tensor[] {
+  views(result: OnnxTensor, shapes: readonly Shape[]): readonly OnnxTensor[] {
     // Results without elements lie in host memory all the same.
     if (this.deviceTensors && result.location === "gpu-buffer") return this.deviceTensors.views(result, shapes);
     const tensors = shapes.map((shape, i) =>
@@ -178,7 +159,7 @@ export class Runtime {
   }
 
   /** A tensor's elements in memory that no one else changes. */
-  async read(tensor: Tensor): Promise<HostData> {
+  async read(tensor: OnnxTensor): Promise<HostData> {
     if (tensor.location === "gpu-buffer" && this.deviceTensors) return this.deviceTensors.read(tensor);
     // The runtime's element types are those that the adapter declared for its graphs.
     const data = (await tensor.getData()) as HostData;
@@ -186,12 +167,12 @@ export class Runtime {
   }
 
   /** The elements of a float32 tensor in host memory, to be changed in place: a copy where others see them. */
-  takeData(tensor: Tensor): Float32Array<ArrayBuffer> {
-    const data = (tensor as TypedTensor<"float32">).data as Float32Array<ArrayBuffer>;
+  takeData(tensor: OnnxTensor): Float32Array<ArrayBuffer> {
+    const data = tensor.data as Float32Array<ArrayBuffer>;
     return this.owned.has(tensor) ? data : data.slice();
   }
 
-  dispose(tensors: readonly Tensor[]): void {
+  dispose(tensors: readonly OnnxTensor[]): void {
     const mine = tensors.filter((tensor) => this.owned.delete(tensor) && tensor.location === "cpu");
     freeNow(mine.map(({ data }) => (data as HostData).buffer));
     for (const tensor of tensors) tensor.dispose();
@@ -208,7 +189,7 @@ export class Runtime {
       );
       const [blocks] = Object.values(await session.run({ image }));
       await session.release();
-      return (blocks as TypedTensor<"float32">).data.indexOf(1);
+      return (blocks!.data as Float32Array).indexOf(1);
     };
     // A runtime or a processor without it refuses the graph.
     const known = channelBlocks.get(ort) ?? this.inTurn(measure, "no blocked convolution").catch(() => 0);

@@ -3,6 +3,7 @@ import { noFloat16, watchDevice } from "../core/gpu-device.js";
 import { GraphBuilder } from "../graph/builder.js";
 import { recordProgram } from "../graph/record.js";
 import type { HostTensor } from "../core/host-tensor.js";
+import type { WebgpuDevice } from "../core/platform.js";
 import type { TensorMap } from "../core/ops.js";
 import type { Backend, CompiledProgram, CompileSpec, Program } from "../core/program.js";
 import { checkAgainstSpec } from "../core/run-checks.js";
@@ -15,7 +16,7 @@ import { gpuTrainable } from "./trainable.js";
 
 export interface WebgpuBackendOptions {
   /** As `requestGpuDevice` gives it, or any other: kernels use what the device was asked for. */
-  readonly device: GPUDevice;
+  readonly device: WebgpuDevice;
 }
 
 /**

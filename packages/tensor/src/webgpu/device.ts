@@ -1,4 +1,5 @@
 import { SdxsError } from "../core/errors.js";
+import type { Webgpu, WebgpuDevice } from "../core/platform.js";
 import type { DeviceTraits } from "./compile.js";
 
 /** Multiplication of small matrices by a GPU's own units, which WebGPU offers as an experiment. */
@@ -45,7 +46,7 @@ export const DAWN_FEATURES = "enable-dawn-features=allow_unsafe_apis,vulkan_enab
  * import { create } from "webgpu";
  * const backend = webgpuBackend({ device: await requestGpuDevice(create([DAWN_FEATURES])) });
  */
-export async function requestGpuDevice(gpu: Pick<GPU, "requestAdapter">): Promise<GPUDevice> {
+export async function requestGpuDevice(gpu: Webgpu): Promise<WebgpuDevice> {
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
   if (!adapter) {
     throw new SdxsError(

@@ -2,6 +2,7 @@ import { watchDevice } from "../core/gpu-device.js";
 import { SdxsError } from "../core/errors.js";
 import { encodeFloat16 } from "../weights/half.js";
 import { HostTensor, sizeOf, type DType, type HostData, type Shape } from "../core/host-tensor.js";
+import type { WebgpuBuffer } from "../core/platform.js";
 import { FULL, type Storage } from "./kernels/shader.js";
 
 // WebGPU's own numbers, which Node does not have as globals.
@@ -21,7 +22,7 @@ const LOSS_MILLISECONDS = 1000;
 export interface GpuTensor {
   readonly shape: Shape;
   readonly dtype: DType;
-  readonly buffer: GPUBuffer;
+  readonly buffer: WebgpuBuffer;
   /** Where it begins in its buffer, in bytes: parameters in training share one. */
   readonly offset: number;
 }
