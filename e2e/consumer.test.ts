@@ -1,6 +1,8 @@
+import { execFile } from "node:child_process";
 import { mkdtemp, mkdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { promisify } from "node:util";
 import ts from "typescript";
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 import { readmeProgram } from "./readme-program.js";
@@ -97,6 +99,19 @@ test("declarations take the platform's own types where there are some, and Node'
   // Those packages' own declarations need more.
   await typeCheck(["platform.mts"], "--types", "node", "--skipLibCheck", "--lib", "es2022");
   await typeCheck(["platform.mts"], "--types", "node", "--skipLibCheck");
+});
+
+test("choosing a backend prints nothing, whatever the machine has", async () => {
+  const program = `import * as ort from "onnxruntime-node";
+    import { create } from "webgpu";
+    import { chooseBackend } from "@sdxs/runtime/backends";
+    const { reason } = await chooseBackend({ ort, gpu: create([]) });
+    process.stdout.write(reason);
+    process.exit();`;
+  await write("choose.mjs", program);
+  const { stdout, stderr } = await promisify(execFile)("node", ["choose.mjs"], { cwd: consumer });
+  expect(stderr).toBe("");
+  expect(stdout).toMatch(/ by onnxruntime\.|^WebGPU\./);
 });
 
 test("the command line runs by its name", async () => {

@@ -3,6 +3,10 @@ import * as node from "onnxruntime-node";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import type { OnnxRuntime } from "@sdxs/tensor/onnx";
 import { chooseBackend } from "./backends.js";
+import { missingGpu } from "./node-gpu.js";
+
+// Whatever this machine has.
+vi.mock(import("./node-gpu.js"), () => ({ missingGpu: vi.fn<typeof missingGpu>() }));
 
 /** onnxruntime-node in the part of another one, which has these providers; those of `broken` fail. */
 function runtimeWith(providers: readonly string[] | undefined, broken: readonly string[] = []): OnnxRuntime {
@@ -22,7 +26,10 @@ function runtimeWith(providers: readonly string[] | undefined, broken: readonly 
 const withAdapter = (adapter: unknown): void => {
   vi.stubGlobal("navigator", { gpu: { requestAdapter: () => Promise.resolve(adapter) } });
 };
-afterEach(() => vi.unstubAllGlobals());
+afterEach(() => {
+  vi.unstubAllGlobals();
+  vi.mocked(missingGpu).mockReset();
+});
 
 describe("chooseBackend", () => {
   it("takes a GPU in Node before the processor", async () => {
@@ -37,6 +44,24 @@ describe("chooseBackend", () => {
     expect(name).toBe("onnx");
     expect(backend.name).toBe("onnx-cpu");
     expect(reason).toMatch(/^the processor by onnxruntime\. No CUDA by onnxruntime: .*cuda is broken\. No WebGPU by/);
+  });
+
+  it("asks the machine before providers that would print what they miss", async () => {
+    vi.mocked(missingGpu).mockImplementation((provider, allowsEmulated) => `${provider} ${allowsEmulated}.`);
+    const ort = runtimeWith(["cpu", "cuda", "webgpu"]);
+    const create = vi.spyOn(ort.InferenceSession, "create");
+    const gpu = { requestAdapter: vi.fn<GPU["requestAdapter"]>() };
+    const { reason } = await chooseBackend({ ort, gpu });
+    expect(reason).toBe(
+      "the processor by onnxruntime. No CUDA by onnxruntime: cuda false. No WebGPU: webgpu false. " +
+        "No WebGPU by onnxruntime: webgpu false.",
+    );
+    const asked = create.mock.calls.flatMap(([, options]) => Object.entries(options ?? {}));
+    expect(asked.filter(([option]) => option === "executionProviders")).toEqual([["executionProviders", ["cpu"]]]);
+    expect(gpu.requestAdapter).not.toHaveBeenCalled();
+    await expect(chooseBackend({ ort, name: "node-gpu" })).rejects.toMatchObject({
+      message: expect.stringContaining("webgpu true."),
+    });
   });
 
   it("takes WebGPU in browsers, unless there is none or it is emulated", async () => {

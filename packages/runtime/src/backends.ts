@@ -2,6 +2,7 @@ import { HostTensor, InvalidArgumentError, SdxsError, type Backend, type Program
 import { onnxBackend, type OnnxRuntime } from "@sdxs/tensor/onnx";
 import { tfjsBackend, type TensorFlow, type TfjsBackendName } from "@sdxs/tensor/tfjs";
 import { requestGpuDevice, webgpuBackend, type Webgpu } from "@sdxs/tensor/webgpu";
+import { missingGpu } from "./node-gpu.js";
 
 /**
  * Where programs can run, the first that works being chosen:
@@ -113,19 +114,24 @@ function candidates(
             name: isNode() ? "node-gpu" : "webgpu",
             what: "WebGPU",
             async open() {
+              if (isNode()) checkMachine("webgpu", wanted);
               await checkAdapter(gpu, wanted === undefined);
               return webgpuBackend({ device: await requestGpuDevice(gpu) });
             },
           },
         ];
   const webgpuOf = async (open: () => Promise<Backend<unknown>>): Promise<Backend<unknown>> => {
+    if (isNode()) checkMachine("webgpu", wanted);
     await checkAdapter((globalThis.navigator as { readonly gpu?: Gpu }).gpu, wanted === undefined);
     return open();
   };
   if (ort === undefined) all.push(...own);
   else {
     const provided = (name: BackendName, provider: string, what: string): Candidate => {
-      const open = async () => onnxBackend({ ort, executionProviders: [provider] });
+      const open = async () => {
+        if (name === "node-gpu") checkMachine(provider, wanted);
+        return onnxBackend({ ort, executionProviders: [provider] });
+      };
       const isPageGpu = name === "webgpu";
       return { name, what: `${what} by onnxruntime`, open: isPageGpu ? () => webgpuOf(open) : open };
     };
@@ -165,6 +171,12 @@ const isNode = (): boolean =>
 
 async function imported<M extends object>(module: Importable<M> | undefined): Promise<M | undefined> {
   return typeof module === "function" ? module() : module;
+}
+
+/** Throws where this machine lacks what a provider would print that it misses. */
+function checkMachine(provider: string, wanted: BackendName | undefined): void {
+  const reason = missingGpu(provider, wanted !== undefined);
+  if (reason !== undefined) throw new Error(reason);
 }
 
 /** Throws where the page has no WebGPU, or only one that is emulated. */

@@ -18,6 +18,7 @@ export interface OnnxTensor {
 /** What is used of onnxruntime's `InferenceSession`. */
 export interface OnnxSession {
   run(feeds: OnnxTensors): Promise<OnnxTensors>;
+  // eslint-disable-next-line @typescript-eslint/unified-signatures -- onnxruntime's own signatures take no undefined here
   run(feeds: OnnxTensors, fetches: readonly string[]): Promise<OnnxTensors>;
   release(): Promise<void>;
 }
