@@ -137,7 +137,7 @@ export class HttpRequests {
         exchange.end();
         return { ...this.answer(url, exchange, linking), status: 200, ok: true };
       }
-      await response.body?.cancel();
+      await response.body?.cancel().catch(() => undefined); // it has failed before
       exchange.end();
       if (redirects >= MAX_REDIRECTS || !URL.canParse(location, address)) {
         throw new SdxsError(

@@ -343,6 +343,17 @@ describe("a server that breaks off", () => {
     );
   });
 
+  it("goes on also where the answer in between is a failure", async () => {
+    let times = 0;
+    const address = await serving((request, response) => {
+      if (request.method === "GET") times++;
+      if (times === 2) response.writeHead(500).end();
+      else breaking(text, half, destroy, { etag: '"1"' })(request, response);
+    });
+    expect(await read(address)).toBe(String(text));
+    expect(requests.slice(-2)).toEqual(new Array(2).fill(`GET /config.json bytes=${half}-`));
+  });
+
   it("begins again where the file has changed since", async () => {
     let times = 0;
     const address = await serving((request, response) => {

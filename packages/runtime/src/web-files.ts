@@ -7,8 +7,9 @@ import {
   type SafetensorsFile,
   type Address,
 } from "@sdxs/tensor";
+import { download, type Download } from "./download.js";
 import { browserCache, keptSha256, type FileCache, type KeptFile } from "./file-cache.js";
-import { canHash, checkDigests, givenDigest, headerDigests, hubDigest, plainTag, type Digest } from "./file-digests.js";
+import { canHash, checkDigests, givenDigest, hubDigest, plainTag, type Digest } from "./file-digests.js";
 import { HttpRequests, type Answer, type HttpOptions } from "./http-requests.js";
 import { HUB, hubFile, hubPrefix } from "./hub.js";
 
@@ -326,73 +327,15 @@ class Downloads {
     };
   }
 
-  /**
-   * A file's first `limit` bytes, or all, and the hashes that its headers tell. Where an answer breaks off, the next goes on from
-   * there, if the server has ranges and it can be told that the file is the same.
-   */
-  private async collect(
+  /** A file's first `limit` bytes, or all, and the hashes that its headers tell. */
+  private collect(
     url: string,
     { size, digests }: Pick<FoundFile, "size" | "digests">,
     limit: number,
     onBytes: (length: number) => void = () => undefined,
-  ): Promise<{ readonly bytes: Uint8Array<ArrayBuffer>; readonly digests: readonly Digest[] }> {
-    let bytes = new Uint8Array(Math.min(limit, size ?? BEGINNING_BYTES));
-    let length = 0;
-    let validator: string | null = null;
-    let told: readonly Digest[] = [];
-    let furthest = 0;
-    const restart = (): void => {
-      if (length > 0) onBytes(-length);
-      length = 0;
-    };
-    for (let inVain = 0; ;) {
-      const isResumable = length > 0 && (validator !== null || digests.length + told.length > 0);
-      const answer = await this.http.request(url, "GET", isResumable ? rangeFrom(url, length, validator) : {});
-      if (!continues(answer, length, size, validator)) {
-        if (answer.status === 206 || answer.status === 416) {
-          // Another file than before, or another part: from the beginning, without a range.
-          await answer.cancel();
-          if (!isResumable) throw this.refusal(url, answer);
-          restart();
-          continue;
-        }
-        if (!answer.ok) {
-          await answer.cancel();
-          throw this.refusal(url, answer);
-        }
-        restart();
-        told = headerDigests((name) => answer.header(name));
-        validator = strongTag(answer);
-      }
-      let failure: SdxsError | undefined;
-      try {
-        for await (const chunk of answer.chunks()) {
-          if (length + chunk.length > bytes.length) {
-            const larger = new Uint8Array(Math.max(length + chunk.length, size === undefined ? 2 * bytes.length : 0));
-            larger.set(bytes.subarray(0, length));
-            bytes = larger;
-          }
-          bytes.set(chunk, length);
-          length += chunk.length;
-          onBytes(chunk.length);
-          if (length >= limit) break;
-        }
-        if (size !== undefined && length > size) {
-          throw new SdxsError(
-            "MALFORMED_FILE",
-            `${url} has more than the ${size} bytes that its server said. Fetch it again.`,
-          );
-        }
-        if (length < Math.min(limit, size ?? 0)) failure = cutOff(url, length, size);
-      } catch (error) {
-        if (!(error instanceof SdxsError) || error.code !== "FILE_FAILURE") throw error;
-        failure = cutOff(url, length, size, error);
-      }
-      if (failure === undefined) return { bytes: bytes.subarray(0, length), digests: told };
-      inVain = length > furthest ? 1 : inVain + 1;
-      furthest = Math.max(furthest, length);
-      await this.http.waitToResume(url, inVain, failure);
-    }
+  ): Promise<Download> {
+    const refusal = (answer: Answer): SdxsError => this.refusal(url, answer);
+    return download(this.http, { url, size, isTold: digests.length > 0, limit, onBytes, refusal });
   }
 
   /** What to throw for a status that is neither success nor absence. */
@@ -447,42 +390,6 @@ async function allOf(answer: Answer): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   for await (const chunk of answer.chunks()) chunks.push(chunk);
   return new Uint8Array(await new Blob(chunks as BlobPart[]).arrayBuffer());
-}
-
-/** By which If-Range may be asked: a weak ETag does not promise the same bytes. */
-function strongTag(answer: Answer): string | null {
-  const tag = answer.header("etag");
-  return tag?.startsWith("W/") ? null : tag;
-}
-
-/**
- * Of what comes after the first `length` bytes. Pages may ask other servers for ranges without asking them first whether they may,
- * but not by If-Range: the answer's ETag is compared in its place.
- */
-function rangeFrom(url: string, length: number, validator: string | null): Record<string, string> {
-  const { origin } = globalThis as { origin?: string };
-  const isElsewhere = typeof location !== "undefined" && origin !== new URL(url).origin;
-  return { range: `bytes=${length}-`, ...(validator !== null && !isElsewhere && { "if-range": validator }) };
-}
-
-/** Whether an answer is what comes after the first `length` bytes of the file that was begun. */
-function continues(answer: Answer, length: number, size: number | undefined, validator: string | null): boolean {
-  if (answer.status !== 206 || length === 0) return false;
-  const [, start, total] = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(answer.header("content-range") ?? "") ?? [];
-  const tag = answer.header("etag");
-  return (
-    Number(start) === length &&
-    (size === undefined || total === "*" || Number(total) === size) &&
-    (validator === null || tag === null || tag === validator)
-  );
-}
-
-function cutOff(url: string, length: number, size: number | undefined, cause?: SdxsError): SdxsError {
-  const expected = size === undefined ? "" : ` of ${size}`;
-  const reason = cause === undefined ? "" : ` ${cause.message}`;
-  return new SdxsError("FILE_FAILURE", `${url} broke off after ${length}${expected} bytes. Fetch it again.${reason}`, {
-    cause,
-  });
 }
 
 function inMemory(bytes: Uint8Array<ArrayBuffer>): RandomAccessSource {
