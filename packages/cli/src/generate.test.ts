@@ -34,6 +34,17 @@ it("draws the picture that the pipeline draws", async () => {
   await pipeline.dispose();
 });
 
+it("draws by another sampler", async () => {
+  const out = join(folder, "heun.png");
+  const run = await sdxs(["generate", model, "--prompt", "red", "--scheduler", "heun", "--steps", "2", "--out", out]);
+  expect(run).toMatchObject({ exitCode: 0, out: [out] });
+  const pipeline = createPipeline({ components: tinyPipeline, backend: onnxBackend({ ort }) });
+  const { images } = await pipeline.generate("red", { scheduler: "HeunDiscreteScheduler", steps: 2 });
+  const { data } = await sharp(out).ensureAlpha().raw().toBuffer({ resolveWithObject: true });
+  expect(new Uint8ClampedArray(data)).toEqual(toRgba(images)[0]?.data);
+  await pipeline.dispose();
+});
+
 it("draws several pictures of several prompts, with seeds that count up, into numbered files", async () => {
   const out = join(folder, "many.png");
   const run = await sdxs(["generate", model, "--prompt", "red", "--prompt", "red red", "--count", "2", "--out", out]);
@@ -195,6 +206,11 @@ it("says that a prompt was cut", async () => {
 it.each([
   [["--prompt", "red", "--size", "15"], 2, "INVALID_ARGUMENT: generate: height must be a multiple of 2 pixels, got 15"],
   [["--prompt", "red", "--size", "big"], 2, "INVALID_ARGUMENT: --size must be WIDTHxHEIGHT"],
+  [
+    ["--prompt", "red", "--scheduler", "euler_a"],
+    2,
+    "INVALID_ARGUMENT: --scheduler must be ddim, ddpm, pndm, euler, euler-ancestral",
+  ],
   [["--prompt", "red", "--steps", "0"], 2, "INVALID_ARGUMENT: --steps must be a whole number of at least 1"],
   [["--prompt", "red", "--seed", "-1"], 2, "INVALID_ARGUMENT: Option '--seed' argument is ambiguous"],
   [["--prompt", "red", "--seed=-1"], 2, "INVALID_ARGUMENT: --seed must be a whole number of at least 0"],

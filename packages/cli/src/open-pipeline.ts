@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import { schedulerNames } from "@sdxs/diffusion";
 import {
   createPipeline,
   fetchModel,
@@ -121,19 +122,37 @@ const GPU_PRECISIONS = ["float32", "float16"] as const;
 type GpuPrecision = (typeof GPU_PRECISIONS)[number];
 
 /** How the sampler draws. */
-export const samplingOptions = { steps: { type: "string" }, guidance: { type: "string" } } as const;
+export const samplingOptions = {
+  steps: { type: "string" },
+  guidance: { type: "string" },
+  scheduler: { type: "string" },
+} as const;
 
 export const samplingUsage = `  --steps N             of the sampler; default: what the model was made for
   --guidance SCALE      classifier-free guidance, which one-step models do not take; 1 or less: none; default: what the
-                        model was made for`;
+                        model was made for
+  --scheduler NAME      ${schedulerNames()
+    .map(([, shortName]) => shortName)
+    .join(", ")},
+                        or a class of diffusers; default: the model's own`;
 
 export const samplingOf = (values: {
   readonly steps?: string | undefined;
   readonly guidance?: string | undefined;
+  readonly scheduler?: string | undefined;
 }) => ({
   ...given("steps", values.steps, (text) => wholeNumber("--steps", text, 1)),
   ...given("guidanceScale", values.guidance, (text) => finite("--guidance", text)),
+  ...given("scheduler", values.scheduler, scheduler),
 });
+
+function scheduler(text: string): string {
+  const names = schedulerNames();
+  if (names.some((known) => known.includes(text))) return text;
+  throw new InvalidArgumentError(
+    `--scheduler must be ${names.map(([, shortName]) => shortName).join(", ")}, or a class of diffusers, got "${text}".`,
+  );
+}
 
 /** Options of every command that draws pictures: the sampler's, and what computes them. */
 export const drawingOptions = {

@@ -160,6 +160,28 @@ describe("createPipeline draws what its networks give one after the other", () =
     await multiStep.dispose();
   });
 
+  it("by another sampler for one request, with the pipeline's schedule", async () => {
+    const { images } = await pipeline.generate(prompts, { noise, steps: 2, scheduler: "unipc" });
+    const scheduler = { ...components.scheduler, _class_name: "UniPCMultistepScheduler" };
+    expectClose(images, await expectedImages({ scheduler, steps: 2 }));
+    await expect(pipeline.generate(prompts, { scheduler: "k-lms" })).rejects.toMatchObject({
+      code: "UNSUPPORTED_CONFIG",
+    });
+  });
+
+  it("with a warning where one step begins at timestep 1, or a field has no effect", async () => {
+    const scheduler = { ...components.scheduler, _class_name: "PNDMScheduler", skip_prk_steps: true, use_karas: true };
+    const warnings: PipelineWarning[] = [];
+    const onWarning = (warning: PipelineWarning) => warnings.push(warning);
+    const other = createPipeline({ components: { ...components, scheduler }, backend, onWarning });
+    await other.generate(prompts, { noise });
+    expect(warnings.map(({ code }) => code)).toEqual(["SCHEDULER_FIELD", "STARTS_CLEAN"]);
+    expect(warnings[1]?.message).toMatch(/at timestep 1, .*"timestep_spacing": "trailing"/);
+    await other.generate(prompts, { noise, steps: 4 });
+    expect(warnings.map(({ code }) => code).slice(2)).toEqual(["SCHEDULER_FIELD"]);
+    await other.dispose();
+  });
+
   it("in float16, to its precision, with guidance", async () => {
     const half = createPipeline({ components, backend, precision: "float16", guidanceScale: 3 });
     const { images } = await half.generate(prompts, { noise });
