@@ -91,7 +91,9 @@ export class GraphBuilder {
       throw new SdxsError(
         "BACKEND_FAILURE",
         `${op}: a tensor of shape ${show(shape)} takes ${bytes} bytes, a buffer of this GPU at most ${this.maxTensorBytes}. ` +
-          `Use a smaller batch or image.`,
+          (op === "input" || op === "constant"
+            ? `Use a smaller batch or image; weights of this size take webgpuBackend, which reads them in parts.`
+            : `Use a smaller batch or image.`),
       );
     }
     const node = { id: this.nodes.length, op, inputs, attributes, shape, dtype, data } as NodeOf<OpName> as Node;
