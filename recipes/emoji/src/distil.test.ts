@@ -11,7 +11,7 @@ import { randomTeacher, tinyUNet } from "./random-teacher.test-support.js";
 import type { Teacher } from "./teacher.js";
 
 const backend = onnxBackend({ ort, threads: 1 });
-const budget = { pairs: 32, decoderSteps: 2, ganSteps: 2, warmupSteps: 2, scoreSteps: 2 };
+const budget = { pairs: 32, decoderSteps: 2, ganSteps: 2, encoderSteps: 2, warmupSteps: 2, scoreSteps: 2 };
 
 describe("distil", () => {
   let dataset: EmojiDataset;
@@ -62,6 +62,7 @@ describe("distil", () => {
   it.each([
     ["tiny decoder", 1],
     ["tiny decoder, GAN", 1],
+    ["tiny encoder", 1],
     ["one-step student", 1],
     ["score distillation", 1],
   ] as const)("goes on where it was interrupted: in %s after step %i", async (...abortAt) => {
@@ -70,5 +71,6 @@ describe("distil", () => {
     const resumed = await run(folder);
     expect(numbers(resumed.unet.params)).toEqual(numbers(whole.unet.params));
     expect(numbers(resumed.decoder)).toEqual(numbers(whole.decoder));
+    expect(numbers(resumed.encoder!)).toEqual(numbers(whole.encoder!));
   });
 });

@@ -34,9 +34,10 @@ import { annealed, runTask } from "./run-task.js";
 import { runStage, type StageOptions } from "./stage.js";
 import type { Teacher } from "./teacher.js";
 import { distilDecoder, type DecoderBudget } from "./tiny-decoder.js";
+import { distilEncoder, type EncoderBudget } from "./tiny-encoder.js";
 
 /** How much of everything a distillation does. */
-export interface DistillationBudget extends DecoderBudget {
+export interface DistillationBudget extends DecoderBudget, EncoderBudget {
   /** Noise-image pairs that the teacher samples. */
   readonly pairs: number;
   readonly warmupSteps: number;
@@ -49,6 +50,7 @@ export const quickstartBudget: DistillationBudget = {
   pairs: 832,
   decoderSteps: 2800,
   ganSteps: 0,
+  encoderSteps: 0,
   warmupSteps: 450,
   scoreSteps: 0,
 };
@@ -58,6 +60,7 @@ export const studentBudget: DistillationBudget = {
   pairs: 4096,
   decoderSteps: 8000,
   ganSteps: 3000,
+  encoderSteps: 3000,
   warmupSteps: 1500,
   scoreSteps: 800,
 };
@@ -71,6 +74,8 @@ export interface DistillationOptions<D> extends StageOptions<D> {
 export interface Student {
   readonly unet: { readonly config: UNetConfig; readonly params: HostParams };
   readonly decoder: HostParams;
+  /** Images to latents, for image-to-image. Where none was trained there is none. */
+  readonly encoder?: HostParams;
 }
 
 export interface DistilledStudent extends Student {
@@ -79,7 +84,13 @@ export interface DistilledStudent extends Student {
 }
 
 /** The stages of `distil` that train something, in their order. */
-export const trainingStages = ["tiny decoder", "tiny decoder, GAN", "one-step student", "score distillation"] as const;
+export const trainingStages = [
+  "tiny decoder",
+  "tiny decoder, GAN",
+  "tiny encoder",
+  "one-step student",
+  "score distillation",
+] as const;
 
 /** Steps and guidance of the teacher wherever pictures of it are shown: SDXS's comparison uses 32 (paper, Table 1). */
 export const teacherSteps = 32;
@@ -108,18 +119,22 @@ export function studentPlan(teacher: Teacher) {
   });
 }
 
-/** The rest of the method, from a tiny U-Net on: tiny decoder, one-step student by the warm-up and, where the budget has it, by scores. */
+/**
+ * The rest of the method, from a tiny U-Net on: tiny decoder, where the budget has it a tiny encoder, one-step student by the
+ * warm-up and, where the budget has it, by scores.
+ */
 export async function distil<D>(
   options: DistillationOptions<D> & { readonly tiny: HostParams },
 ): Promise<DistilledStudent> {
   const { dataset, seed, budget, tiny } = options;
   const pairs = await samplePairs(options, { captions: dataset.batch(seed, 0, budget.pairs).captions });
   const decoder = await distilDecoder(options, pairs.target);
+  const encoder = budget.encoderSteps > 0 && { encoder: await distilEncoder(options) };
   const { config } = studentPlan(options.teacher);
   const warm = await warmUp(options, pairs, tiny);
-  const warmedUp: Student = { unet: { config, params: warm }, decoder };
+  const warmedUp: Student = { unet: { config, params: warm }, decoder, ...encoder };
   if (options.budget.scoreSteps === 0) return { ...warmedUp, warmedUp };
-  return { unet: { config, params: await distilScores(options, pairs, warm) }, decoder, warmedUp };
+  return { unet: { config, params: await distilScores(options, pairs, warm) }, decoder, ...encoder, warmedUp };
 }
 
 export interface Pairs {

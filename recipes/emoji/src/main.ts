@@ -35,10 +35,11 @@ teacher   train the autoencoder and the multi-step teacher, which the others dis
   --work FOLDER           checkpoints and logs (default recipes/emoji/work)
   --output FOLDER         the models (default recipes/emoji/teacher)
 
-student   make a one-step student of the shipped tiny U-Net: warm-up and segmented score distillation
+student   make a one-step student of the shipped tiny U-Net: warm-up and segmented score distillation; and its encoder
   --pairs N               noise-image pairs, default ${studentBudget.pairs}
   --decoder-steps N       of the tiny decoder by distances, default ${studentBudget.decoderSteps}
   --gan-steps N           of the tiny decoder with the GAN, default ${studentBudget.ganSteps}
+  --encoder-steps N       of the tiny encoder, for image-to-image, default ${studentBudget.encoderSteps}
   --warmup-steps N        default ${studentBudget.warmupSteps}
   --score-steps N         default ${studentBudget.scoreSteps}
   --prompt TEXT           draw this prompt as well; may be repeated
@@ -173,6 +174,7 @@ async function student(args: string[], signal: AbortSignal): Promise<void> {
       pairs: studentBudget.pairs,
       "decoder-steps": studentBudget.decoderSteps,
       "gan-steps": studentBudget.ganSteps,
+      "encoder-steps": studentBudget.encoderSteps,
       "warmup-steps": studentBudget.warmupSteps,
       "score-steps": studentBudget.scoreSteps,
     },
@@ -186,6 +188,7 @@ async function student(args: string[], signal: AbortSignal): Promise<void> {
       pairs: numbers.pairs,
       decoderSteps: numbers["decoder-steps"],
       ganSteps: numbers["gan-steps"],
+      encoderSteps: numbers["encoder-steps"],
       warmupSteps: numbers["warmup-steps"],
       scoreSteps: numbers["score-steps"],
     },

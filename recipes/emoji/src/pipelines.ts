@@ -28,13 +28,13 @@ export function teacherPipeline({ tokenizer, textEncoder, unet, autoencoder }: T
   };
 }
 
-/** A student as a whole pipeline. It draws from noise alone: no encoder was trained, so that its weights are zeros. */
-export function studentPipeline(teacher: Teacher, { unet, decoder }: Student): TextToImageComponents {
+/** A student as a whole pipeline. Where no encoder was trained its weights are zeros: it then draws from noise alone. */
+export function studentPipeline(teacher: Teacher, { unet, decoder, encoder }: Student): TextToImageComponents {
   const zeros = mapTensors(autoencoderTinyParameters(tinyDecoderConfig), ({ shape }) => HostTensor.filled(shape, 0));
   return {
     ...teacherPipeline(teacher),
     scheduler: oneStepScheduler(schedulerConfig),
     unet: { className: "UNet2DConditionModel", ...unet },
-    vae: { className: "AutoencoderTiny", config: tinyDecoderConfig, params: { ...zeros, ...decoder } },
+    vae: { className: "AutoencoderTiny", config: tinyDecoderConfig, params: { ...zeros, ...encoder, ...decoder } },
   };
 }

@@ -18,14 +18,15 @@ export async function readTinyUNet(folder: string = tinyUNetFolder): Promise<Hos
   return (await loadModel(folder, { className: "UNet2DConditionModel" })).params;
 }
 
-/** U-Net and decoder of a student's diffusers folder. Throws as `loadModel`. */
+/** U-Net, decoder and encoder of a student's diffusers folder. Throws as `loadModel`. */
 export async function readStudent(folder: string = studentFolder): Promise<Student> {
   const [unet, vae] = await Promise.all([
     loadModel(`${folder}/unet`, { className: "UNet2DConditionModel" }),
     loadModel(`${folder}/vae`, { className: "AutoencoderTiny" }),
   ]);
-  const decoder = Object.entries(vae.params).filter(([name]) => name.startsWith("decoder."));
-  return { unet, decoder: Object.fromEntries(decoder) };
+  const half = (prefix: string) =>
+    Object.fromEntries(Object.entries(vae.params).filter(([name]) => name.startsWith(prefix)));
+  return { unet, decoder: half("decoder."), encoder: half("encoder.") };
 }
 
 /** A ControlNet of the student. Throws as `loadModel`. */

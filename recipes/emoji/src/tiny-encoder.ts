@@ -9,6 +9,11 @@ import { annealed, runTask, type RunTaskOptions } from "./run-task.js";
 import type { StageOptions } from "./stage.js";
 import { decoderFinalRate, decoderOptimizer } from "./tiny-decoder.js";
 
+export interface EncoderBudget {
+  /** Updates of the tiny encoder; 0 for none, without which there is no image-to-image. */
+  readonly encoderSteps: number;
+}
+
 /** One training of a tiny encoder. */
 export interface EncoderTraining {
   /** Of its folder and its log. */
@@ -39,7 +44,7 @@ const encodedBatch = 16;
  * is given later was drawn by people, not by the teacher.
  */
 export async function distilEncoder<D>(
-  options: StageOptions<D> & { readonly dataset: EmojiDataset; readonly budget: { readonly encoderSteps: number } },
+  options: StageOptions<D> & { readonly dataset: EmojiDataset; readonly budget: EncoderBudget },
 ): Promise<HostParams> {
   const { backend, teacher, dataset, seed, budget, signal, onProgress } = options;
   const { images } = dataset.batch(seed, 0, pictures);
