@@ -36,6 +36,7 @@ export default defineConfig(({ mode }) => ({
             "bench/**/*.test.ts",
             "golden/**/*.test.ts",
             "compare/**/*.test.ts",
+            "scripts/**/*.test.ts",
           ],
           testTimeout: 120_000,
           hookTimeout: 120_000,

@@ -11,6 +11,18 @@ export const root = fileURLToPath(new URL("..", import.meta.url));
 export interface Manifest {
   readonly name: string;
   readonly version: string;
+  readonly description?: string;
+  readonly keywords?: readonly string[];
+  readonly license?: string;
+  readonly author?: string;
+  readonly homepage?: string;
+  readonly repository?: Readonly<{ type: string; url: string; directory?: string }>;
+  readonly bugs?: Readonly<{ url: string }>;
+  readonly engines?: Readonly<Record<string, string>>;
+  readonly sideEffects?: boolean | readonly string[];
+  readonly main?: string;
+  readonly types?: string;
+  readonly files?: readonly string[];
   readonly exports: Readonly<Record<string, unknown>>;
   readonly dependencies?: Readonly<Record<string, string>>;
   readonly peerDependencies?: Readonly<Record<string, string>>;

@@ -89,8 +89,13 @@ const rowsOf = (length: number): HostTensor => {
 const short = rowsOf(5);
 /** As many as are shared out among threads. */
 const long = rowsOf(70);
-const imageValues = Array.from({ length: 64 }, (_, i) => (i % 11) / 4 - 1);
-[imageValues[0], imageValues[5], imageValues[19], imageValues[30]] = [NaN, Infinity, -Infinity, NaN];
+const notFinite = new Map([
+  [0, NaN],
+  [5, Infinity],
+  [19, -Infinity],
+  [30, NaN],
+]);
+const imageValues = Array.from({ length: 64 }, (_, i) => notFinite.get(i) ?? (i % 11) / 4 - 1);
 const image = HostTensor.from([1, 4, 4, 4], imageValues);
 const four = vector(0.5, 1, 1.5, 2);
 const index = new HostTensor([2], Int32Array.of(3, 0));
