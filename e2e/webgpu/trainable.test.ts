@@ -14,7 +14,7 @@ import { discriminatorLoss } from "@sdxs/losses";
 import { gradientTask } from "@sdxs/training";
 import { DAWN_FEATURES, requestGpuDevice, webgpuBackend, type GpuTensor } from "@sdxs/tensor/webgpu";
 import { GpuMemory } from "../../packages/tensor/src/webgpu/memory.js";
-import { gpuTrainable } from "../../packages/tensor/src/webgpu/trainable.js";
+import { gpuTrainable } from "../../packages/tensor/src/webgpu/buffer-layout.js";
 import { prepareDawn } from "./dawn.js";
 
 prepareDawn();

@@ -116,5 +116,5 @@ export { calibrate } from "./nn/calibration.js";
 export { withGradients } from "./optim/gradients.js";
 export { forwardBackend, type ForwardDevice } from "./forward/forward-backend.js";
 export type { ForwardConv2dOptions, ForwardOps } from "./forward/compute.js";
-export { programTrainable, type ProgramDevice } from "./optim/program-trainable.js";
+export { programTrainable, type ProgramDevice } from "./optim/program-layout.js";
 export { countArithmetic, type Arithmetic } from "./graph/arithmetic.js";

@@ -6,7 +6,7 @@ import { reachable, type Node } from "../graph/node.js";
 import { HostTensor, sizeOf } from "../core/host-tensor.js";
 import type { TensorMap } from "../core/ops.js";
 import type { Backend, CompileSpec, CompiledProgram, Program } from "../core/program.js";
-import { programTrainable } from "../optim/program-trainable.js";
+import { programTrainable } from "../optim/program-layout.js";
 import { checkAgainstSpec } from "../core/run-checks.js";
 import { mapTensors, prefixed } from "../core/parameters.js";
 

@@ -6,7 +6,7 @@ import { InvalidArgumentError, SdxsError, ShapeError } from "../core/errors.js";
 import { HostTensor, type Shape } from "../core/host-tensor.js";
 import type { TensorMap } from "../core/ops.js";
 import type { Backend, CompiledProgram, CompileSpec, Program, TensorSpec } from "../core/program.js";
-import { programTrainable } from "../optim/program-trainable.js";
+import { programTrainable } from "../optim/program-layout.js";
 import { mapTensors } from "../core/parameters.js";
 import { freeNow } from "./free-memory.js";
 import { lower, type LoweredGraph } from "./lower.js";
@@ -15,7 +15,7 @@ import type { OnnxTensor, OnnxTensors } from "./onnxruntime.js";
 import { OpenSizes, type OpenShape } from "./open-sizes.js";
 import { Runtime, type OnnxBackendOptions } from "./runtime.js";
 import type { TraceOptions } from "./trace-options.js";
-import { WasmTrainable } from "./trainable.js";
+import { arenaTrainable } from "./arena-layout.js";
 import { winogradShape, winogradWeight } from "./winograd.js";
 
 export interface ExportOnnxOptions extends Pick<TraceOptions, "weights"> {
@@ -147,7 +147,7 @@ export function onnxBackend(options: OnnxBackendOptions): Backend<OnnxTensor> {
         const copy = ({ shape, data }: HostTensor): OnnxTensor => upload(new HostTensor(shape, data.slice()));
         return programTrainable({ upload: copy, download, dispose, compile, shapeOf }, initial, optimizer);
       }
-      return new WasmTrainable(initial, optimizer, {
+      return arenaTrainable(initial, optimizer, {
         wrap: upload,
         shapeOf,
         takeData: (tensor) => runtime.takeData(tensor),

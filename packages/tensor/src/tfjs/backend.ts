@@ -5,7 +5,7 @@ import { watchDevice, type GpuDevice, type GpuWatch } from "../core/gpu-device.j
 import { HostTensor } from "../core/host-tensor.js";
 import type { Ops, TensorMap } from "../core/ops.js";
 import type { Backend, CompileSpec, CompiledProgram, Program } from "../core/program.js";
-import { programTrainable } from "../optim/program-trainable.js";
+import { programTrainable } from "../optim/program-layout.js";
 import { checkAgainstSpec } from "../core/run-checks.js";
 import { mapTensors } from "../core/parameters.js";
 import type { Tensor, TensorFlow } from "./lazy.js";

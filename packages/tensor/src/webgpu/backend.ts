@@ -12,7 +12,7 @@ import { traitsOf } from "./device.js";
 import { bindingOf, GpuMemory, type GpuTensor } from "./memory.js";
 import { compilePlan } from "./compile.js";
 import type { Plan, Slot, Step } from "./passes/reuse-buffers.js";
-import { gpuTrainable } from "./trainable.js";
+import { gpuTrainable } from "./buffer-layout.js";
 
 export interface WebgpuBackendOptions {
   /** As `requestGpuDevice` gives it, or any other: kernels use what the device was asked for. */

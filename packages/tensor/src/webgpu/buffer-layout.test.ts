@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { layoutsOf } from "./trainable.js";
+import { layoutsOf } from "./buffer-layout.js";
 
 const shapes = new Map([
   ["matrix", [16, 9]],

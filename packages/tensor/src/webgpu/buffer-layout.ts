@@ -1,16 +1,10 @@
 import { adamW, type AdamW } from "../optim/adamw.js";
-import type { AdamWOptions, StepReport, Trainable } from "../core/trainable.js";
-import { InvalidArgumentError, ParameterError } from "../core/errors.js";
+import { ParameterError } from "../core/errors.js";
+import type { AdamWOptions, Trainable } from "../core/trainable.js";
 import { HostTensor, sizeOf, type Shape } from "../core/host-tensor.js";
 import type { TensorMap } from "../core/ops.js";
-import {
-  checkGradients,
-  checkLive,
-  checkState,
-  stateParts,
-  trainableShapes,
-  type StatePart,
-} from "../optim/training-checks.js";
+import { trainableIn, type ParameterLayout, type Update } from "../optim/trainable.js";
+import { stateParts, trainableShapes, type StatePart } from "../optim/training-checks.js";
 import { traitsOf } from "./device.js";
 import { ALIGNMENT } from "./passes/limits.js";
 import { BUILTINS, gridOf, workgroupNumber } from "./kernels/kernel.js";
@@ -37,7 +31,7 @@ export function gpuTrainable(
   options: AdamWOptions,
   mostBytes = PIECE_BYTES,
 ): Trainable<GpuTensor> {
-  return new GpuTrainable(memory, initial, adamW(options), mostBytes);
+  return trainableIn(new BufferLayout(memory, initial, adamW(options), mostBytes));
 }
 
 /** Where a parameter lies in its piece, in bytes. */
@@ -72,11 +66,11 @@ interface Piece extends Layout {
   readonly state: ReadonlyMap<StatePart, GpuTensor>;
 }
 
-class GpuTrainable implements Trainable<GpuTensor> {
+class BufferLayout implements ParameterLayout<GpuTensor> {
+  readonly shapes: ReadonlyMap<string, Shape>;
+  readonly parts: readonly StatePart[];
   readonly params: TensorMap<GpuTensor>;
   readonly averaged: TensorMap<GpuTensor> | undefined;
-  private readonly shapes: ReadonlyMap<string, Shape>;
-  private readonly parts: readonly StatePart[];
   private readonly pieces: readonly Piece[];
   private readonly owned: GpuTensor[] = [];
   private readonly settings: GpuTensor;
@@ -85,9 +79,6 @@ class GpuTrainable implements Trainable<GpuTensor> {
   private readonly kernels = new Map<string, GPUComputePipeline>();
   /** Gradients of one piece on their way to its sum, which has some already. */
   private arriving: GpuTensor | undefined;
-  private accumulated = 0;
-  private completed = 0;
-  private disposed = false;
 
   constructor(
     private readonly memory: GpuMemory,
@@ -109,19 +100,17 @@ class GpuTrainable implements Trainable<GpuTensor> {
     this.squares = this.zeros(SHARES * this.pieces.length);
     this.norm = this.zeros();
     memory.reserve(this.bytes);
-    this.write("params", initial);
-    if (averages) this.write("averaged", initial);
+    this.fill("params", initial);
+    if (averages) this.fill("averaged", initial);
     this.params = this.views("params");
     this.averaged = averages ? this.views("averaged") : undefined;
   }
 
-  get steps(): number {
-    return this.completed;
+  shapeOf({ shape }: GpuTensor): Shape {
+    return shape;
   }
 
-  accumulate(gradients: TensorMap<GpuTensor>): void {
-    checkLive(this.disposed, "accumulate");
-    checkGradients(this.shapes, gradients, ({ shape }) => shape);
+  accumulate(gradients: TensorMap<GpuTensor>, isFirst: boolean): void {
     for (const [name, { dtype }] of Object.entries(gradients)) {
       if (dtype === "float32") continue;
       throw new ParameterError(
@@ -130,25 +119,19 @@ class GpuTrainable implements Trainable<GpuTensor> {
       );
     }
     this.submit((encoder) => {
-      for (const piece of this.pieces) this.gather(encoder, piece, gradients);
+      for (const piece of this.pieces) this.gather(encoder, piece, gradients, isFirst);
     });
     for (const gradient of Object.values(gradients)) this.memory.dispose(gradient);
-    this.accumulated++;
   }
 
   discard(): void {
-    this.accumulated = 0;
+    // The next first gradients take the sum's place.
   }
 
-  async step({ learningRate }: { readonly learningRate: number }): Promise<StepReport> {
-    checkLive(this.disposed, "step");
+  async update({ learningRate, count, step }: Update): Promise<number> {
     this.memory.check();
-    if (this.accumulated === 0) {
-      throw new InvalidArgumentError("step: no gradients were accumulated since the last step.");
-    }
     const { pieces, settings, squares, norm } = this;
-    const values = settingsOf(this.optimizer, learningRate, this.completed + 1, this.accumulated);
-    this.accumulated = 0;
+    const values = settingsOf(this.optimizer, learningRate, step, count);
     this.memory.write(settings.buffer, values, "f32");
     this.submit((encoder) => {
       const pass = encoder.beginComputePass();
@@ -164,15 +147,11 @@ class GpuTrainable implements Trainable<GpuTensor> {
       }
       pass.end();
     });
-    const gradientNorm = (await this.memory.download(norm)).item();
-    const finite = Number.isFinite(gradientNorm);
-    if (finite) this.completed++;
-    return { gradientNorm, finite };
+    return (await this.memory.download(norm)).item();
   }
 
-  async state(): Promise<TensorMap<HostTensor>> {
-    checkLive(this.disposed, "state");
-    const result: Record<string, HostTensor> = { steps: new HostTensor([], Int32Array.of(this.completed)) };
+  async read(): Promise<TensorMap<HostTensor>> {
+    const result: Record<string, HostTensor> = {};
     for (const part of this.parts) {
       for (const { places, state } of this.pieces) {
         const { data } = await this.memory.download(state.get(part)!);
@@ -184,17 +163,11 @@ class GpuTrainable implements Trainable<GpuTensor> {
     return result;
   }
 
-  restore(state: TensorMap<HostTensor>): void {
-    checkLive(this.disposed, "restore");
-    const { steps, tensors } = checkState(this.shapes, this.parts, state);
-    this.discard();
-    for (const part of this.parts) this.write(part, tensors, `${part}.`);
-    this.completed = steps;
+  write(tensors: TensorMap<HostTensor>): void {
+    for (const part of this.parts) this.fill(part, tensors, `${part}.`);
   }
 
   dispose(): void {
-    if (this.disposed) return;
-    this.disposed = true;
     for (const tensor of this.owned) this.memory.dispose(tensor);
     this.memory.reserve(-this.bytes);
   }
@@ -211,7 +184,7 @@ class GpuTrainable implements Trainable<GpuTensor> {
     return tensor;
   }
 
-  private write(part: StatePart, tensors: TensorMap<HostTensor>, prefix = ""): void {
+  private fill(part: StatePart, tensors: TensorMap<HostTensor>, prefix = ""): void {
     for (const { places, state } of this.pieces) {
       const { buffer } = state.get(part)!;
       for (const { name, offset } of places) this.memory.write(buffer, tensors[prefix + name]!.data, "f32", offset);
@@ -228,9 +201,8 @@ class GpuTrainable implements Trainable<GpuTensor> {
   }
 
   /** Copies a piece's gradients to its sum or, where that has some already, adds them. */
-  private gather(encoder: GPUCommandEncoder, piece: Piece, gradients: TensorMap<GpuTensor>): void {
+  private gather(encoder: GPUCommandEncoder, piece: Piece, gradients: TensorMap<GpuTensor>, isFirst: boolean): void {
     const { places, bytes, sum } = piece;
-    const isFirst = this.accumulated === 0;
     const { buffer } = isFirst ? sum : (this.arriving ??= this.zeros(Math.max(...this.pieces.map((p) => p.bytes)) / 4));
     if (!isFirst) encoder.clearBuffer(buffer, 0, bytes);
     for (const { name, shape, offset } of places) {

@@ -1,16 +1,11 @@
 import { adamW, type AdamW } from "../optim/adamw.js";
-import type { AdamWOptions, StepReport, Trainable } from "../core/trainable.js";
-import { InvalidArgumentError, ParameterError } from "../core/errors.js";
+import { ParameterError } from "../core/errors.js";
+import { mapTensors } from "../core/parameters.js";
+import type { AdamWOptions, Trainable } from "../core/trainable.js";
 import { HostTensor, sizeOf, type Shape } from "../core/host-tensor.js";
 import type { TensorMap } from "../core/ops.js";
-import {
-  checkGradients,
-  checkLive,
-  checkState,
-  stateParts,
-  trainableShapes,
-  type StatePart,
-} from "../optim/training-checks.js";
+import { trainableIn, type ParameterLayout, type Update } from "../optim/trainable.js";
+import { stateParts, trainableShapes, type StatePart } from "../optim/training-checks.js";
 import { wasmModule } from "../core/wasm-module.js";
 import { ADAMW_WASM_BASE64 } from "./adamw-wasm.js";
 
@@ -73,53 +68,48 @@ interface CpuTensors<D> {
  * Parameters and AdamW state in WebAssembly memory. The parameter tensors are views of it, which onnxruntime reads in
  * place on the CPU, so an update copies nothing but the gradients, piece by piece.
  */
-export class WasmTrainable<D> implements Trainable<D> {
+export function arenaTrainable<D>(
+  initial: TensorMap<HostTensor>,
+  options: AdamWOptions,
+  device: CpuTensors<D>,
+): Trainable<D> {
+  return trainableIn(new ArenaLayout(initial, adamW(options), device));
+}
+
+class ArenaLayout<D> implements ParameterLayout<D> {
+  readonly shapes: ReadonlyMap<string, Shape>;
+  readonly parts: readonly StatePart[];
   readonly params: TensorMap<D>;
   readonly averaged: TensorMap<D> | undefined;
-  private readonly optimizer: AdamW;
   private readonly slots: ReadonlyMap<string, Slot>;
-  private readonly parts: readonly StatePart[];
-  private readonly shapes: ReadonlyMap<string, Shape>;
   /** Sums of gradients since the last step, and the tensors that hold them. */
-  private pending: Record<string, Float32Array<ArrayBuffer>> | undefined;
-  private pendingTensors: readonly D[] = [];
-  private pendingCount = 0;
-  private completed = 0;
-  private disposed = false;
+  private sums: Record<string, Float32Array<ArrayBuffer>> = {};
+  private sumTensors: readonly D[] = [];
 
   constructor(
     initial: TensorMap<HostTensor>,
-    options: AdamWOptions,
+    private readonly optimizer: AdamW,
     private readonly device: CpuTensors<D>,
   ) {
-    const names = Object.keys(initial);
-    this.optimizer = adamW(options);
-    const averages = options.emaDecay !== undefined;
+    const averages = optimizer.options.emaDecay !== undefined;
     this.parts = stateParts(averages);
     this.shapes = trainableShapes(initial);
     this.slots = allocate(this.shapes, this.parts.length);
-    const wrapped = (part: StatePart): TensorMap<D> =>
-      Object.fromEntries(
-        names.map((name) => [
-          name,
-          device.wrap(new HostTensor(initial[name]?.shape ?? [], this.slot(name).views[part])),
-        ]),
-      );
     for (const [name, { data }] of Object.entries(initial)) {
       this.slot(name).views.params.set(data);
       if (averages) this.slot(name).views.averaged.set(data);
     }
+    const wrapped = (part: StatePart): TensorMap<D> =>
+      mapTensors(initial, ({ shape }, name) => device.wrap(new HostTensor(shape, this.slot(name).views[part])));
     this.params = wrapped("params");
     this.averaged = averages ? wrapped("averaged") : undefined;
   }
 
-  get steps(): number {
-    return this.completed;
+  shapeOf(gradient: D): Shape {
+    return this.device.shapeOf(gradient);
   }
 
-  accumulate(gradients: TensorMap<D>): void {
-    checkLive(this.disposed, "accumulate");
-    checkGradients(this.shapes, gradients, (tensor) => this.device.shapeOf(tensor));
+  accumulate(gradients: TensorMap<D>, isFirst: boolean): void {
     const given: Record<string, Float32Array<ArrayBuffer>> = {};
     const taken = new Set<Float32Array>();
     for (const [name, gradient] of Object.entries(gradients)) {
@@ -129,88 +119,76 @@ export class WasmTrainable<D> implements Trainable<D> {
       taken.add(data);
     }
     const tensors = Object.values(gradients);
-    if (this.pending) {
-      for (const [name, sum] of Object.entries(this.pending)) {
-        const more = given[name];
-        if (more) for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] ?? 0) + (more[i] ?? 0);
-      }
-      this.device.dispose(tensors);
-    } else {
-      this.pending = given;
-      this.pendingTensors = tensors;
+    if (isFirst) {
+      this.sums = given;
+      this.sumTensors = tensors;
+      return;
     }
-    this.pendingCount++;
+    for (const [name, sum] of Object.entries(this.sums)) {
+      const more = given[name]!;
+      for (let i = 0; i < sum.length; i++) sum[i]! += more[i]!;
+    }
+    this.device.dispose(tensors);
   }
 
   discard(): void {
-    this.device.dispose(this.pendingTensors);
-    this.pending = undefined;
-    this.pendingTensors = [];
-    this.pendingCount = 0;
+    this.device.dispose(this.sumTensors);
+    this.sums = {};
+    this.sumTensors = [];
   }
 
-  async step({ learningRate }: { readonly learningRate: number }): Promise<StepReport> {
+  async update(update: Update): Promise<number> {
     try {
-      return this.update(learningRate);
+      return this.updateInPlace(update);
     } finally {
       this.discard();
     }
   }
 
-  private update(learningRate: number): StepReport {
-    checkLive(this.disposed, "step");
-    const gradients = this.pending;
-    if (!gradients) throw new InvalidArgumentError("step: no gradients were accumulated since the last step.");
-    const count = this.pendingCount;
-
+  private updateInPlace({ learningRate, count, step }: Update): number {
+    const { sums } = this;
     let squares = 0;
     for (const [name, slot] of this.slots) {
-      staged(slot, gradients[name], (_offset, bytes) => (squares += slot.kernels.sumOfSquares(0, bytes)));
+      staged(slot, sums[name]!, (_offset, bytes) => (squares += slot.kernels.sumOfSquares(0, bytes)));
     }
     const gradientNorm = Math.sqrt(squares) / count;
-    if (!Number.isFinite(gradientNorm)) return { gradientNorm, finite: false };
+    if (!Number.isFinite(gradientNorm)) return gradientNorm;
 
     const { beta1, beta2, epsilon, weightDecay, clipNorm, emaDecay } = this.optimizer.options;
-    const { first, secondRoot, averaging } = this.optimizer.biasCorrections(++this.completed);
+    const { first, secondRoot, averaging } = this.optimizer.biasCorrections(step);
     const clip = clipNorm === undefined ? 1 : Math.min(1, clipNorm / (gradientNorm + CLIP_EPSILON));
     const keep = 1 - learningRate * weightDecay;
     const stepSize = learningRate / first;
     const vScale = 1 / secondRoot;
     for (const [name, slot] of this.slots) {
       const { kernels, p, m, v, average } = slot;
-      staged(slot, gradients[name], (at, bytes) => {
+      staged(slot, sums[name]!, (at, bytes) => {
         // prettier-ignore
         kernels.adamw(p + at, 0, m + at, v + at, bytes, clip / count, beta1, 1 - beta1, beta2, 1 - beta2, keep, stepSize, vScale, epsilon);
         if (emaDecay !== undefined) kernels.average(average + at, p + at, bytes, 1 - averaging, averaging);
       });
     }
-    return { gradientNorm, finite: true };
+    return gradientNorm;
   }
 
-  async state(): Promise<TensorMap<HostTensor>> {
-    checkLive(this.disposed, "state");
-    const state: Record<string, HostTensor> = { steps: new HostTensor([], Int32Array.of(this.completed)) };
+  async read(): Promise<TensorMap<HostTensor>> {
+    const state: Record<string, HostTensor> = {};
     for (const part of this.parts) {
       for (const [name, slot] of this.slots) {
-        state[`${part}.${name}`] = new HostTensor(this.shapes.get(name) ?? [], slot.views[part].slice());
+        state[`${part}.${name}`] = new HostTensor(this.shapes.get(name)!, slot.views[part].slice());
       }
     }
     return state;
   }
 
-  restore(state: TensorMap<HostTensor>): void {
-    checkLive(this.disposed, "restore");
-    const { tensors, steps } = checkState(this.shapes, this.parts, state);
+  write(tensors: TensorMap<HostTensor>): void {
     for (const part of this.parts) {
       for (const [name, slot] of this.slots) slot.views[part].set(tensors[`${part}.${name}`]!.data);
     }
-    this.completed = steps;
-    this.discard();
   }
 
   dispose(): void {
-    this.discard();
-    this.disposed = true;
+    // The memory goes with the garbage collector, once nobody has a view of it.
   }
 
   private slot(name: string): Slot {
@@ -221,12 +199,7 @@ export class WasmTrainable<D> implements Trainable<D> {
 }
 
 /** Calls `use` for pieces of the gradient that lie at address 0; `offset` is the piece's place in the parameter. */
-function staged(
-  slot: Slot,
-  gradient: Float32Array<ArrayBuffer> | undefined,
-  use: (offset: number, bytes: number) => void,
-): void {
-  if (!gradient) return;
+function staged(slot: Slot, gradient: Float32Array<ArrayBuffer>, use: (offset: number, bytes: number) => void): void {
   const step = slot.stage.length;
   for (let begin = 0; begin < gradient.length; begin += step) {
     const piece = gradient.subarray(begin, begin + step);

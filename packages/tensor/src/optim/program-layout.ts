@@ -1,18 +1,11 @@
 import { adamW, type AdamW } from "./adamw.js";
-import type { AdamWOptions, StepReport, Trainable } from "../core/trainable.js";
-import { InvalidArgumentError } from "../core/errors.js";
+import type { AdamWOptions, Trainable } from "../core/trainable.js";
 import { HostTensor, type Shape } from "../core/host-tensor.js";
 import type { TensorMap } from "../core/ops.js";
 import type { Backend, CompiledProgram, Program, TensorSpec } from "../core/program.js";
 import { mapTensors, prefixed, select } from "../core/parameters.js";
-import {
-  checkGradients,
-  checkLive,
-  checkState,
-  stateParts,
-  trainableShapes,
-  type StatePart,
-} from "./training-checks.js";
+import { trainableIn, type ParameterLayout, type Update } from "./trainable.js";
+import { stateParts, trainableShapes, type StatePart } from "./training-checks.js";
 
 /** A backend that can run the optimiser as a program, and tells its tensors' shapes. */
 export interface ProgramDevice<D> extends Pick<Backend<D>, "upload" | "download" | "dispose" | "compile"> {
@@ -33,26 +26,25 @@ export function programTrainable<D>(
   initial: TensorMap<HostTensor>,
   options: AdamWOptions,
 ): Trainable<D> {
-  return new ProgramTrainable(device, initial, adamW(options));
+  return trainableIn(new ProgramLayout(device, initial, adamW(options)));
 }
 
 type Tensors<D> = Record<string, D>;
 
-class ProgramTrainable<D> implements Trainable<D> {
+/** Tensors of the backend's own, replaced by each update, which is a program. */
+class ProgramLayout<D> implements ParameterLayout<D> {
+  readonly shapes: ReadonlyMap<string, Shape>;
+  readonly parts: readonly StatePart[];
   readonly params: Tensors<D>;
   readonly averaged: Tensors<D> | undefined;
   private readonly m: Tensors<D>;
   private readonly v: Tensors<D>;
-  private readonly parts: readonly StatePart[];
-  private readonly shapes: ReadonlyMap<string, Shape>;
   private readonly specs: Readonly<Record<string, TensorSpec>>;
-  /** Of what was accumulated. Sums are computed one after the other, behind the caller's back. */
+  /** Of what was accumulated. Sums are computed one after the other while the caller goes on. */
   private sum: Promise<TensorMap<D>> | undefined;
-  private accumulated = 0;
-  private completed = 0;
   private disposed = false;
   private addition: Promise<CompiledProgram<D>> | undefined;
-  private update: Promise<CompiledProgram<D>> | undefined;
+  private updating: Promise<CompiledProgram<D>> | undefined;
 
   constructor(
     private readonly device: ProgramDevice<D>,
@@ -71,76 +63,56 @@ class ProgramTrainable<D> implements Trainable<D> {
     this.parts = stateParts(averages);
   }
 
-  get steps(): number {
-    return this.completed;
+  shapeOf(gradient: D): Shape {
+    return this.device.shapeOf(gradient);
   }
 
   accumulate(gradients: TensorMap<D>): void {
-    checkLive(this.disposed, "accumulate");
-    checkGradients(this.shapes, gradients, (tensor) => this.device.shapeOf(tensor));
     this.sum = this.sum === undefined ? Promise.resolve(gradients) : this.add(this.sum, gradients);
     // The step that needs the sum reports what went wrong.
     this.sum.catch(() => undefined);
-    this.accumulated++;
   }
 
   discard(): void {
-    void this.takeSum().gradients?.then(
+    void this.takeSum()?.then(
       (gradients) => this.release(gradients),
       () => undefined,
     );
   }
 
-  async step({ learningRate }: { readonly learningRate: number }): Promise<StepReport> {
-    checkLive(this.disposed, "step");
-    const { count, gradients: pending } = this.takeSum();
-    if (pending === undefined) {
-      throw new InvalidArgumentError("step: no gradients were accumulated since the last step.");
-    }
-    const gradients = await pending;
+  async update({ learningRate, count, step }: Update): Promise<number> {
+    const gradients = await this.takeSum()!;
     try {
-      const corrections = this.optimizer.biasCorrections(this.completed + 1);
-      const update = await (this.update ??= this.compileUpdate());
+      const corrections = this.optimizer.biasCorrections(step);
+      const update = await (this.updating ??= this.compileUpdate());
       const { gradientNorm, ...next } = (await update.run(
         { ...this.stateTensors(), ...prefixed(gradients, "gradient.") },
         mapTensors({ learningRate, count, ...corrections }, (value) => HostTensor.scalar(value)),
       )) as { readonly gradientNorm: D };
       const norm = (await this.device.download(gradientNorm)).item();
       this.device.dispose(gradientNorm);
-      const finite = Number.isFinite(norm);
-      if (finite && !this.disposed) {
-        this.adopt(next);
-        this.completed++;
-      } else {
-        this.release(next);
-      }
-      return { gradientNorm: norm, finite };
+      if (Number.isFinite(norm) && !this.disposed) this.adopt(next);
+      else this.release(next);
+      return norm;
     } finally {
       this.release(gradients);
     }
   }
 
-  async state(): Promise<TensorMap<HostTensor>> {
-    checkLive(this.disposed, "state");
-    const state: Record<string, HostTensor> = { steps: new HostTensor([], Int32Array.of(this.completed)) };
+  async read(): Promise<TensorMap<HostTensor>> {
+    const state: Record<string, HostTensor> = {};
     for (const [name, tensor] of Object.entries(this.stateTensors())) state[name] = await this.device.download(tensor);
     return state;
   }
 
-  restore(state: TensorMap<HostTensor>): void {
-    checkLive(this.disposed, "restore");
-    const { steps, tensors } = checkState(this.shapes, this.parts, state);
-    this.discard();
+  write(tensors: TensorMap<HostTensor>): void {
     this.adopt(mapTensors(tensors, (tensor) => this.device.upload(tensor)));
-    this.completed = steps;
   }
 
   dispose(): void {
-    if (this.disposed) return;
     this.disposed = true;
-    this.discard();
     this.release(this.stateTensors());
-    for (const program of [this.addition, this.update]) {
+    for (const program of [this.addition, this.updating]) {
       void program?.then(
         (compiled) => compiled.dispose(),
         () => undefined,
@@ -168,11 +140,10 @@ class ProgramTrainable<D> implements Trainable<D> {
     for (const tensor of Object.values(tensors)) this.device.dispose(tensor);
   }
 
-  private takeSum(): { readonly count: number; readonly gradients: Promise<TensorMap<D>> | undefined } {
-    const taken = { count: this.accumulated, gradients: this.sum };
+  private takeSum(): Promise<TensorMap<D>> | undefined {
+    const { sum } = this;
     this.sum = undefined;
-    this.accumulated = 0;
-    return taken;
+    return sum;
   }
 
   private async add(pending: Promise<TensorMap<D>>, gradients: TensorMap<D>): Promise<TensorMap<D>> {
