@@ -69,7 +69,7 @@ export interface GenerateOptions {
    * fields stay, as with diffusers' `from_config`.
    */
   readonly scheduler?: string | SchedulerConfig;
-  /** How much noise DDIM and TCD add at each step, from 0 to 1. Default 0, as diffusers' pipelines; TCD's authors take 0.3. */
+  /** How much noise DDIM and TCD add at each step, from 0 to 1; other samplers refuse it. Default 0, as diffusers' pipelines; TCD's authors take 0.3. */
   readonly eta?: number;
   /**
    * Steps of the sampler that the scheduler's configuration names. With `image` the last steps x strength of them are done;

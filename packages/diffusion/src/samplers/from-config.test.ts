@@ -143,6 +143,16 @@ describe("checkSchedulerConfig", () => {
   });
 });
 
+it("planFromConfig refuses an eta where the sampler takes none, or one beyond 1", () => {
+  const config = (_class_name: string) => ({ ...stableDiffusion, _class_name, clip_sample: false });
+  expect(() => planFromConfig(config("EulerDiscreteScheduler"), 4, { eta: 0.5 })).toThrow(
+    /eta has no effect with the Euler/,
+  );
+  expect(() => planFromConfig(config("DDIMScheduler"), 4, { eta: 1.5 })).toThrow(/eta must be from 0 to 1, got 1.5/);
+  expect(planFromConfig(config("EulerDiscreteScheduler"), 4, { eta: 0 }).steps).toHaveLength(4);
+  expect(planFromConfig(config("DDIMScheduler"), 4, { eta: 0.5 }).steps[0]!.update.noise).toBeGreaterThan(0);
+});
+
 describe("oneStepScheduler", () => {
   it.each([
     { ...stableDiffusion, _class_name: "PNDMScheduler", steps_offset: 1, skip_prk_steps: true },

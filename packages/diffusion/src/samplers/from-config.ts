@@ -1,4 +1,4 @@
-import { UnsupportedConfigError } from "@sdxs/tensor";
+import { InvalidArgumentError, UnsupportedConfigError } from "@sdxs/tensor";
 import { noiseSchedule, type NoiseSchedule } from "../noise-schedule.js";
 import type { PredictionType } from "../prediction.js";
 import { ConfigFields } from "./config-fields.js";
@@ -24,7 +24,7 @@ export interface SchedulerConfig {
 export interface PlanOptions {
   /** For image-to-image: how much of the run is done, see `SamplerOptions.strength`. Default: all, from noise alone. */
   readonly strength?: number;
-  /** How much noise DDIM and TCD add. Default: that of diffusers' schedulers, 0 for DDIM and 0.3 for TCD. */
+  /** How much noise DDIM and TCD add, from 0 to 1; other schedulers refuse all but 0. Default: that of diffusers' schedulers, 0 for DDIM and 0.3 for TCD. */
   readonly eta?: number;
 }
 
@@ -49,7 +49,14 @@ export function predictionTypeFromConfig(config: SchedulerConfig): PredictionTyp
  * const plan = planFromConfig(JSON.parse(await readFile("scheduler/scheduler_config.json", "utf8")), 25);
  */
 export function planFromConfig(config: SchedulerConfig, steps: number, options: PlanOptions = {}): SamplerPlan {
-  return readScheduler(config).plan({ steps, ...options });
+  const { plan } = readScheduler(config);
+  const { eta = 0 } = options;
+  if (eta !== 0 && schedulerClass(config)?.takesEta !== true) {
+    throw new InvalidArgumentError(
+      `planFromConfig: eta has no effect with the ${config._class_name}, got ${eta}. DDIMScheduler and TCDScheduler take it.`,
+    );
+  }
+  return plan({ steps, ...options });
 }
 
 /**

@@ -26,6 +26,8 @@ export interface SchedulerClass {
   /** Whether it has `rescale_betas_zero_snr`. */
   readonly zeroSnr: boolean;
   readonly predictions: readonly (PredictionType | "original_sample")[];
+  /** Whether its steps take `eta`. */
+  readonly takesEta?: true;
   /** Reads the fields that are its own. Throws `UnsupportedConfigError` naming one whose value is not supported. */
   readonly read: (fields: ConfigFields, prediction: PredictionType) => Sampler;
 }
@@ -54,6 +56,7 @@ const allPredictions = ["epsilon", "v_prediction", "sample"] as const;
 export const schedulerClasses: Readonly<Record<SchedulerClassName, SchedulerClass>> = {
   DDIMScheduler: {
     shortName: "ddim",
+    takesEta: true,
     betas: linearBetas,
     zeroSnr: true,
     predictions: allPredictions,
@@ -210,6 +213,7 @@ export const schedulerClasses: Readonly<Record<SchedulerClassName, SchedulerClas
   },
   TCDScheduler: {
     shortName: "tcd",
+    takesEta: true,
     betas: stableDiffusionBetas,
     zeroSnr: true,
     predictions: allPredictions,
