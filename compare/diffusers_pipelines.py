@@ -3,7 +3,8 @@ The diffusers side of `npm run compare:diffusers`.
 
     python3 diffusers_pipelines.py make FOLDER   makes small random pipelines, FOLDER/pipelines/NAME, by save_pretrained
     python3 diffusers_pipelines.py draw FOLDER   draws each case of FOLDER/cases.json, with the noise of FOLDER/ours/CASE.safetensors,
-                                                 into FOLDER/diffusers/CASE.safetensors: latents and images
+                                                 into FOLDER/diffusers/CASE.safetensors: latents and images;
+                                                 of a pipeline that was saved anew, FOLDER/saved/NAME is opened
 
 FOLDER/cases.json lists the pipelines and the cases (src/cases.ts). "make" prints lines of JSON: the versions, and pipelines that
 this environment cannot make.
@@ -367,7 +368,8 @@ def draw(folder):
         cases = [case for case in cases if (ours / f"{case['name']}.safetensors").exists()]
         if not cases:
             continue
-        pipeline = DiffusionPipeline.from_pretrained(folder / "pipelines" / entry["name"])
+        made = "saved" if "saved" in entry else "pipelines"
+        pipeline = DiffusionPipeline.from_pretrained(folder / made / entry["name"])
         pipeline.set_progress_bar_config(disable=True)
         noise.watch(pipeline.scheduler)
         for case in cases:

@@ -7,6 +7,8 @@ export interface ComparedPipeline {
   readonly scheduler: SchedulerConfig;
   /** Further fields of its model_index.json. */
   readonly settings?: Readonly<Record<string, unknown>>;
+  /** Both sides draw from the folder that is saved here, with the weights in this type. Default: from that of diffusers. */
+  readonly saved?: "F32" | "F16";
 }
 
 /** One call of a pipeline. */
@@ -64,12 +66,20 @@ const controlled: readonly ComparedPipeline[] = [
   { name: "sd15-pooled", family: "sd15-pooled", scheduler: DDIM },
   { name: "sdxl-control", family: "sdxl-control", scheduler: EULER },
 ];
+/** By the families' names. */
 const scales: Readonly<Record<string, readonly number[]>> = {
   "sd15-control": [0.7],
   "sd15-controls": [1, 0.5],
   "sd15-pooled": [1],
   "sdxl-control": [0.7],
 };
+
+/** What is loaded and saved here, which diffusers then opens. */
+const saved: readonly ComparedPipeline[] = [...published, ...controlled].map((pipeline, index) => ({
+  ...pipeline,
+  name: `${pipeline.name}-saved`,
+  saved: index % 2 === 0 ? "F32" : "F16",
+}));
 
 const sampler = (
   name: string,
@@ -119,7 +129,7 @@ const samplers: readonly ComparedPipeline[] = [
   sampler("tcd", "TCDScheduler"),
 ];
 
-export const comparedPipelines = [...published, ...settings, ...controlled, ...samplers];
+export const comparedPipelines = [...published, ...settings, ...controlled, ...saved, ...samplers];
 
 type Call = Omit<ComparedCase, "name" | "pipeline" | "controls">;
 /** The small pipelines' own size. */
@@ -149,15 +159,16 @@ const ofSettings = some("4 steps, guidance 0", "4 steps, guidance 7.5", "25 step
 const ofControls = {
   ...some("1 step, guidance 0", "4 steps, guidance 1", "4 steps, guidance 7.5", "batch of 2", "wide"),
 };
+const ofSaved = some("4 steps, guidance 1", "4 steps, guidance 7.5");
 const ofSamplers = {
   ...some("1 step, guidance 7.5", "4 steps, guidance 7.5", "25 steps, guidance 7.5", "image, strength 0.3"),
   ...some("image, strength 0.6, 10 steps, guidance 1", "image, strength 1"),
 };
 
 const casesOf = (pipelines: readonly ComparedPipeline[], calls: Readonly<Record<string, Call>>): ComparedCase[] =>
-  pipelines.flatMap(({ name: pipeline }) =>
+  pipelines.flatMap(({ name: pipeline, family }) =>
     Object.entries(calls).map(([call, options]) => {
-      return { name: `${pipeline}, ${call}`, pipeline, controls: scales[pipeline] ?? [], ...options };
+      return { name: `${pipeline}, ${call}`, pipeline, controls: scales[family] ?? [], ...options };
     }),
   );
 
@@ -165,5 +176,6 @@ export const comparedCases: readonly ComparedCase[] = [
   ...casesOf(published, matrix),
   ...casesOf(settings, ofSettings),
   ...casesOf(controlled, ofControls),
+  ...casesOf(saved, ofSaved),
   ...casesOf(samplers, ofSamplers),
 ];

@@ -6,7 +6,7 @@ import { parseArgs } from "node:util";
 import { InvalidArgumentError, SdxsError, type HostTensor } from "@sdxs/tensor";
 import { readSafetensorsFile, writeSafetensorsFile } from "@sdxs/tensor/node";
 import { comparedCases, comparedPipelines, type ComparedCase } from "./cases.js";
-import { drawCases } from "./draw.js";
+import { drawCases, saveAgain } from "./draw.js";
 import { findEnvironment, runPython } from "./environment.js";
 import { difference, report, type Outcome } from "./report.js";
 
@@ -93,10 +93,13 @@ async function outcomesOf(
   const without = ({ name, pipeline }: ComparedCase, by: "sdxs" | "diffusers", message: string): void => {
     outcomes.set(name, { name, pipeline, by, message });
   };
-  for (const name of used) {
+  for (const { name, saved } of pipelines) {
+    if (!used.has(name)) continue;
     const mine = cases.filter(({ pipeline }) => pipeline === name);
+    const made = join(folder, "pipelines", name);
     try {
-      await drawCases(join(folder, "pipelines", name), mine, async (one, drawn) => {
+      if (saved !== undefined) await saveAgain(made, join(folder, "saved", name), saved);
+      await drawCases(saved === undefined ? made : join(folder, "saved", name), mine, async (one, drawn) => {
         if (drawn instanceof Error) {
           without(one, "sdxs", drawn.message);
           return;

@@ -1,12 +1,17 @@
 import * as ort from "onnxruntime-node";
 import { createPipeline, type TextToImageComponents } from "@sdxs/runtime";
-import { loadPipelineFolder } from "@sdxs/runtime/node";
+import { loadPipelineFolder, savePipelineFolder } from "@sdxs/runtime/node";
 import { HostTensor, random, type Backend, type TensorMap } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import { PIXELS_PER_LATENT, type ComparedCase } from "./cases.js";
 
 /** What one case was given and gave, by the names that diffusers_pipelines.py takes: `latents` and `images` are the results. */
 export type Drawn = Readonly<Record<string, HostTensor>>;
+
+/** Loads a pipeline's folder and saves it as another. */
+export async function saveAgain(from: string, to: string, dtype: "F32" | "F16"): Promise<void> {
+  await savePipelineFolder(to, await loadPipelineFolder(from), { dtype });
+}
 
 /** Draws cases of one pipeline's folder, one after another. `drawn` takes what each gave, or what it threw. */
 export async function drawCases(
