@@ -10,6 +10,7 @@ FOLDER/cases.json lists the pipelines and the cases (src/cases.ts). "make" print
 this environment cannot make.
 """
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -84,7 +85,6 @@ from diffusers import (
     StableDiffusionXLControlNetPipeline,
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
-    TCDScheduler,
     UNet2DConditionModel,
 )
 from safetensors.torch import load_file, save_file
@@ -179,8 +179,10 @@ def tiny_autoencoder():
 
 
 def control_net(model, **config):
-    net = ControlNetModel.from_unet(model, conditioning_channels=3)
-    net = ControlNetModel.from_config({**net.config, "conditioning_embedding_out_channels": (8, 16), **config})
+    like = ControlNetModel.from_unet(model).config
+    defaults = [name for name in like.get("_use_default_values", []) if name not in config]
+    config = {"conditioning_embedding_out_channels": (8, 16), **config, "_use_default_values": defaults}
+    net = ControlNetModel.from_config({**like, **config})
     with torch.no_grad():
         for parameter in net.parameters():  # the outputs of a new one are zeros
             if parameter.ndim > 1 and parameter.abs().max() == 0:
@@ -299,6 +301,7 @@ class GivenNoise:
     def watch(self, scheduler):
         original = scheduler.step
 
+        @functools.wraps(original)  # pipelines look at what it takes
         def step(*arguments, **options):
             self.step += 1
             self.inside = True
@@ -332,6 +335,8 @@ def draw_case(pipeline, case, given, noise):
     }
     if "negativePrompt" in case:
         options["negative_prompt"] = [case["negativePrompt"]] * len(case["prompts"])
+    if "eta" in case:
+        options["eta"] = case["eta"]
     if "strength" in case:
         pipeline = IMAGE_TO_IMAGE[type(pipeline)](**pipeline.components)
         options.update(image=(given["image"] + 1) / 2, strength=case["strength"])
@@ -346,8 +351,6 @@ def draw_case(pipeline, case, given, noise):
         several = len(images) > 1
         options["image"] = images if several else images[0]
         options["controlnet_conditioning_scale"] = scales if several else scales[0]
-    if isinstance(pipeline.scheduler, TCDScheduler):
-        options["eta"] = 0.3  # its own default, and what its authors advise; pipelines pass 0
     latents = []
 
     def keep(_pipeline, _index, _timestep, tensors):

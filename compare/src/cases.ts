@@ -19,6 +19,8 @@ export interface ComparedCase {
   readonly negativePrompt?: string;
   readonly steps: number;
   readonly guidanceScale: number;
+  /** How much noise DDIM and TCD add. */
+  readonly eta?: number;
   readonly width: number;
   readonly height: number;
   /** With it, the case is image-to-image. */
@@ -178,4 +180,8 @@ export const comparedCases: readonly ComparedCase[] = [
   ...casesOf(controlled, ofControls),
   ...casesOf(saved, ofSaved),
   ...casesOf(samplers, ofSamplers),
+  ...casesOf(
+    samplers.filter(({ name }) => ["ddim", "ddim-trailing-v", "tcd"].includes(name)),
+    { "eta 0.6": { ...usual, eta: 0.6 } },
+  ),
 ];

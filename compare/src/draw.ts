@@ -72,7 +72,7 @@ function inputsOf({ name, prompts, width, height, strength, controls }: Compared
 }
 
 function optionsOf(
-  { steps, guidanceScale, negativePrompt, width, height, strength, controls }: ComparedCase,
+  { steps, guidanceScale, negativePrompt, eta, width, height, strength, controls }: ComparedCase,
   given: Drawn,
 ) {
   return {
@@ -81,6 +81,7 @@ function optionsOf(
     width,
     height,
     noise: given["noise"]!,
+    ...(eta !== undefined && { eta }),
     ...(negativePrompt !== undefined && { negativePrompt }),
     ...(strength !== undefined && { strength, image: given["image"]! }),
     controls: controls.map((scale, index) => ({ image: given[`control.${index}`]!, scale })),
