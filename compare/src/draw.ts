@@ -1,5 +1,5 @@
 import * as ort from "onnxruntime-node";
-import { createPipeline, type TextToImageComponents } from "@sdxs/runtime";
+import { createPipeline } from "@sdxs/runtime";
 import { loadPipelineFolder, savePipelineFolder } from "@sdxs/runtime/node";
 import { HostTensor, random, type Backend, type TensorMap } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
@@ -31,7 +31,7 @@ export async function drawCases(
       for (const name of ["posterior", "noise", "latents"]) await keep(name, name);
     }
   });
-  const pipeline = createPipeline({ components: components as TextToImageComponents, backend });
+  const pipeline = createPipeline({ components, backend });
   for (const one of cases) {
     const given = inputsOf(one);
     seen = {};
