@@ -1,4 +1,4 @@
-import { HostTensor, InvalidArgumentError, ShapeError, sizeOf } from "@sdxs/tensor";
+import { HostTensor, InvalidArgumentError, ShapeError, hostShape, layoutHint, sizeOf } from "@sdxs/tensor";
 
 export interface CannyOptions {
   /** A pixel whose gradient is above this is an edge if it is connected with one above the other. Default 100. */
@@ -33,8 +33,11 @@ const TANGENT = 13573;
  */
 export function canny(images: HostTensor, options: CannyOptions = {}): HostTensor {
   const { lowThreshold: low = 100, highThreshold: high = 200, norm = "L1" } = options;
-  if (images.shape.length !== 4 || sizeOf(images.shape) === 0) {
-    throw new ShapeError(`canny: expected images [batch, channels, height, width], got [${images.shape.join(", ")}].`);
+  const shape = hostShape("canny", "images", images);
+  if (shape.length !== 4 || sizeOf(shape) === 0 || layoutHint(shape) !== "") {
+    throw new ShapeError(
+      `canny: expected images [batch, channels, height, width], got [${shape.join(", ")}].` + layoutHint(shape),
+    );
   }
   if (!(low >= 0 && high >= low && high < Infinity)) {
     throw new InvalidArgumentError(

@@ -1,4 +1,4 @@
-import { HostTensor, InvalidArgumentError, ShapeError, sizeOf } from "@sdxs/tensor";
+import { HostTensor, InvalidArgumentError, ShapeError, hostShape, sizeOf } from "@sdxs/tensor";
 
 /**
  * A condition that stands in for depth where no depth is known: how far inside a shape each pixel lies, as if shapes bulged
@@ -16,7 +16,7 @@ import { HostTensor, InvalidArgumentError, ShapeError, sizeOf } from "@sdxs/tens
  * const condition = distanceToEdge(alpha); // the picture's own transparency
  */
 export function distanceToEdge(masks: HostTensor): HostTensor {
-  const [batch = 0, channels, height = 0, width = 0, ...more] = masks.shape;
+  const [batch = 0, channels, height = 0, width = 0, ...more] = hostShape("distanceToEdge", "masks", masks);
   if (channels !== 1 || more.length > 0 || sizeOf(masks.shape) === 0) {
     throw new ShapeError(`distanceToEdge: expected masks [batch, 1, height, width], got [${masks.shape.join(", ")}].`);
   }

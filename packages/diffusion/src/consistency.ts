@@ -1,4 +1,4 @@
-import type { Ops } from "@sdxs/tensor";
+import { checkFields, type Ops } from "@sdxs/tensor";
 import { gatherNoiseLevels, gatherTimesteps, type NoiseSchedule } from "./noise-schedule.js";
 import { predictedSample, type PredictionType } from "./prediction.js";
 
@@ -46,6 +46,7 @@ export interface ConsistencyOptions {
  * const clean = consistencySample(ops, noisy, network(ops, noisy, timestep), timestep, { schedule });
  */
 export function consistencySample<T>(ops: Ops<T>, noisy: T, output: T, timestep: T, options: ConsistencyOptions): T {
+  checkFields("consistencySample", "options", options, ["schedule"]);
   const { schedule, prediction = "epsilon", timestepScaling } = options;
   const clean = predictedSample(ops, prediction, noisy, output, gatherNoiseLevels(ops, schedule, timestep));
   const scalings = Array.from({ length: schedule.trainSteps }, (_, t) => boundaryScalingsAt(t, timestepScaling));

@@ -1,4 +1,4 @@
-import { ShapeError, type Operand, type Ops } from "@sdxs/tensor";
+import { ShapeError, tensorShape, type Operand, type Ops } from "@sdxs/tensor";
 
 /**
  * Classifier-free guidance (arXiv:2207.12598): unconditional + scale (conditional - unconditional).
@@ -11,8 +11,8 @@ import { ShapeError, type Operand, type Ops } from "@sdxs/tensor";
  * Throws `ShapeError` where the shapes differ.
  */
 export function guided<T>(ops: Ops<T>, unconditional: T, conditional: T, scale: Operand<T>): T {
-  const expected = ops.shape(unconditional).join(", ");
-  const received = ops.shape(conditional).join(", ");
+  const expected = tensorShape(ops, "guided", "unconditional", unconditional).join(", ");
+  const received = tensorShape(ops, "guided", "conditional", conditional).join(", ");
   if (expected !== received) {
     throw new ShapeError(
       `guided: both outputs must have one shape, got unconditional [${expected}] and conditional [${received}].`,

@@ -1,4 +1,4 @@
-import { InvalidArgumentError, type Operand, type Ops } from "@sdxs/tensor";
+import { InvalidArgumentError, checkFields, tensorShape, unknownName, type Operand, type Ops } from "@sdxs/tensor";
 
 export type BetaSchedule = "linear" | "scaled_linear" | "squaredcos_cap_v2";
 
@@ -85,6 +85,7 @@ export function noiseSchedule(options: NoiseScheduleOptions = {}): NoiseSchedule
       case "squaredcos_cap_v2":
         return Math.min(1 - squaredCosine((t + 1) / trainSteps) / squaredCosine(t / trainSteps), MAX_COSINE_BETA);
     }
+    throw unknownName("noiseSchedule", "kind", kind, ["linear", "scaled_linear", "squaredcos_cap_v2"]);
   }
 }
 
@@ -112,8 +113,14 @@ function withoutTerminalSignal(betas: Float64Array, round: Rounding): Float64Arr
   return rescaled.map((value, t) => round(1 - round(t === 0 ? value : value / rescaled[t - 1]!)));
 }
 
+/** Throws `InvalidArgumentError` for what `noiseSchedule` did not make. */
+export function checkSchedule(where: string, schedule: NoiseSchedule): void {
+  checkFields(where, "schedule", schedule, ["trainSteps", "betas", "alphasCumprod"]);
+}
+
 /** abar at a whole timestep. Throws `InvalidArgumentError` outside [0, trainSteps). */
 export function alphaCumprodAt(schedule: NoiseSchedule, timestep: number): number {
+  checkSchedule("noiseLevelAt", schedule);
   const value = schedule.alphasCumprod[timestep];
   if (value === undefined) {
     throw new InvalidArgumentError(
@@ -139,6 +146,8 @@ export function noiseLevelAt(schedule: NoiseSchedule, timestep: number): NoiseLe
  * const noisy = addNoise(ops, clean, noise, gatherNoiseLevels(ops, schedule, timesteps));
  */
 export function gatherNoiseLevels<T>(ops: Ops<T>, schedule: NoiseSchedule, timesteps: T): NoiseLevel<T> {
+  checkSchedule("gatherNoiseLevels", schedule);
+  tensorShape(ops, "gatherNoiseLevels", "timesteps", timesteps);
   return {
     alpha: gatherTimesteps(ops, schedule.alphasCumprod.map(Math.sqrt), timesteps),
     sigma: gatherTimesteps(

@@ -1,5 +1,5 @@
-import { InvalidArgumentError, ShapeError, type Ops } from "@sdxs/tensor";
-import { noiseLevelAt, type NoiseSchedule } from "./noise-schedule.js";
+import { InvalidArgumentError, ShapeError, checkFields, tensorShape, type Ops } from "@sdxs/tensor";
+import { checkSchedule, noiseLevelAt, type NoiseSchedule } from "./noise-schedule.js";
 import { samplePredictionAt, type PredictionType } from "./prediction.js";
 import type { SamplerPlan } from "./samplers/plan.js";
 
@@ -29,6 +29,7 @@ export interface OneStepOptions {
  * const conversion = oneStepConversion(noiseSchedule());
  */
 export function oneStepConversion(schedule: NoiseSchedule, options: OneStepOptions = {}): OneStepConversion {
+  checkSchedule("oneStepConversion", schedule);
   const { prediction = "epsilon", timestep = schedule.trainSteps - 1 } = options;
   const { sample, output } = samplePredictionAt(prediction, noiseLevelAt(schedule, timestep));
   return { timestep, input: 1, noise: sample, output };
@@ -41,6 +42,7 @@ export function oneStepConversion(schedule: NoiseSchedule, options: OneStepOptio
  * Throws `InvalidArgumentError` for a plan of several steps or one that adds noise.
  */
 export function oneStepFromPlan(plan: SamplerPlan): OneStepConversion {
+  checkFields("oneStepFromPlan", "plan", plan, ["steps"]);
   const [step] = plan.steps;
   if (step === undefined || plan.steps.length !== 1 || step.update.noise !== 0) {
     throw new InvalidArgumentError(
@@ -68,8 +70,9 @@ export function oneStepFromPlan(plan: SamplerPlan): OneStepConversion {
  * const latents = oneStepSample(ops, noise, network(ops, noise), oneStepConversion(noiseSchedule()));
  */
 export function oneStepSample<T>(ops: Ops<T>, noise: T, output: T, conversion: OneStepConversion): T {
-  const expected = ops.shape(noise).join(", ");
-  const received = ops.shape(output).join(", ");
+  const expected = tensorShape(ops, "oneStepSample", "noise", noise).join(", ");
+  const received = tensorShape(ops, "oneStepSample", "output", output).join(", ");
+  checkFields("oneStepSample", "conversion", conversion, ["noise", "output"]);
   if (expected !== received) {
     throw new ShapeError(`oneStepSample: the output must be shaped as the noise [${expected}], got [${received}].`);
   }

@@ -1,4 +1,4 @@
-import { UnsupportedConfigError, type Operand, type Ops } from "@sdxs/tensor";
+import { UnsupportedConfigError, checkFields, tensorShape, unknownName, type Operand, type Ops } from "@sdxs/tensor";
 import { broadcastLevel, type NoiseLevel } from "./noise-schedule.js";
 
 /**
@@ -13,6 +13,20 @@ export interface LinearPrediction {
   readonly output: number;
 }
 
+const predictionTypes: readonly PredictionType[] = ["epsilon", "v_prediction", "sample"];
+
+/** The number of axes. Throws `InvalidArgumentError` for what is no tensor, and for a level without alpha and sigma. */
+function checkSamples<T>(
+  ops: Ops<T>,
+  where: string,
+  samples: Readonly<Record<string, T>>,
+  level: NoiseLevel<Operand<T>>,
+): number {
+  const [shape] = Object.entries(samples).map(([name, x]) => tensorShape(ops, where, name, x));
+  checkFields(where, "level", level, ["alpha", "sigma"]);
+  return shape?.length ?? 0;
+}
+
 /**
  * x_t = alpha x_0 + sigma noise.
  *
@@ -21,13 +35,15 @@ export interface LinearPrediction {
  * @param level numbers, or tensors [batch]
  */
 export function addNoise<T>(ops: Ops<T>, clean: T, noise: T, level: NoiseLevel<Operand<T>>): T {
-  const { alpha, sigma } = broadcastLevel(ops, level, ops.shape(clean).length);
+  const rank = checkSamples(ops, "addNoise", { clean, noise }, level);
+  const { alpha, sigma } = broadcastLevel(ops, level, rank);
   return ops.add(ops.mul(alpha, clean), ops.mul(sigma, noise));
 }
 
 /** v = alpha noise - sigma x_0. Shapes as in `addNoise`. */
 export function velocity<T>(ops: Ops<T>, clean: T, noise: T, level: NoiseLevel<Operand<T>>): T {
-  const { alpha, sigma } = broadcastLevel(ops, level, ops.shape(clean).length);
+  const rank = checkSamples(ops, "velocity", { clean, noise }, level);
+  const { alpha, sigma } = broadcastLevel(ops, level, rank);
   return ops.sub(ops.mul(alpha, noise), ops.mul(sigma, clean));
 }
 
@@ -47,6 +63,7 @@ export function predictionTarget<T>(
     case "sample":
       return clean;
   }
+  throw unknownName("predictionTarget", "type", type, predictionTypes);
 }
 
 /**
@@ -66,7 +83,8 @@ export function predictedSample<T>(
   output: T,
   level: NoiseLevel<Operand<T>>,
 ): T {
-  const { alpha, sigma } = broadcastLevel(ops, level, ops.shape(noisy).length);
+  const rank = checkSamples(ops, "predictedSample", { noisy, output }, level);
+  const { alpha, sigma } = broadcastLevel(ops, level, rank);
   switch (type) {
     case "epsilon":
       return ops.div(ops.sub(noisy, ops.mul(sigma, output)), alpha);
@@ -75,6 +93,7 @@ export function predictedSample<T>(
     case "sample":
       return output;
   }
+  throw unknownName("predictedSample", "type", type, predictionTypes);
 }
 
 /** The noise that a network's output stands for. Arguments as in `predictedSample`; from "sample" it divides by sigma. */
@@ -85,7 +104,8 @@ export function predictedNoise<T>(
   output: T,
   level: NoiseLevel<Operand<T>>,
 ): T {
-  const { alpha, sigma } = broadcastLevel(ops, level, ops.shape(noisy).length);
+  const rank = checkSamples(ops, "predictedNoise", { noisy, output }, level);
+  const { alpha, sigma } = broadcastLevel(ops, level, rank);
   switch (type) {
     case "epsilon":
       return output;
@@ -94,6 +114,7 @@ export function predictedNoise<T>(
     case "sample":
       return ops.div(ops.sub(noisy, ops.mul(alpha, output)), sigma);
   }
+  throw unknownName("predictedNoise", "type", type, predictionTypes);
 }
 
 /** The velocity that a network's output stands for. Arguments as in `predictedSample`. */
@@ -104,7 +125,8 @@ export function predictedVelocity<T>(
   output: T,
   level: NoiseLevel<Operand<T>>,
 ): T {
-  const { alpha, sigma } = broadcastLevel(ops, level, ops.shape(noisy).length);
+  const rank = checkSamples(ops, "predictedVelocity", { noisy, output }, level);
+  const { alpha, sigma } = broadcastLevel(ops, level, rank);
   switch (type) {
     case "epsilon": // v = (noise - sigma x_t) / alpha
       return ops.div(ops.sub(output, ops.mul(sigma, noisy)), alpha);
@@ -113,6 +135,7 @@ export function predictedVelocity<T>(
     case "sample": // v = (alpha x_t - x_0) / sigma
       return ops.div(ops.sub(ops.mul(alpha, noisy), output), sigma);
   }
+  throw unknownName("predictedVelocity", "type", type, predictionTypes);
 }
 
 /**

@@ -3,6 +3,7 @@ import {
   InvalidArgumentError,
   ParameterError,
   UnsupportedConfigError,
+  checkFields,
   parseJson,
   select,
   type Shape,
@@ -127,7 +128,9 @@ const formerEndings: readonly (readonly [now: RegExp, then: string])[] = [
  * const styled = mergeLora(weights, [{ ...loras.unet, weight: 0.8 }]);
  */
 export function readLora<C extends LoraComponent>(file: LoraFile, models: LoraModels<C>): LoadedLoras<C> {
-  const given = components.filter((component): component is C => Object.hasOwn(models, component));
+  checkFields("readLora", "file", file, ["tensors"]);
+  const known = (models as LoraModels<C> | undefined) ?? {}; // callers in plain JavaScript may leave it out
+  const given = components.filter((component): component is C => Object.hasOwn(known, component));
   const [only] = given;
   if (only === undefined) {
     throw new InvalidArgumentError(`readLora: give the parameters of at least one model of ${components.join(", ")}.`);

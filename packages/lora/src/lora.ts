@@ -2,7 +2,9 @@ import {
   HostTensor,
   InvalidArgumentError,
   ParameterError,
+  checkFields,
   fanInUniform,
+  kindOf,
   mapTensors,
   normal,
   sizeOf,
@@ -86,6 +88,7 @@ export function loraParameters(
   network: Readonly<Record<string, { readonly shape: Shape }>>,
   options: LoraOptions,
 ): Lora<ParameterSpec> {
+  checkFields("loraParameters", "options", options, ["rank"]);
   const { rank, alpha = rank, targets = loraTargets.attention, init = "gaussian" } = options;
   if (!Number.isInteger(rank) || rank < 1) {
     throw new InvalidArgumentError(`loraParameters: rank must be a whole number of at least 1, got ${rank}.`);
@@ -93,6 +96,13 @@ export function loraParameters(
   if (!Number.isFinite(alpha)) {
     throw new InvalidArgumentError(`loraParameters: alpha must be finite, got ${alpha}.`);
   }
+  const isList: boolean = Array.isArray(targets); // callers in plain JavaScript may give one alone
+  if (!isList) {
+    throw new InvalidArgumentError(
+      `loraParameters: expected a list of targets, as loraTargets.attention, got ${kindOf(targets)}.`,
+    );
+  }
+  checkNetwork("loraParameters", network);
   const layers = adaptableLayers(network);
   const idle = targets.filter((target) => !layers.some(([layer]) => matches(target, layer)));
   if (idle.length > 0 || targets.length === 0) {
@@ -345,4 +355,12 @@ function sameMatrix(a: Shape, b: Shape): boolean {
   const matrix = (shape: Shape): string =>
     (shape.length === 4 && shape[2] === 1 && shape[3] === 1 ? shape.slice(0, 2) : shape).join();
   return matrix(a) === matrix(b);
+}
+
+/** Throws `InvalidArgumentError` for what holds no parameters. */
+function checkNetwork(where: string, network: unknown): void {
+  if (typeof network === "object" && network !== null && !Array.isArray(network)) return;
+  throw new InvalidArgumentError(
+    `${where}: expected a network's parameters, by their names, as unetParameters gives them; got ${kindOf(network)}.`,
+  );
 }

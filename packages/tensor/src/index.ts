@@ -1,4 +1,4 @@
-export { checkFields, kindOf, layoutHint, tensorShape, unknownName } from "./core/arguments.js";
+export { checkFields, hostShape, kindOf, layoutHint, tensorShape, unknownName } from "./core/arguments.js";
 export {
   InvalidArgumentError,
   MalformedFileError,

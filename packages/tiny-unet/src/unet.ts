@@ -2,6 +2,7 @@ import {
   HostTensor,
   InvalidArgumentError,
   ShapeError,
+  checkFields,
   convLayer,
   declareParameters,
   gelu,
@@ -543,6 +544,7 @@ export function checkUNetInputs<T>(
   config: UNetEncoderConfig,
   inputs: UNetEncoderInputs<T>,
 ): void {
+  checkFields(caller, "inputs", inputs, ["sample", "timestep"]);
   const batch = sizeAt(ops, inputs.sample, 0);
   const expectShape = (
     name: string,

@@ -1,7 +1,7 @@
 import { alphaCumprodAt, noiseLevelAt, type NoiseSchedule } from "../noise-schedule.js";
 import { samplePredictionAt } from "../prediction.js";
 import { finitePlan, type SamplerPlan } from "./plan.js";
-import { checkEta, firstStep, roundHalfEven, spacedTimesteps, type SpacedOptions } from "./timesteps.js";
+import { checkEta, checkSampler, firstStep, roundHalfEven, spacedTimesteps, type SpacedOptions } from "./timesteps.js";
 
 export interface DdimOptions extends SpacedOptions {
   /** Added to each timestep of "leading". Default 1, as in Stable Diffusion's configurations. */
@@ -19,6 +19,7 @@ export interface DdimOptions extends SpacedOptions {
  * const plan = ddim(noiseSchedule(), { steps: 50 });
  */
 export function ddim(schedule: NoiseSchedule, options: DdimOptions): SamplerPlan {
+  checkSampler("ddim", schedule, options);
   const { steps, prediction = "epsilon", spacing = "leading", stepsOffset = 1, endsClean = false, eta = 0 } = options;
   checkEta("ddim", eta);
   const begin = firstStep("ddim", schedule.trainSteps, options);

@@ -1,7 +1,7 @@
 import { alphaCumprodAt, noiseLevelAt, type NoiseSchedule } from "../noise-schedule.js";
 import { samplePredictionAt } from "../prediction.js";
 import { finitePlan, type SamplerPlan } from "./plan.js";
-import { firstStep, roundHalfEven, spacedTimesteps, type SpacedOptions } from "./timesteps.js";
+import { checkSampler, firstStep, roundHalfEven, spacedTimesteps, type SpacedOptions } from "./timesteps.js";
 
 export interface DdpmOptions extends SpacedOptions {
   /** Variance of the noise that a step adds: the posterior's, or beta (arXiv:2006.11239, Section 3.2). Default "posterior". */
@@ -15,6 +15,7 @@ const LEAST_VARIANCE = 1e-20;
  * Ancestral sampling (arXiv:2006.11239, Equations 6 and 7). Every step but the one at timestep 0 adds noise. It remembers x_0.
  */
 export function ddpm(schedule: NoiseSchedule, options: DdpmOptions): SamplerPlan {
+  checkSampler("ddpm", schedule, options);
   const { steps, prediction = "epsilon", spacing = "leading", stepsOffset = 0, variance = "posterior" } = options;
   const begin = firstStep("ddpm", schedule.trainSteps, options);
   const stride = Math.floor(schedule.trainSteps / steps);

@@ -1,3 +1,4 @@
+import { checkSampler } from "./timesteps.js";
 import type { NoiseSchedule } from "../noise-schedule.js";
 import { multistepGrid, noisePredictionAt, orderOf, stepsOf, type MultistepOptions } from "./multistep.js";
 import { finitePlan, type SamplerPlan } from "./plan.js";
@@ -10,6 +11,7 @@ import { finitePlan, type SamplerPlan } from "./plan.js";
  * Throws `InvalidArgumentError` for a step count outside [1, trainSteps].
  */
 export function deis(schedule: NoiseSchedule, options: MultistepOptions): SamplerPlan {
+  checkSampler("deis", schedule, options);
   const { prediction = "epsilon" } = options;
   const grid = multistepGrid("deis", schedule, options, "run");
   const { levels } = grid;

@@ -1,3 +1,4 @@
+import { checkSampler } from "./timesteps.js";
 import { InvalidArgumentError } from "@sdxs/tensor";
 import type { NoiseSchedule } from "../noise-schedule.js";
 import { samplePredictionAt } from "../prediction.js";
@@ -40,6 +41,7 @@ export interface DpmSolverOptions extends MultistepOptions {
  * const plan = dpmSolver(noiseSchedule(), { steps: 25, sigmaSpacing: "karras" });
  */
 export function dpmSolver(schedule: NoiseSchedule, options: DpmSolverOptions): SamplerPlan {
+  checkSampler("dpmSolver", schedule, options);
   const { prediction = "epsilon", algorithm = "dpmsolver++", solver = "midpoint" } = options;
   const { order: highest, finalSigma = "zero", eulerAtFinal = false, leastLogSnr = -Infinity } = options;
   const isStochastic = algorithm.startsWith("sde");

@@ -1,7 +1,7 @@
 import type { NoiseSchedule } from "../noise-schedule.js";
 import { finitePlan, type SamplerPlan } from "./plan.js";
 import { atSigma, cleanFromRatio, sigmaGrid } from "./sigma-grid.js";
-import type { SpacedOptions } from "./timesteps.js";
+import { checkSampler, type SpacedOptions } from "./timesteps.js";
 
 /**
  * Euler's method that goes below the next noise level and adds noise up to it: ancestral sampling (arXiv:2006.11239) in the
@@ -10,6 +10,7 @@ import type { SpacedOptions } from "./timesteps.js";
  * Throws `InvalidArgumentError` for a step count outside [1, trainSteps].
  */
 export function eulerAncestral(schedule: NoiseSchedule, options: SpacedOptions): SamplerPlan {
+  checkSampler("eulerAncestral", schedule, options);
   const { prediction = "epsilon" } = options;
   const { begin, timesteps, sigmas, initNoiseSigma } = sigmaGrid("eulerAncestral", schedule, options);
   const steps = timesteps.map((timestep, i) => {

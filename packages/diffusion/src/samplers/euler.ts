@@ -1,3 +1,4 @@
+import { checkSampler } from "./timesteps.js";
 import type { NoiseSchedule } from "../noise-schedule.js";
 import { finitePlan, type SamplerPlan } from "./plan.js";
 import { atSigma, cleanFromRatio, initNoiseSigma, sigmaGrid, type SigmaOptions } from "./sigma-grid.js";
@@ -22,6 +23,7 @@ export interface EulerOptions extends SigmaOptions {
  * Throws `InvalidArgumentError` for a step count outside [1, trainSteps].
  */
 export function euler(schedule: NoiseSchedule, options: EulerOptions): SamplerPlan {
+  checkSampler("euler", schedule, options);
   const { prediction = "epsilon", finalSigma = "zero", continuousTimesteps = false } = options;
   const table = trainingSigmas(schedule);
   const end = finalSigma === "zero" ? 0 : table[0]!;

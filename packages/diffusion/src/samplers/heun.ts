@@ -1,3 +1,4 @@
+import { checkSampler } from "./timesteps.js";
 import type { NoiseSchedule } from "../noise-schedule.js";
 import { finitePlan, type SamplerPlan, type SamplerStep } from "./plan.js";
 import { atSigma, cleanFromRatio, sigmaGrid, type SigmaOptions } from "./sigma-grid.js";
@@ -10,6 +11,7 @@ import { atSigma, cleanFromRatio, sigmaGrid, type SigmaOptions } from "./sigma-g
  * Throws `InvalidArgumentError` for a step count outside [1, trainSteps].
  */
 export function heun(schedule: NoiseSchedule, options: SigmaOptions): SamplerPlan {
+  checkSampler("heun", schedule, options);
   const { prediction = "epsilon" } = options;
   const { begin, timesteps, sigmas, initNoiseSigma } = sigmaGrid("heun", schedule, options);
   const steps = timesteps.flatMap((timestep, i): SamplerStep[] => {

@@ -2,7 +2,7 @@ import { boundaryScalingsAt } from "../consistency.js";
 import { noiseLevelAt, type NoiseSchedule } from "../noise-schedule.js";
 import { samplePredictionAt } from "../prediction.js";
 import { finitePlan, type SamplerPlan } from "./plan.js";
-import { firstStep, type SamplerOptions } from "./timesteps.js";
+import { checkSampler, firstStep, type SamplerOptions } from "./timesteps.js";
 
 export interface ConsistencySamplerOptions extends SamplerOptions {
   /** Number of DDIM steps that the consistency model was distilled from. Default 50, that of the published models. */
@@ -21,6 +21,7 @@ export interface LcmOptions extends ConsistencySamplerOptions {
  * Throws `InvalidArgumentError` for more steps than the model was distilled from.
  */
 export function lcm(schedule: NoiseSchedule, options: LcmOptions): SamplerPlan {
+  checkSampler("lcm", schedule, options);
   const { prediction = "epsilon", timestepScaling } = options;
   const { begin, timesteps } = consistencyTimesteps("lcm", schedule, options);
   const plan = timesteps.slice(begin).map((timestep, i) => {

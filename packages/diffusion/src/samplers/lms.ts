@@ -1,3 +1,4 @@
+import { checkSampler } from "./timesteps.js";
 import type { NoiseSchedule } from "../noise-schedule.js";
 import { finitePlan, type SamplerPlan } from "./plan.js";
 import { atSigma, cleanFromRatio, sigmaGrid, type SigmaOptions } from "./sigma-grid.js";
@@ -13,6 +14,7 @@ const LMS_ORDER = 4;
  * Throws `InvalidArgumentError` for a step count outside [1, trainSteps].
  */
 export function lms(schedule: NoiseSchedule, options: SigmaOptions): SamplerPlan {
+  checkSampler("lms", schedule, options);
   const { prediction = "epsilon" } = options;
   const { begin, timesteps, sigmas, initNoiseSigma } = sigmaGrid("lms", schedule, options);
   const steps = timesteps.map((timestep, i) => {

@@ -1,7 +1,7 @@
 import { InvalidArgumentError, UnsupportedConfigError } from "@sdxs/tensor";
 import { alphaCumprodAt, noiseLevelAt, type NoiseSchedule } from "../noise-schedule.js";
 import { finitePlan, type LinearUpdate, type SamplerPlan, type SamplerStep } from "./plan.js";
-import { firstStep, roundHalfEven, spacedTimesteps, type SpacedOptions } from "./timesteps.js";
+import { checkSampler, firstStep, roundHalfEven, spacedTimesteps, type SpacedOptions } from "./timesteps.js";
 
 export interface PndmOptions extends SpacedOptions {
   /** Added to each timestep of "leading". Default 1, as in Stable Diffusion's configurations. */
@@ -32,6 +32,7 @@ const RUNGE_KUTTA_WEIGHTS = [1 / 6, 1 / 3, 1 / 3, 1 / 6] as const;
  * `UnsupportedConfigError` for a network that predicts the sample.
  */
 export function pndm(schedule: NoiseSchedule, options: PndmOptions): SamplerPlan {
+  checkSampler("pndm", schedule, options);
   const { steps, prediction = "epsilon", skipRungeKutta = true, endsClean = false } = options;
   if (prediction === "sample") {
     throw new UnsupportedConfigError(`pndm: the prediction must be "epsilon" or "v_prediction", got "sample".`);

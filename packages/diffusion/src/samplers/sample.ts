@@ -1,4 +1,4 @@
-import { HostTensor, SdxsError, ShapeError, type Signal } from "@sdxs/tensor";
+import { HostTensor, SdxsError, ShapeError, checkFields, type Signal } from "@sdxs/tensor";
 import { applyStep, type Combine, type SamplerPlan, type SamplerState } from "./plan.js";
 
 export interface SampleOptions {
@@ -24,6 +24,7 @@ export interface SampleOptions {
  * const latents = await sample({ plan: dpmSolver(noiseSchedule(), { steps: 25 }), noise, predict });
  */
 export async function sample(options: SampleOptions): Promise<HostTensor> {
+  checkFields("sample", "options", options, ["plan", "noise", "predict"]);
   const { plan, noise, predict, stepNoise, signal, onStep } = options;
   let state: SamplerState<HostTensor> = { sample: combineHost([[plan.initNoiseSigma, noise]]), history: [] };
   for (const [index, step] of plan.steps.entries()) {

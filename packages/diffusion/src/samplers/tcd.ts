@@ -2,7 +2,7 @@ import { alphaCumprodAt, noiseLevelAt, type NoiseSchedule } from "../noise-sched
 import { samplePredictionAt } from "../prediction.js";
 import { consistencyTimesteps, type ConsistencySamplerOptions } from "./lcm.js";
 import { finitePlan, type SamplerPlan } from "./plan.js";
-import { checkEta } from "./timesteps.js";
+import { checkEta, checkSampler } from "./timesteps.js";
 
 export interface TcdOptions extends ConsistencySamplerOptions {
   /** gamma of the paper, in [0, 1]: how far below the next timestep each step goes before noise is added. Default 0.3, as diffusers. */
@@ -16,6 +16,7 @@ export interface TcdOptions extends ConsistencySamplerOptions {
  * Throws `InvalidArgumentError` for more steps than the model was distilled from.
  */
 export function tcd(schedule: NoiseSchedule, options: TcdOptions): SamplerPlan {
+  checkSampler("tcd", schedule, options);
   const { prediction = "epsilon", eta = 0.3 } = options;
   checkEta("tcd", eta);
   const { begin, timesteps } = consistencyTimesteps("tcd", schedule, options);

@@ -1,5 +1,5 @@
-import { InvalidArgumentError } from "@sdxs/tensor";
-import type { NoiseSchedule } from "../noise-schedule.js";
+import { InvalidArgumentError, checkFields } from "@sdxs/tensor";
+import { checkSchedule, type NoiseSchedule } from "../noise-schedule.js";
 import type { PredictionType } from "../prediction.js";
 
 /** What every sampler takes. */
@@ -26,6 +26,12 @@ export interface SpacedOptions extends SamplerOptions {
   readonly spacing?: TimestepSpacing;
   /** Added to each timestep of "leading". Default 0, as diffusers; Stable Diffusion's configurations say 1. */
   readonly stepsOffset?: number;
+}
+
+/** Throws `InvalidArgumentError` unless a sampler is given a schedule and options with steps. */
+export function checkSampler(sampler: string, schedule: NoiseSchedule, options: SamplerOptions): void {
+  checkSchedule(sampler, schedule);
+  checkFields(sampler, "options", options, ["steps"]);
 }
 
 /**

@@ -1,3 +1,4 @@
+import { checkSampler } from "./timesteps.js";
 import type { NoiseSchedule } from "../noise-schedule.js";
 import { samplePredictionAt } from "../prediction.js";
 import {
@@ -29,6 +30,7 @@ export interface UnipcOptions extends MultistepOptions {
  * Throws `InvalidArgumentError` for a step count outside [1, trainSteps].
  */
 export function unipc(schedule: NoiseSchedule, options: UnipcOptions): SamplerPlan {
+  checkSampler("unipc", schedule, options);
   const { prediction = "epsilon", variant = "bh2", solvesForSample = true, disabledCorrections = [] } = options;
   const { finalSigma = "sigma_min" } = options;
   const grid = multistepGrid("unipc", schedule, options, finalSigma === "zero" ? "zero" : "run");

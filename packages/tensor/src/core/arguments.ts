@@ -52,6 +52,13 @@ export function tensorShape<T>(ops: Ops<T>, where: string, name: string, x: T): 
   }
 }
 
+/** The shape of a `HostTensor` argument. Throws `InvalidArgumentError`, naming the function and the argument, for what is none. */
+export function hostShape(where: string, name: string, x: HostTensor): Shape {
+  const shape = (x as HostTensor | undefined)?.shape;
+  if (shape !== undefined && Array.isArray(shape)) return x.shape;
+  throw new InvalidArgumentError(`${where}: expected ${name} to be a HostTensor, got ${kindOf(x)}.`);
+}
+
 /** What to do with a shape [batch, height, width, channels], as a sentence to add; "" for another. */
 export function layoutHint(shape: Shape): string {
   const [, channels = 0, , last = 0] = shape;
