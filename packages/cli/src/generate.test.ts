@@ -2,6 +2,7 @@ import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { canny, controlNetFromUNet, controlNetParameters } from "@sdxs/controlnet";
 import { loraParameters, writeLora } from "@sdxs/lora";
 import { createPipeline, fromPng, toPng, toRgba } from "@sdxs/runtime";
@@ -242,4 +243,27 @@ it("stops when it is interrupted, and leaves no half a file", async () => {
   const run = await sdxs(["generate", model, "--prompt", "red", "--out", out], AbortSignal.abort());
   expect(run).toEqual({ exitCode: 130, out: [], notes: ["sdxs: interrupted"] });
   expect((await readdir(folder)).filter((name) => name.includes("stopped"))).toEqual([]);
+});
+
+it("draws a picture of each seed that is listed", async () => {
+  const out = join(folder, "listed.png");
+  const run = await sdxs(["generate", model, "--prompt", "red", "--seeds", "9,1", "--out", out]);
+  expect(run.notes.map((note) => /seed (\d+)/.exec(note)?.[1])).toEqual(["9", "1"]);
+  expect(await sdxs(["generate", model, "--prompt", "red", "--seeds", "9", "--count", "2"])).toMatchObject({
+    exitCode: 2,
+    notes: [expect.stringContaining("--seeds says which pictures are drawn")],
+  });
+});
+
+it("draws by a Stable Diffusion XL folder of diffusers as it is, and refuses to export it by name", async () => {
+  const xl = fileURLToPath(new URL("../../runtime/fixtures/pipelines/xl", import.meta.url));
+  const out = join(folder, "xl.png");
+  expect(await sdxs(["generate", xl, "--prompt", "red", "--steps", "2", "--out", out])).toMatchObject({
+    exitCode: 0,
+    out: [out],
+  });
+  expect(await sdxs(["export", xl, "--out", join(folder, "onnx")])).toMatchObject({
+    exitCode: 1,
+    notes: [expect.stringContaining("pipelines of two text encoders, as Stable Diffusion XL's, are not exported")],
+  });
 });

@@ -18,6 +18,7 @@ ${modelUsage}
   --negative-prompt TEXT  what to lead away from, with --guidance
   --count N             pictures of each prompt, with seeds that count up; default 1
   --seed N              default 0
+  --seeds N,N,...       a picture of each prompt for each of these seeds, in place of --count and --seed
 ${drawingUsage}
 ${loraUsage}
 ${guideUsage}
@@ -29,8 +30,9 @@ export async function generate(args: readonly string[], terminal: Terminal): Pro
   const { values, operands } = readCommandLine("generate", args, ["MODEL"], {
     prompt: { type: "string", multiple: true },
     "negative-prompt": { type: "string" },
-    count: { type: "string", default: "1" },
-    seed: { type: "string", default: "0" },
+    count: { type: "string" },
+    seed: { type: "string" },
+    seeds: { type: "string" },
     ...drawingOptions,
     size: { type: "string" },
     lora: { type: "string", multiple: true },
@@ -39,8 +41,7 @@ export async function generate(args: readonly string[], terminal: Terminal): Pro
   });
   const { prompt: prompts = [], out } = values;
   if (prompts.length === 0) throw new InvalidArgumentError("Give at least one --prompt. See: sdxs generate --help");
-  const count = wholeNumber("--count", values.count, 1);
-  const firstSeed = wholeNumber("--seed", values.seed, 0);
+  const seeds = seedsOf(values);
   const drawing = drawingOf(values);
   const { guidanceScale = Infinity } = drawing; // where it is not given the model decides
   if (values["negative-prompt"] !== undefined && guidanceScale <= 1) {
@@ -49,6 +50,9 @@ export async function generate(args: readonly string[], terminal: Terminal): Pro
   const size = values.size === undefined ? undefined : pictureSize("--size", values.size);
   await checkOutput(out);
   const guides = await readGuides(values);
+  if (values["guess-mode"] && guides.controls.length === 0) {
+    throw new InvalidArgumentError("--guess-mode has no effect without a ControlNet: give --control, too.");
+  }
 
   const { pipeline, components, embeddings, warn } = await openPipeline(
     operands[0]!,
@@ -60,6 +64,7 @@ export async function generate(args: readonly string[], terminal: Terminal): Pro
     const options = {
       ...given("negativePrompt", values["negative-prompt"], (text) => text),
       ...fitGuides(guides, size, components, terminal),
+      ...(values["guess-mode"] && { guessMode: true }),
       signal: terminal.signal,
     };
     const words = [...prompts, values["negative-prompt"] ?? ""].join("\n");
@@ -67,9 +72,7 @@ export async function generate(args: readonly string[], terminal: Terminal): Pro
       if (!words.includes(token)) warn(`no prompt holds the token of --embedding, ${JSON.stringify(token)}.`);
     }
     const loras = await readLoras(values.lora ?? [], components, terminal);
-    const pictures = prompts.flatMap((prompt) =>
-      Array.from({ length: count }, (_, index) => ({ prompt, seed: firstSeed + index })),
-    );
+    const pictures = prompts.flatMap((prompt) => seeds.map((seed) => ({ prompt, seed })));
     for (const [index, { prompt, seed }] of pictures.entries()) {
       const place = `${index + 1}/${pictures.length}`;
       const { images, times } = await pipeline.generate(prompt, {
@@ -87,6 +90,22 @@ export async function generate(args: readonly string[], terminal: Terminal): Pro
   } finally {
     await pipeline.dispose();
   }
+}
+
+/** @throws InvalidArgumentError */
+function seedsOf({
+  seeds,
+  count,
+  seed,
+}: Readonly<Partial<Record<"seeds" | "count" | "seed", string | undefined>>>): readonly number[] {
+  if (seeds === undefined) {
+    const first = wholeNumber("--seed", seed ?? "0", 0);
+    return Array.from({ length: wholeNumber("--count", count ?? "1", 1) }, (_, index) => first + index);
+  }
+  if (count !== undefined || seed !== undefined) {
+    throw new InvalidArgumentError("--seeds says which pictures are drawn: leave --count and --seed out.");
+  }
+  return seeds.split(",").map((one) => wholeNumber("--seeds", one, 0));
 }
 
 /** Fails before anything is loaded where the picture could not be written in the end. */

@@ -21,6 +21,7 @@ export const guideOptions = {
   controlnet: { type: "string", multiple: true },
   control: { type: "string", multiple: true },
   canny: { type: "boolean", default: false },
+  "guess-mode": { type: "boolean", default: false },
   resize: { type: "string" },
 } as const;
 
@@ -29,6 +30,7 @@ export const guideUsage = `  --image FILE          begin with this picture in pl
   --control FILE[=WEIGHT]  what a ControlNet follows, one for each in their order; default weight 1
   --controlnet MODEL    a ControlNet, named as MODEL is; may be repeated; default: those of the pipeline
   --canny               follow the edges of these pictures, as canny ControlNets do
+  --guess-mode          let ControlNets lead more than the prompt, as diffusers' guess_mode
   --resize MODE         of these pictures, to what is drawn: fit (default without --size) draws in the first one's
                         proportions, with the model's number of pixels; stretch (default with --size, as diffusers) and
                         crop draw in --size, or the model's own; none draws in the first one's size`;

@@ -19,10 +19,9 @@ const configFile = "adapter_config.json";
 /** LoRAs as the option names them. Throws what `readLora` throws. */
 export function readLoras(
   named: readonly string[],
-  { unet, text_encoder: text, ...others }: OpenPipeline["components"] & { readonly text_encoder_2?: typeof text },
+  { unet, text_encoder: text, text_encoder_2: second }: OpenPipeline["components"],
   terminal: Terminal,
 ): Promise<PipelineLora[]> {
-  const { text_encoder_2: second } = others;
   const models: LoraModels<"unet" | "text_encoder"> = {
     unet: unet.params,
     text_encoder: text.params,

@@ -6,6 +6,7 @@ import {
   fetchPipeline,
   type Pipeline,
   type PipelineOptions,
+  type PipelineWarning,
   type TextualInversion,
 } from "@sdxs/runtime";
 import { loadModel, loadPipelineFolder } from "@sdxs/runtime/node";
@@ -22,13 +23,16 @@ import { warner, type Terminal } from "./terminal.js";
 export const modelUsage = `MODEL is the folder of a pipeline, as diffusers saves one, its address, or "owner/name" on huggingface.co; files that
 are fetched are kept for the next time. HF_TOKEN, HF_ENDPOINT, HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE act as in the hub's client.`;
 
-/** What drawing takes. */
-const drawing = ["unet", "vae", "text_encoder", "tokenizer", "scheduler"] as const;
-
-/** The components that drawing takes. */
+/** The components that drawing takes, without ControlNets; what cannot be drawn with is refused before its weights are read. */
 export async function loadComponents(model: string, terminal: Terminal) {
-  if (!isOnTheWeb(model)) return (await loadPipelineFolder(model, { only: drawing })).components;
-  return (await fetchPipeline(model, { only: drawing, ...(await fetching(terminal)) })).components;
+  const warn = warner(terminal);
+  const options = {
+    purpose: "text-to-image",
+    except: ["controlnet"],
+    onWarning: ({ message }: PipelineWarning): void => warn(message),
+  } as const;
+  if (!isOnTheWeb(model)) return (await loadPipelineFolder(model, options)).components;
+  return (await fetchPipeline(model, { ...options, ...(await fetching(terminal)) })).components;
 }
 
 /** Those ControlNets, or the pipeline's own where none are named. */

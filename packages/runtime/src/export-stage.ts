@@ -72,6 +72,11 @@ export function exportStage(
       "exportStage: pipelines of two text encoders, as Stable Diffusion XL's, are not exported. Export their networks by exportOnnx.",
     );
   }
+  if (components.unet.config.time_cond_proj_dim !== null) {
+    throw new UnsupportedConfigError(
+      "exportStage: a latent consistency model's U-Net takes its guidance as an input, and is not exported. Export it by exportOnnx.",
+    );
+  }
   const tokens = promptTokens(components);
   const images = batch === "any" ? "batch" : batch;
   const ids = { shape: [images, tokens], dtype: "int32" } as const;
