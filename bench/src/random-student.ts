@@ -2,7 +2,8 @@ import { savePipelineFolder } from "@sdxs/runtime/node";
 import { initialize } from "@sdxs/tensor";
 import { planBlockRemoval, unetParameters } from "@sdxs/tiny-unet";
 import { autoencoderTinyParameters } from "@sdxs/tiny-vae";
-import { predictionType, tinyDecoderConfig } from "../../recipes/emoji/src/models.js";
+import { predictionType } from "../../recipes/diffusion-model.js";
+import { tinyDecoderConfig } from "../../recipes/emoji/src/models.js";
 import { readTeacher } from "../../recipes/emoji/src/teacher.js";
 
 /** Counts from the repository's root, where the npm scripts run. */

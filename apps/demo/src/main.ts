@@ -1,5 +1,5 @@
 import type { BackendName } from "@sdxs/runtime/backends";
-import { stylePhrases } from "../../../recipes/emoji/src/captions.js";
+import { stylePhrases } from "../../../recipes/emoji-styles.js";
 import {
   quickstartColours,
   quickstartConcepts,

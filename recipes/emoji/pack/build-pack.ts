@@ -1,51 +1,67 @@
 /**
- * Rebuilds recipes/emoji/data from the npm packages of this folder: the pictures, their manifest, the tokenizer and
- * the licences. The same packages on the same platform give the same bytes.
+ * Rebuilds recipes/emoji/data and recipes/scenes/data from the npm packages of this folder: the pictures, their manifests,
+ * the emoji recipe's tokenizer and the licences. The same packages on the same platform give the same bytes.
  */
 import { createHash } from "node:crypto";
 import { mkdir, writeFile } from "node:fs/promises";
-import { emojiStyles, type EmojiStyle } from "../src/captions.js";
-import type { ByteRange, EmojiConcept, EmojiManifest } from "../src/emoji-pack.js";
-import { collectConcepts } from "./concepts.js";
+import { emojiStyles, type EmojiStyle } from "../../emoji-styles.js";
+import type { ByteRange, EmojiConcept, EmojiManifest } from "../../emoji-pack.js";
+import { things } from "../../scenes/src/things.js";
+import { collectConcepts, type ConceptSource } from "./concepts.js";
 import { writeLicences } from "./licences.js";
-import { pictureSize, rasterise } from "./rasterise.js";
-import { writeTokenizer } from "./tokenizer.js";
+import { rasterise } from "./rasterise.js";
+import { writeEmojiTokenizer } from "./tokenizer.js";
 
-const dataFolder = new URL("../data/", import.meta.url);
-await mkdir(dataFolder, { recursive: true });
+const concepts = collectConcepts();
+const emojiFolder = new URL("../data/", import.meta.url);
+const scenesFolder = new URL("../../scenes/data/", import.meta.url);
 
-const files: Buffer[] = [];
-const concepts: EmojiConcept[] = [];
-let offset = 0;
-for (const { drawings, ...concept } of collectConcepts()) {
-  const pictures: Partial<Record<EmojiStyle, ByteRange>> = {};
-  for (const style of emojiStyles) {
-    const drawing = drawings[style];
-    if (drawing === undefined) continue;
-    const file = await rasterise(drawing, style);
-    pictures[style] = [offset, file.length];
-    offset += file.length;
-    files.push(file);
+const manifest = await writePictures(concepts, 64, emojiFolder, "emoji-64");
+await writeEmojiTokenizer(manifest.concepts, new URL("tokenizer/", emojiFolder));
+await writeLicences(new URL("LICENSES.md", emojiFolder), "emoji-64", 64);
+
+const inScenes = concepts.filter(({ name }) => things.has(name));
+await writePictures(inScenes, 128, scenesFolder, "emoji-128");
+await writeLicences(new URL("LICENSES.md", scenesFolder), "emoji-128", 128);
+
+/** Writes the concepts' pictures and their manifest into `NAME.bin` and `NAME.json`. */
+async function writePictures(
+  sources: readonly ConceptSource[],
+  pictureSize: number,
+  folder: URL,
+  name: string,
+): Promise<EmojiManifest> {
+  const files: Buffer[] = [];
+  const packed: EmojiConcept[] = [];
+  let offset = 0;
+  for (const { drawings, ...concept } of sources) {
+    const pictures: Partial<Record<EmojiStyle, ByteRange>> = {};
+    for (const style of emojiStyles) {
+      const drawing = drawings[style];
+      if (drawing === undefined) continue;
+      const file = await rasterise(drawing, style, pictureSize);
+      pictures[style] = [offset, file.length];
+      offset += file.length;
+      files.push(file);
+    }
+    packed.push({ ...concept, pictures });
   }
-  concepts.push({ ...concept, pictures });
+
+  const pictureFile = Buffer.concat(files);
+  const manifest: EmojiManifest = {
+    format: "sdxs-emoji-pack",
+    version: 1,
+    pictureSize,
+    pictureFileBytes: pictureFile.length,
+    pictureFileSha256: createHash("sha256").update(pictureFile).digest("hex"),
+    concepts: packed,
+  };
+  // One concept a line: a change of the pack shows as a readable difference.
+  const { concepts: list, ...head } = manifest;
+  const lines = list.map((concept) => JSON.stringify(concept)).join(",\n");
+  await mkdir(folder, { recursive: true });
+  await writeFile(new URL(`${name}.bin`, folder), pictureFile);
+  await writeFile(new URL(`${name}.json`, folder), `${JSON.stringify(head).slice(0, -1)},"concepts":[\n${lines}\n]}\n`);
+  console.log(`${name}: ${packed.length} concepts, ${files.length} pictures, ${pictureFile.length} bytes`);
+  return manifest;
 }
-
-const pictureFile = Buffer.concat(files);
-const manifest: EmojiManifest = {
-  format: "sdxs-emoji-pack",
-  version: 1,
-  pictureSize,
-  pictureFileBytes: pictureFile.length,
-  pictureFileSha256: createHash("sha256").update(pictureFile).digest("hex"),
-  concepts,
-};
-// One concept a line: a change of the pack shows as a readable difference.
-const { concepts: list, ...head } = manifest;
-const lines = list.map((concept) => JSON.stringify(concept)).join(",\n");
-const manifestText = `${JSON.stringify(head).slice(0, -1)},"concepts":[\n${lines}\n]}\n`;
-await writeFile(new URL("emoji-64.bin", dataFolder), pictureFile);
-await writeFile(new URL("emoji-64.json", dataFolder), manifestText);
-console.log(`${concepts.length} concepts, ${files.length} pictures, ${pictureFile.length} bytes`);
-
-await writeTokenizer(concepts, new URL("tokenizer/", dataFolder));
-await writeLicences(new URL("LICENSES.md", dataFolder));

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { emojiStyles, type EmojiStyle } from "../src/captions.js";
+import { emojiStyles, type EmojiStyle } from "../../emoji-styles.js";
 
 const require = createRequire(import.meta.url);
 

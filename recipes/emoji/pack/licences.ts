@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
-import { emojiStyles } from "../src/captions.js";
+import { emojiStyles } from "../../emoji-styles.js";
 import { stylePackages } from "./concepts.js";
 
 /** The part of an icon set's `info.json` that names its author and licence. */
@@ -11,12 +11,12 @@ interface SetInformation {
 }
 
 /** Writes the licence and copyright notice of every source, taken from the packages themselves. */
-export async function writeLicences(file: URL): Promise<void> {
+export async function writeLicences(file: URL, pack: string, pictureSize: number): Promise<void> {
   const sections = [
     "# Licences of the emoji pack",
-    "The pictures in `emoji-64.bin` are reduced renderings of the icon sets below; the names and keywords in " +
-      "`emoji-64.json` come from the two data packages. Changes: rasterised to 64x64 pixels, compressed, some names " +
-      "replaced by everyday ones.",
+    `The pictures in \`${pack}.bin\` are reduced renderings of the icon sets below; the names and keywords in ` +
+      `\`${pack}.json\` come from the two data packages. Changes: rasterised to ${pictureSize}x${pictureSize} pixels, compressed, ` +
+      "some names replaced by everyday ones.",
   ];
   for (const style of emojiStyles) {
     const { name, author, license } = readJson<SetInformation>(`${stylePackages[style]}/info.json`);

@@ -1,32 +1,30 @@
 import sharp from "sharp";
-import type { EmojiStyle } from "../src/captions.js";
-
-export const pictureSize = 64;
+import type { EmojiStyle } from "../../emoji-styles.js";
 
 /**
- * Side of the artists' canvas in the picture, in pixels. The Fluent canvases carry a margin of 2/32; Noto's reach
- * the edge and are drawn smaller, so that all styles keep about 3 pixels.
+ * Side of the artists' canvas, as a share of the picture's. The Fluent canvases carry a margin of 2/32; Noto's reach
+ * the edge and are drawn smaller, so that all styles keep about 3 of 64 pixels.
  */
-const canvasSize: Readonly<Record<EmojiStyle, number>> = {
-  noto: 58,
-  "noto-v1": 58,
-  "fluent-flat": pictureSize,
-  "fluent-3d": pictureSize,
-  "high-contrast": pictureSize,
+const canvasShare: Readonly<Record<EmojiStyle, number>> = {
+  noto: 58 / 64,
+  "noto-v1": 58 / 64,
+  "fluent-flat": 1,
+  "fluent-3d": 1,
+  "high-contrast": 1,
 };
 
 /** Drawn at 4 times the size and averaged: librsvg computes the filters of the 3D style per pixel, with jagged edges. */
 const oversampling = 4;
 
 /**
- * Draws an SVG document (100 units wide) and compresses it as a WebP file with alpha. Colours under full transparency
- * are black.
+ * Draws an SVG document (100 units wide) and compresses it as a WebP file with alpha, `pictureSize` pixels a side. Colours
+ * under full transparency are black.
  *
  * Near-lossless with quality 40 (chosen: changes a channel by at most 8 of 255 levels and saves a quarter of the
  * bytes of lossless; lossy WebP halves the resolution of colour, which shows at this size).
  */
-export async function rasterise(svg: string, style: EmojiStyle): Promise<Buffer> {
-  const size = canvasSize[style];
+export async function rasterise(svg: string, style: EmojiStyle, pictureSize: number): Promise<Buffer> {
+  const size = Math.round(canvasShare[style] * pictureSize);
   // librsvg draws an SVG unit as density / 72 pixels.
   const drawn = await sharp(Buffer.from(svg), { density: (72 * size * oversampling) / 100 })
     .ensureAlpha()

@@ -2,7 +2,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { constantSchedule, type HostParams, type HostTensor } from "@sdxs/tensor";
 import { distilDmd2, finetuneTexture } from "./adversarial-stages.js";
-import { openBackend, type BackendOptions } from "./backend.js";
+import { openBackend, type BackendOptions } from "../../backend.js";
 import { loadEmojiDataset } from "./dataset.js";
 import { decodeLarge, decodeTiny } from "./decode.js";
 import {
@@ -19,8 +19,8 @@ import {
 } from "./distil.js";
 import { evaluatePictures, loadEvaluationSet, referenceFeatures, type Evaluation } from "./evaluation/evaluate.js";
 import { markdownTable } from "./markdown-table.js";
-import { pictureSheet } from "./picture-sheet.js";
-import { progressBars } from "./progress-bars.js";
+import { pictureSheet } from "../../picture-sheet.js";
+import { progressBars } from "../../progress-bars.js";
 import { quickstartPrompts } from "./quickstart-subset.js";
 import { measureModels, pictureGrid, type ModelFigures } from "./report.js";
 import { firstRows, mapBatches } from "../../rows.js";
@@ -28,7 +28,7 @@ import { readTinyUNet } from "./shipped.js";
 import { readTeacher } from "./teacher.js";
 import { distilDecoder } from "./tiny-decoder.js";
 import { pickPrompts } from "./evaluation/pick-prompts.js";
-import { openWorkFolder, type WorkFolderOptions } from "./work-folder.js";
+import { openWorkFolder, type WorkFolderOptions } from "../../work-folder.js";
 
 /** How much of everything the ablation does. */
 export interface AblationBudget extends DistillationBudget {

@@ -17,8 +17,9 @@ import {
   type DistillationOptions,
   type Pairs,
 } from "./distil.js";
-import { imageEncoder, latentSpec } from "./networks.js";
-import { annealed, runTask } from "./run-task.js";
+import { imageEncoder } from "../../diffusion-model.js";
+import { latentSpec } from "./networks.js";
+import { annealed, runTask } from "../../run-task.js";
 import { mapBatches, rowCount } from "../../rows.js";
 
 const batchSize = 16;

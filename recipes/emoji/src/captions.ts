@@ -1,17 +1,6 @@
 /** How a picture is described: "a red apple, flat style, on a blue background". */
 
-/** The artists' styles of the pack, as the manifest names them. */
-export const emojiStyles = ["noto", "noto-v1", "fluent-flat", "fluent-3d", "high-contrast"] as const;
-export type EmojiStyle = (typeof emojiStyles)[number];
-
-/** The words that stand for a style in a caption. */
-export const stylePhrases: Readonly<Record<EmojiStyle, string>> = {
-  noto: "noto style",
-  "noto-v1": "classic style",
-  "fluent-flat": "flat style",
-  "fluent-3d": "3d style",
-  "high-contrast": "line style",
-};
+import { stylePhrases, type EmojiStyle } from "../../emoji-styles.js";
 
 /** Background colours as sRGB bytes. Chosen: far apart from each other, and readable behind most pictures. */
 export const backgroundColours = {

@@ -1,7 +1,7 @@
 import { HostTensor } from "@sdxs/tensor";
 import sharp from "sharp";
 import { describe, expect, it } from "vitest";
-import { contactSheet } from "./contact-sheet.js";
+import { contactSheet } from "../../contact-sheet.js";
 
 describe("contactSheet", () => {
   it("shows each picture in its colours, magnified, with dark letters below", async () => {

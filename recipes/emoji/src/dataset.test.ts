@@ -1,7 +1,9 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { backgroundColours, captionWords, colourNames, composeCaption, emojiStyles } from "./captions.js";
+import { backgroundColours, captionWords, colourNames, composeCaption } from "./captions.js";
+import { emojiStyles } from "../../emoji-styles.js";
 import { isHeldOutColour, isHeldOutStyle, loadEmojiDataset, type EmojiDataset } from "./dataset.js";
-import { readEmojiPack, type EmojiPack } from "./emoji-pack.js";
+import type { EmojiPack } from "../../emoji-pack.js";
+import { readOwnPack } from "./data.js";
 import { unknownWords } from "./prompts.js";
 import { quickstartConcepts, quickstartPrompts, quickstartWords } from "./quickstart-subset.js";
 import { readTokenizer } from "./tokenizer.js";
@@ -9,7 +11,7 @@ import { readTokenizer } from "./tokenizer.js";
 let pack: EmojiPack;
 let quickstart: EmojiDataset;
 beforeAll(async () => {
-  pack = await readEmojiPack();
+  pack = await readOwnPack();
   quickstart = await loadEmojiDataset({ pack });
 });
 

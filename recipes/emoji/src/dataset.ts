@@ -18,15 +18,10 @@ import {
   random,
   type Random,
 } from "@sdxs/tensor";
-import {
-  backgroundColours,
-  captionWords,
-  composeCaption,
-  emojiStyles,
-  type ColourName,
-  type EmojiStyle,
-} from "./captions.js";
-import { readEmojiPack, type EmojiConcept, type EmojiPack } from "./emoji-pack.js";
+import { backgroundColours, captionWords, composeCaption, type ColourName } from "./captions.js";
+import { emojiStyles, type EmojiStyle } from "../../emoji-styles.js";
+import type { EmojiConcept, EmojiPack } from "../../emoji-pack.js";
+import { readOwnPack } from "./data.js";
 import { quickstartColours, quickstartConcepts, quickstartStyles } from "./quickstart-subset.js";
 
 export interface EmojiDatasetOptions {
@@ -114,7 +109,7 @@ export function isHeldOutColour(conceptName: string, colour: ColourName): boolea
  *   MissingPackageError without sharp.
  */
 export async function loadEmojiDataset(options: EmojiDatasetOptions = {}): Promise<EmojiDataset> {
-  const pack = options.pack ?? (await readEmojiPack());
+  const pack = options.pack ?? (await readOwnPack());
   const concepts = chooseConcepts(pack.manifest.concepts, options.concepts ?? quickstartConcepts);
   const combinations: EmojiCombination[] = [];
   const pictures = new Map<string, Picture>();

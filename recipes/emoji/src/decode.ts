@@ -1,7 +1,8 @@
 import type { Backend, HostParams, HostTensor } from "@sdxs/tensor";
 import { mapBatches } from "../../rows.js";
 import { tinyDecoderConfig } from "./models.js";
-import { imageDecoder, tinyImageDecoder } from "./networks.js";
+import { imageDecoder } from "../../diffusion-model.js";
+import { tinyImageDecoder } from "./networks.js";
 import type { Teacher } from "./teacher.js";
 
 /** The large decoder's images [latents, 3, 64, 64] of the diffusion model's latents, `batch` at a time. */

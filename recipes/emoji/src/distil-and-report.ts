@@ -2,16 +2,16 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { HostParams } from "@sdxs/tensor";
 import { savePipelineFolder } from "@sdxs/runtime/node";
-import { openBackend, type BackendOptions } from "./backend.js";
+import { openBackend, type BackendOptions } from "../../backend.js";
 import { loadEmojiDataset } from "./dataset.js";
 import { distil, type DistillationBudget } from "./distil.js";
 import { studentPipeline } from "./pipelines.js";
-import { progressBars } from "./progress-bars.js";
+import { progressBars } from "../../progress-bars.js";
 import { assertKnownWords } from "./prompts.js";
 import { quickstartPrompts } from "./quickstart-subset.js";
 import { drawPictures, figuresTable, measureModels, pictureGrid, writeLossCurves } from "./report.js";
 import { readTeacher } from "./teacher.js";
-import { openWorkFolder, type WorkFolderOptions } from "./work-folder.js";
+import { openWorkFolder, type WorkFolderOptions } from "../../work-folder.js";
 
 export interface RunOptions extends WorkFolderOptions, BackendOptions {
   readonly budget: DistillationBudget;

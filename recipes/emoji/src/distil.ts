@@ -27,10 +27,12 @@ import { blockRemovalPresets, planBlockRemoval, unet, unetEncoder, type UNetConf
 import { takeRows } from "@sdxs/training";
 import { cachedRows } from "@sdxs/training/node";
 import type { EmojiDataset } from "./dataset.js";
-import { latentSize, predictionType, promptTokens, schedule } from "./models.js";
-import { latentSpec, noisePredictor, promptEncoder } from "./networks.js";
+import { noisePredictor, predictionType, promptEncoder, schedule } from "../../diffusion-model.js";
+import { latentSize, promptTokens } from "./models.js";
+
+import { latentSpec } from "./networks.js";
 import { firstRows, mapBatches, rowCount, takeOutputs } from "../../rows.js";
-import { annealed, runTask } from "./run-task.js";
+import { annealed, runTask } from "../../run-task.js";
 import { runStage, type StageOptions } from "./stage.js";
 import type { Teacher } from "./teacher.js";
 import { distilDecoder, type DecoderBudget } from "./tiny-decoder.js";

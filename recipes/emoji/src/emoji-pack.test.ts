@@ -2,8 +2,9 @@ import { copyFile, mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/pr
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { emojiStyles } from "./captions.js";
-import { dataFolder, readEmojiPack } from "./emoji-pack.js";
+import { emojiStyles } from "../../emoji-styles.js";
+import { readEmojiPack } from "../../emoji-pack.js";
+import { dataFolder, readOwnPack } from "./data.js";
 
 describe("readEmojiPack", () => {
   let folder: string;
@@ -16,7 +17,7 @@ describe("readEmojiPack", () => {
   afterEach(() => rm(folder, { recursive: true }));
 
   it("reads the recipe's pack: over 1,000 concepts, each in all four styles that every concept has", async () => {
-    const { manifest, pictureFile } = await readEmojiPack();
+    const { manifest, pictureFile } = await readOwnPack();
     expect(manifest.concepts.length).toBeGreaterThan(1000);
     expect(new Set(manifest.concepts.map(({ name }) => name)).size).toBe(manifest.concepts.length);
     for (const { pictures } of manifest.concepts) {
@@ -32,7 +33,7 @@ describe("readEmojiPack", () => {
 
   it("refuses a truncated picture file and names both sizes", async () => {
     await truncate(join(folder, "emoji-64.bin"), 1000);
-    await expect(readEmojiPack(folder)).rejects.toMatchObject({
+    await expect(readEmojiPack(folder, "emoji-64")).rejects.toMatchObject({
       code: "MALFORMED_FILE",
       message: expect.stringMatching(/must have \d+ bytes, it has 1000/) as string,
     });
@@ -42,7 +43,7 @@ describe("readEmojiPack", () => {
     const bytes = await readFile(join(folder, "emoji-64.bin"));
     bytes[5000] = (bytes[5000] ?? 0) ^ 1;
     await writeFile(join(folder, "emoji-64.bin"), bytes);
-    await expect(readEmojiPack(folder)).rejects.toMatchObject({
+    await expect(readEmojiPack(folder, "emoji-64")).rejects.toMatchObject({
       code: "MALFORMED_FILE",
       message: expect.stringContaining("SHA-256") as string,
     });
@@ -52,7 +53,7 @@ describe("readEmojiPack", () => {
     const manifest = await readFile(join(folder, "emoji-64.json"), "utf8");
     const withManifest = async (text: string) => {
       await writeFile(join(folder, "emoji-64.json"), text);
-      return readEmojiPack(folder);
+      return readEmojiPack(folder, "emoji-64");
     };
     const malformed = (message: RegExp) => ({
       code: "MALFORMED_FILE",
@@ -70,7 +71,7 @@ describe("readEmojiPack", () => {
 
   it("says which file is missing", async () => {
     await rm(join(folder, "emoji-64.bin"));
-    await expect(readEmojiPack(folder)).rejects.toMatchObject({
+    await expect(readEmojiPack(folder, "emoji-64")).rejects.toMatchObject({
       code: "MISSING_FILE",
       message: expect.stringContaining("emoji-64.bin") as string,
     });

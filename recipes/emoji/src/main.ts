@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { InvalidArgumentError } from "@sdxs/tensor";
 import { ablationBudget, reportAblation } from "./ablation.js";
-import { openBackend } from "./backend.js";
+import { openBackend } from "../../backend.js";
 import { conditionKinds } from "./controlnet/conditions.js";
 import { controlNetBudget, reportControlNet } from "./controlnet/report-controlnet.js";
 import { loadEmojiDataset } from "./dataset.js";
@@ -16,15 +16,15 @@ import { loadJudge } from "./evaluation/judge.js";
 import { trainCaptionModel } from "./evaluation/train-caption-model.js";
 import { extractorsBudget, reportExtractors } from "./extractors/report-extractors.js";
 import { heldOutStyleNames, loraBudget, reportLora } from "./lora/report-lora.js";
-import { progressBars } from "./progress-bars.js";
-import { runProgram, wholeNumber } from "./program.js";
-import { readRunOptions } from "./run-options.js";
+import { progressBars } from "../../progress-bars.js";
+import { runProgram, wholeNumber } from "../../program.js";
+import { readRunOptions } from "../../run-options.js";
 import { readTinyUNet } from "./shipped.js";
 import { readTeacher, teacherFolder } from "./teacher.js";
 import { compareTinyAutoencoders } from "./tiny-vae/compare.js";
 import { reportTinyUNet } from "./tiny-unet/report-tiny-unet.js";
 import { trainTeacher } from "./train-teacher.js";
-import { openWorkFolder } from "./work-folder.js";
+import { openWorkFolder } from "../../work-folder.js";
 
 const usage = `npm run recipe:emoji -- COMMAND [options]
 

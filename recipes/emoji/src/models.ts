@@ -1,4 +1,3 @@
-import { noiseSchedule, type PredictionType } from "@sdxs/diffusion";
 import { parseTextEncoderConfig } from "@sdxs/runtime";
 import { parseUNetConfig } from "@sdxs/tiny-unet";
 import { parseAutoencoderKlConfig, parseAutoencoderTinyConfig } from "@sdxs/tiny-vae";
@@ -9,15 +8,6 @@ export const latentSize = 16;
 
 /** Tokens of a prompt with begin and end: the length that the tokenizer was made for, enough for every caption. */
 export const promptTokens = 20;
-
-/** Stable Diffusion's noise: scaled linear betas from 0.00085 to 0.012 in 1000 steps. */
-export const schedule = noiseSchedule();
-
-/**
- * What the U-Nets predict. The velocity's conversion to x0 hardly amplifies errors at the last timestep (epsilon's
- * does by 14.6), so that a teacher of an hour's training is a good beginning for a one-step student.
- */
-export const predictionType: PredictionType = "v_prediction";
 
 /** Images [3, 64, 64] to latents [4, 16, 16]. `scaling_factor` is measured after training. */
 export const autoencoderConfig = parseAutoencoderKlConfig({

@@ -1,7 +1,5 @@
-import { addNoise, gatherNoiseLevels, predictionTarget } from "@sdxs/diffusion";
-import { textEncoder, type TextEncoderConfig } from "@sdxs/runtime";
-import { scope, type Ops, type Program, type Scope, type TensorSpec } from "@sdxs/tensor";
-import { unet, type UNetConfig } from "@sdxs/tiny-unet";
+import { gaussianSsim, l1 } from "@sdxs/losses";
+import { scope, type Ops, type Program, type TensorSpec } from "@sdxs/tensor";
 import {
   decodeKl,
   decodeTiny,
@@ -13,8 +11,8 @@ import {
   type AutoencoderKlConfig,
   type AutoencoderTinyConfig,
 } from "@sdxs/tiny-vae";
-import { denoisingLoss, gaussianSsim, l1 } from "@sdxs/losses";
-import { imageSize, latentSize, predictionType, promptTokens, schedule } from "./models.js";
+import { imageDecoder } from "../../diffusion-model.js";
+import { imageSize, latentSize, promptTokens } from "./models.js";
 
 /** Images [batch, 3, 64, 64]. */
 export const imageSpec = (batch: number): TensorSpec => ({ shape: [batch, 3, imageSize, imageSize] });
@@ -55,20 +53,6 @@ function reconstructionLoss<T>(ops: Ops<T>, decoded: T, images: T): { readonly l
   return { loss: ops.add(difference, ops.mul(dissimilarity, 0.25)), difference };
 }
 
-/** Images to the diffusion model's latents: the posterior's mean, scaled. */
-export function imageEncoder(config: AutoencoderKlConfig): Program<"images", "latents"> {
-  return (ops, params, { images }) => ({
-    latents: ops.mul(encodeKl(ops, scope(ops, params), config, images).mean, config.scaling_factor),
-  });
-}
-
-/** The diffusion model's latents to images, by the large decoder. */
-export function imageDecoder(config: AutoencoderKlConfig): Program<"latents", "images"> {
-  return (ops, params, { latents }) => ({
-    images: decodeKl(ops, scope(ops, params), config, ops.mul(latents, 1 / config.scaling_factor)),
-  });
-}
-
 /** The diffusion model's latents to images, by the tiny decoder. */
 export function tinyImageDecoder(config: AutoencoderTinyConfig): Program<"latents", "images"> {
   return (ops, params, { latents }) => ({ images: decodeTiny(ops, scope(ops, params), config, latents) });
@@ -78,18 +62,6 @@ export function tinyImageDecoder(config: AutoencoderTinyConfig): Program<"latent
 export function tinyImageEncoder(config: AutoencoderTinyConfig): Program<"images", "latents"> {
   return (ops, params, { images }) => ({
     latents: toDiffusionLatents(ops, config, encodeTiny(ops, scope(ops, params), config, images)),
-  });
-}
-
-/** Token ids to the text embeddings that the U-Nets attend to. */
-export function promptEncoder(config: TextEncoderConfig): Program<"ids", "context"> {
-  return (ops, params, { ids }) => ({ context: textEncoder(ops, scope(ops, params), config, ids).lastHiddenState });
-}
-
-/** A U-Net's output for noisy latents. */
-export function noisePredictor(config: UNetConfig): Program<"sample" | "timestep" | "context", "output"> {
-  return (ops, params, { sample, timestep, context }) => ({
-    output: unet(ops, scope(ops, params), config, { sample, timestep, encoderHiddenStates: context }).sample,
   });
 }
 
@@ -103,44 +75,4 @@ export function crossEntropy<T>(ops: Ops<T>, logits: T, classes: T): T {
   const shifted = ops.sub(logits, ops.stopGradient(ops.max(logits, { axes: [1], keepDims: true })));
   const logSum = ops.log(ops.sum(ops.exp(shifted), { axes: [1] }));
   return ops.mean(ops.sub(logSum, ops.sum(ops.mul(shifted, classes), { axes: [1] })));
-}
-
-/** Clean latents and what makes them noisy: `noise` of their shape, `timestep` [batch]. */
-export type NoisedLatents<T> = Readonly<Record<"latents" | "noise" | "timestep", T>>;
-
-/** Equation 1, one value: how well `predict` tells from the noisy sample what its network puts out. */
-export function latentDenoisingLoss<T>(
-  ops: Ops<T>,
-  { latents, noise, timestep }: NoisedLatents<T>,
-  predict: (sample: T) => T,
-): T {
-  const level = gatherNoiseLevels(ops, schedule, timestep);
-  const output = predict(addNoise(ops, latents, noise, level));
-  return ops.mean(denoisingLoss(ops, output, predictionTarget(ops, predictionType, latents, noise, level)));
-}
-
-/** Equation 1 of a U-Net, one value; `context` are its prompts' text embeddings. */
-export function unetDenoisingLoss<T>(
-  ops: Ops<T>,
-  p: Scope<T>,
-  config: UNetConfig,
-  { context, ...noised }: NoisedLatents<T> & { readonly context: T },
-): T {
-  const { timestep } = noised;
-  return latentDenoisingLoss(
-    ops,
-    noised,
-    (sample) => unet(ops, p, config, { sample, timestep, encoderHiddenStates: context }).sample,
-  );
-}
-
-/** Training of the teacher with its text encoder, Equation 1: parameters under "unet." and "text_encoder.". */
-export function teacherTraining(
-  config: UNetConfig,
-  textConfig: TextEncoderConfig,
-): Program<"latents" | "noise" | "timestep" | "ids", "loss"> {
-  return (ops, params, { ids, ...noised }) => {
-    const { lastHiddenState: context } = textEncoder(ops, scope(ops, params, "text_encoder"), textConfig, ids);
-    return { loss: unetDenoisingLoss(ops, scope(ops, params, "unet"), config, { ...noised, context }) };
-  };
 }

@@ -1,21 +1,11 @@
-import { oneStepScheduler, type SchedulerConfig } from "@sdxs/diffusion";
+import { oneStepScheduler } from "@sdxs/diffusion";
 import type { TextToImageComponents } from "@sdxs/runtime";
 import { HostTensor, mapTensors } from "@sdxs/tensor";
 import { autoencoderTinyParameters } from "@sdxs/tiny-vae";
 import type { Student } from "./distil.js";
-import { predictionType, tinyDecoderConfig } from "./models.js";
+import { schedulerConfig } from "../../diffusion-model.js";
+import { tinyDecoderConfig } from "./models.js";
 import type { Teacher } from "./teacher.js";
-
-/** `teacherSampler` in diffusers' words. */
-export const schedulerConfig: SchedulerConfig = {
-  _class_name: "DPMSolverMultistepScheduler",
-  num_train_timesteps: 1000,
-  beta_start: 0.00085,
-  beta_end: 0.012,
-  beta_schedule: "scaled_linear",
-  prediction_type: predictionType,
-  timestep_spacing: "trailing",
-};
 
 /** The teacher as a whole pipeline, for `createPipeline` and `savePipelineFolder`. */
 export function teacherPipeline({ tokenizer, textEncoder, unet, autoencoder }: Teacher): TextToImageComponents {

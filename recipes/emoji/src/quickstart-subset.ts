@@ -1,4 +1,5 @@
-import { captionWords, composeCaption, type ColourName, type EmojiStyle } from "./captions.js";
+import { captionWords, composeCaption, type ColourName } from "./captions.js";
+import { type EmojiStyle } from "../../emoji-styles.js";
 
 /** Concepts of the quickstart: recognisable at 64 pixels in every style, and unlike one another. */
 export const quickstartConcepts: readonly string[] = [

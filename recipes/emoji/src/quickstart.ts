@@ -2,7 +2,7 @@ import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { distilAndReport } from "./distil-and-report.js";
 import { quickstartBudget } from "./distil.js";
-import { runProgram, wholeNumber } from "./program.js";
+import { runProgram, wholeNumber } from "../../program.js";
 import { readTinyUNet } from "./shipped.js";
 
 const usage = `npm run quickstart [-- options]

@@ -7,7 +7,7 @@ import { lossCurveSvg, takeRows, type CurveSeries } from "@sdxs/training";
 import { csvLog } from "@sdxs/training/node";
 import sharp from "sharp";
 import { composeCaption } from "./captions.js";
-import { contactSheet, textOutliner } from "./contact-sheet.js";
+import { contactSheet, textOutliner } from "../../contact-sheet.js";
 import type { EmojiDataset } from "./dataset.js";
 import {
   encodePrompts,
@@ -21,10 +21,11 @@ import {
 } from "./distil.js";
 import { decodeLarge, decodeTiny } from "./decode.js";
 import { tinyDecoderConfig } from "./models.js";
-import { imageDecoder, latentSpec, tinyImageDecoder } from "./networks.js";
+import { imageDecoder } from "../../diffusion-model.js";
+import { latentSpec, tinyImageDecoder } from "./networks.js";
 import { concatRows, mapBatches, takeOutputs } from "../../rows.js";
+import { pixelQuality } from "../../pixel-quality.js";
 import type { Teacher } from "./teacher.js";
-import { pixelQuality } from "./tiny-vae/image-quality.js";
 
 /** What one model makes of prompts. */
 export interface Pictures {

@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import { expect, it } from "vitest";
-import { readRunOptions } from "./run-options.js";
+import { readRunOptions } from "../../run-options.js";
 
 const read = (...args: string[]) =>
   readRunOptions(args, "tiny-unet", { steps: 500, "ablation-steps": 100 }, { style: ["3d", "line"], prompt: [] });

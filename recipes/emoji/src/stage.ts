@@ -1,6 +1,6 @@
 import type { Backend, HostParams } from "@sdxs/tensor";
 import { gradientTask, type GradientTaskOptions } from "@sdxs/training";
-import { runTask, type RunTaskOptions } from "./run-task.js";
+import { runTask, type RunTaskOptions } from "../../run-task.js";
 import type { Teacher } from "./teacher.js";
 
 /** What every stage of a distillation is given. */

@@ -12,8 +12,9 @@ import {
 import { alternatingTask, gradientTask, takeRows, type TrainOptions } from "@sdxs/training";
 import { firstRows, mapBatches, rowCount } from "../../rows.js";
 import { tinyDecoderConfig } from "./models.js";
-import { imageDecoder, imageSpec, latentSpec } from "./networks.js";
-import { annealed, runTask, type RunTaskOptions } from "./run-task.js";
+import { imageDecoder } from "../../diffusion-model.js";
+import { imageSpec, latentSpec } from "./networks.js";
+import { annealed, runTask, type RunTaskOptions } from "../../run-task.js";
 import type { StageOptions } from "./stage.js";
 
 export interface DecoderBudget {

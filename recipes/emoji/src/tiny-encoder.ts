@@ -4,8 +4,9 @@ import { gradientTask, takeRows } from "@sdxs/training";
 import { mapBatches, rowCount } from "../../rows.js";
 import type { EmojiDataset } from "./dataset.js";
 import { tinyDecoderConfig } from "./models.js";
-import { imageEncoder, imageSpec, latentSpec } from "./networks.js";
-import { annealed, runTask, type RunTaskOptions } from "./run-task.js";
+import { imageEncoder } from "../../diffusion-model.js";
+import { imageSpec, latentSpec } from "./networks.js";
+import { annealed, runTask, type RunTaskOptions } from "../../run-task.js";
 import type { StageOptions } from "./stage.js";
 import { decoderFinalRate, decoderOptimizer } from "./tiny-decoder.js";
 

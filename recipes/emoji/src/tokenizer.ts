@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { loadTokenizer, type PromptTokenizer, type TokenizerConfig } from "@sdxs/runtime";
 import { MalformedFileError, SdxsError } from "@sdxs/tensor";
-import { dataFolder } from "./emoji-pack.js";
+import { dataFolder } from "./data.js";
 
 /** The folder of the recipe's tokenizer, in diffusers' layout: a saved pipeline takes its files as they are. */
 export const tokenizerFolder = join(dataFolder, "tokenizer");

@@ -18,18 +18,11 @@ import { gradientTask, takeRows } from "@sdxs/training";
 import { cachedRows } from "@sdxs/training/node";
 import { loadEmojiDataset, type EmojiDataset } from "./dataset.js";
 import { autoencoderConfig, promptTokens, teacherConfig, textEncoderConfig } from "./models.js";
-import {
-  autoencoderTraining,
-  decoderTraining,
-  imageEncoder,
-  imageSpec,
-  latentSpec,
-  promptSpec,
-  teacherTraining,
-} from "./networks.js";
+import { imageEncoder, teacherTraining } from "../../diffusion-model.js";
+import { autoencoderTraining, decoderTraining, imageSpec, latentSpec, promptSpec } from "./networks.js";
 import { mapBatches } from "../../rows.js";
 import { teacherPipeline } from "./pipelines.js";
-import { runTask, type RunTaskOptions } from "./run-task.js";
+import { runTask, type RunTaskOptions } from "../../run-task.js";
 import { readTeacher } from "./teacher.js";
 import { readTokenizer, tokenizerFiles, tokenizerFolder } from "./tokenizer.js";
 

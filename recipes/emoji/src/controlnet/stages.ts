@@ -39,9 +39,11 @@ import {
   type Pairs,
 } from "../distil.js";
 import { decodeLarge } from "../decode.js";
-import { imageSize, predictionType, schedule } from "../models.js";
-import { imageEncoder, latentDenoisingLoss, latentSpec } from "../networks.js";
-import { annealed, runTask } from "../run-task.js";
+import { imageEncoder, latentDenoisingLoss, predictionType, schedule } from "../../../diffusion-model.js";
+import { imageSize } from "../models.js";
+
+import { latentSpec } from "../networks.js";
+import { annealed, runTask } from "../../../run-task.js";
 import { conditions, type ConditionKind } from "./conditions.js";
 import { runStage, type StageOptions } from "../stage.js";
 

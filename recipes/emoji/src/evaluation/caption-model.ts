@@ -12,7 +12,7 @@ import {
   type Program,
   type Scope,
 } from "@sdxs/tensor";
-import { dataFolder } from "../emoji-pack.js";
+import { dataFolder } from "../data.js";
 import { imageSize, promptTokens } from "../models.js";
 import { imageSpec, promptSpec } from "../networks.js";
 

@@ -8,7 +8,7 @@ import { composeCaption } from "../captions.js";
 import { loadEmojiDataset } from "../dataset.js";
 import { promptTokens } from "../models.js";
 import { imageSpec, promptSpec } from "../networks.js";
-import type { StageProgress } from "../progress-bars.js";
+import type { StageProgress } from "../../../progress-bars.js";
 import { readTokenizer } from "../tokenizer.js";
 import { captionModelParameters, captionTraining } from "./caption-model.js";
 

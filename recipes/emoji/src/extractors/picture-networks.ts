@@ -19,7 +19,7 @@ import {
 } from "@sdxs/losses/extractors";
 import type { EmojiDataset, EmojiSample } from "../dataset.js";
 import { crossEntropy, imageSpec } from "../networks.js";
-import { annealed } from "../run-task.js";
+import { annealed } from "../../../run-task.js";
 import { runStage, type StageOptions } from "../stage.js";
 
 /** Maps of pictures [batch, 3, 64, 64] in [-1, 1]. */

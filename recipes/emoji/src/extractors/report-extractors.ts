@@ -4,7 +4,7 @@ import type { FeatureExtractor } from "@sdxs/one-step-trainer";
 import { prefixed, type HostTensor } from "@sdxs/tensor";
 import { decodeTiny } from "@sdxs/tiny-vae";
 import { firstRows, mapBatches } from "../../../rows.js";
-import { openBackend, type BackendOptions } from "../backend.js";
+import { openBackend, type BackendOptions } from "../../../backend.js";
 import { loadEmojiDataset } from "../dataset.js";
 import { decodeLarge } from "../decode.js";
 import {
@@ -20,13 +20,13 @@ import { evaluatePictures, loadEvaluationSet, referenceFeatures } from "../evalu
 import { pickPrompts } from "../evaluation/pick-prompts.js";
 import { markdownTable } from "../markdown-table.js";
 import { tinyDecoderConfig } from "../models.js";
-import { pictureSheet } from "../picture-sheet.js";
-import { progressBars } from "../progress-bars.js";
+import { pictureSheet } from "../../../picture-sheet.js";
+import { progressBars } from "../../../progress-bars.js";
 import { quickstartPrompts } from "../quickstart-subset.js";
 import { pictureGrid, type Pictures } from "../report.js";
 import { readStudent, readTinyUNet } from "../shipped.js";
 import { readTeacher } from "../teacher.js";
-import { openWorkFolder, type WorkFolderOptions } from "../work-folder.js";
+import { openWorkFolder, type WorkFolderOptions } from "../../../work-folder.js";
 import { pictureNetworks, trainPictureNetwork, type PictureNetwork } from "./picture-networks.js";
 
 export interface ExtractorsBudget {

@@ -23,8 +23,8 @@ import {
   takePairs,
   type Pairs,
 } from "../distil.js";
-import { imageEncoder, unetDenoisingLoss } from "../networks.js";
-import { annealed, runTask } from "../run-task.js";
+import { imageEncoder, unetDenoisingLoss } from "../../../diffusion-model.js";
+import { annealed, runTask } from "../../../run-task.js";
 import { runStage, type StageOptions } from "../stage.js";
 import type { Teacher } from "../teacher.js";
 

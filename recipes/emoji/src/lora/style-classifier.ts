@@ -15,7 +15,7 @@ import { gradientTask, takeRows } from "@sdxs/training";
 import { mapBatches, rowCount } from "../../../rows.js";
 import type { Judge } from "../evaluation/judge.js";
 import { crossEntropy } from "../networks.js";
-import { runTask, type RunTaskOptions } from "../run-task.js";
+import { runTask, type RunTaskOptions } from "../../../run-task.js";
 
 /** The judge's features of a picture. */
 const featureCount = 256;

@@ -8,7 +8,7 @@ import { noiseLevelAt } from "@sdxs/diffusion";
 import { afterAll, describe, expect, it } from "vitest";
 import { distilTinyUNet, distillations, noisyPairs, type Distillation } from "./distillations.js";
 import { encodePrompts } from "../distil.js";
-import { schedule } from "../models.js";
+import { schedule } from "../../../diffusion-model.js";
 import { randomTeacher } from "../random-teacher.test-support.js";
 import { quickstartPrompts } from "../quickstart-subset.js";
 import { pickPrompts } from "../evaluation/pick-prompts.js";

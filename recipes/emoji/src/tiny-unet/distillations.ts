@@ -24,8 +24,8 @@ import {
   type Pairs,
 } from "../distil.js";
 import { decodeLarge } from "../decode.js";
-import { unetDenoisingLoss } from "../networks.js";
-import { annealed } from "../run-task.js";
+import { unetDenoisingLoss } from "../../../diffusion-model.js";
+import { annealed } from "../../../run-task.js";
 import { runStage, type StageOptions } from "../stage.js";
 import type { Teacher } from "../teacher.js";
 

@@ -4,17 +4,17 @@ import type { HostTensor } from "@sdxs/tensor";
 import { saveModel } from "@sdxs/runtime/node";
 import { totalCost, unetCosts } from "@sdxs/tiny-unet";
 import { firstRows } from "../../../rows.js";
-import { openBackend, type BackendOptions } from "../backend.js";
+import { openBackend, type BackendOptions } from "../../../backend.js";
 import { loadEmojiDataset } from "../dataset.js";
 import { samplePairs, teacherSteps } from "../distil.js";
 import { evaluatePictures, loadEvaluationSet, referenceFeatures, type Evaluation } from "../evaluation/evaluate.js";
 import { latentSize } from "../models.js";
 import { markdownTable } from "../markdown-table.js";
-import { progressBars } from "../progress-bars.js";
+import { progressBars } from "../../../progress-bars.js";
 import { quickstartPrompts } from "../quickstart-subset.js";
 import { pictureGrid } from "../report.js";
 import { readTeacher, type Teacher } from "../teacher.js";
-import { openWorkFolder, type WorkFolderOptions } from "../work-folder.js";
+import { openWorkFolder, type WorkFolderOptions } from "../../../work-folder.js";
 import { pickPrompts } from "../evaluation/pick-prompts.js";
 import {
   distilTinyUNet,

@@ -14,12 +14,14 @@ import { saveModel } from "@sdxs/runtime/node";
 import { klDecoderParameters, klEncoderParameters, tinyDecoderParameters, tinyEncoderParameters } from "@sdxs/tiny-vae";
 import { takeRows } from "@sdxs/training";
 import { concatRows, mapBatches, rowCount, takeOutputs } from "../../../rows.js";
-import { contactSheet } from "../contact-sheet.js";
+import { pixelQuality } from "../../../pixel-quality.js";
+import { contactSheet } from "../../../contact-sheet.js";
 import type { EmojiDataset } from "../dataset.js";
 import { frechetDistance } from "../evaluation/frechet-distance.js";
 import type { Judge } from "../evaluation/judge.js";
 import { tinyAutoencoderConfig as config } from "../models.js";
-import { imageDecoder, imageEncoder, imageSpec, latentSpec, tinyImageDecoder, tinyImageEncoder } from "../networks.js";
+import { imageDecoder, imageEncoder } from "../../../diffusion-model.js";
+import { imageSpec, latentSpec, tinyImageDecoder, tinyImageEncoder } from "../networks.js";
 import { medianMs, type Pictures } from "../report.js";
 import {
   decoderObjectives,
@@ -27,7 +29,7 @@ import {
   distilTinyEncoder,
   type TinyVaeDistillationOptions,
 } from "./distil-tiny-vae.js";
-import { imageQuality, pixelQuality, relativeError } from "./image-quality.js";
+import { imageQuality, relativeError } from "./image-quality.js";
 import { reconstruct, type ReconstructedPictures } from "./pictures.js";
 import { decoderTable, encoderTable, type DecoderFigures, type EncoderFigures, type NetworkCost } from "./tables.js";
 

@@ -3,13 +3,13 @@ import { join } from "node:path";
 import type { HostParams } from "@sdxs/tensor";
 import type { TrainOptions } from "@sdxs/training";
 import { firstRows, mapBatches, rowCount } from "../../../rows.js";
-import { contactSheet } from "../contact-sheet.js";
+import { pixelQuality } from "../../../pixel-quality.js";
+import { contactSheet } from "../../../contact-sheet.js";
 import { tinyAutoencoderConfig as config } from "../models.js";
+import type { RunTaskOptions } from "../../../run-task.js";
 import { tinyImageDecoder } from "../networks.js";
-import type { RunTaskOptions } from "../run-task.js";
 import { decoderWeights, trainTinyDecoder, type DecoderTraining } from "../tiny-decoder.js";
 import { trainTinyEncoder } from "../tiny-encoder.js";
-import { pixelQuality } from "./image-quality.js";
 import type { ReconstructedPictures, ReconstructionOptions } from "./pictures.js";
 
 export interface TinyVaeDistillationOptions<D> extends ReconstructionOptions<D>, RunTaskOptions {

@@ -2,7 +2,8 @@ import * as ort from "onnxruntime-node";
 import { HostTensor } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import { describe, expect, it } from "vitest";
-import { imageQuality, peakSignalToNoise, relativeError } from "./image-quality.js";
+import { peakSignalToNoise } from "../../../pixel-quality.js";
+import { imageQuality, relativeError } from "./image-quality.js";
 
 const backend = onnxBackend({ ort, threads: 1 });
 /** Gives each pair of pictures its place as the distance. */

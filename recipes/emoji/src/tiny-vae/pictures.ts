@@ -1,7 +1,7 @@
 import type { Backend, HostTensor } from "@sdxs/tensor";
 import { mapBatches, rowCount } from "../../../rows.js";
-import { imageDecoder, imageEncoder } from "../networks.js";
-import type { StageProgress } from "../progress-bars.js";
+import { imageDecoder, imageEncoder } from "../../../diffusion-model.js";
+import type { StageProgress } from "../../../progress-bars.js";
 import type { Teacher } from "../teacher.js";
 
 /** Pictures as the large autoencoder sees them: what tiny ones learn from and are compared with. */

@@ -1,5 +1,6 @@
 import { markdownTable } from "../markdown-table.js";
-import type { ImageQuality, PixelQuality } from "./image-quality.js";
+import type { PixelQuality } from "../../../pixel-quality.js";
+import type { ImageQuality } from "./image-quality.js";
 
 /** What a network costs. */
 export interface NetworkCost {

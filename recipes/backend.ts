@@ -6,6 +6,8 @@ import { DAWN_FEATURES, requestGpuDevice, webgpuBackend } from "@sdxs/tensor/web
 export interface BackendOptions {
   /** Whether the GPU does, instead of the processor. */
   readonly gpu: boolean;
+  /** Threads of the processor; 1 loses least where other programs use it too. Default: onnxruntime's own. */
+  readonly threads?: number | undefined;
 }
 
 /**
@@ -14,8 +16,8 @@ export interface BackendOptions {
  * @throws MissingPackageError where onnxruntime-node or webgpu is not installed; SdxsError with code BACKEND_FAILURE where there
  * is no GPU.
  */
-export async function openBackend({ gpu }: BackendOptions): Promise<Backend<unknown>> {
-  if (!gpu) return onnxBackend({ ort: await importOnnxRuntime() });
+export async function openBackend({ gpu, threads }: BackendOptions): Promise<Backend<unknown>> {
+  if (!gpu) return onnxBackend({ ort: await importOnnxRuntime(), ...(threads !== undefined && { threads }) });
   const { create } = await importWebgpu();
   return webgpuBackend({ device: await requestGpuDevice(create([DAWN_FEATURES])) });
 }

@@ -19,7 +19,7 @@ export const byteCharacters: readonly string[] = (() => {
  */
 export function learnMerges(wordCounts: ReadonlyMap<string, number>, count: number): [string, string][] {
   const words = [...wordCounts].map(([word, occurrences]) => {
-    const characters = [...word];
+    const characters = Array.from(word);
     return { pieces: [...characters.slice(0, -1), `${characters.at(-1) ?? ""}</w>`], occurrences };
   });
   const merges: [string, string][] = [];

@@ -1,6 +1,6 @@
 import type { HostTensor } from "@sdxs/tensor";
 import { takeRows } from "@sdxs/training";
-import { concatRows } from "../../rows.js";
+import { concatRows } from "./rows.js";
 import { contactSheet } from "./contact-sheet.js";
 
 /** A PNG of pictures: a row for each prompt, which stands under its first one, and a column for each kind of picture. */
