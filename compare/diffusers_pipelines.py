@@ -77,7 +77,6 @@ from diffusers import (
     AutoencoderTiny,
     ControlNetModel,
     DiffusionPipeline,
-    LatentConsistencyModelImg2ImgPipeline,
     LatentConsistencyModelPipeline,
     StableDiffusionControlNetPipeline,
     StableDiffusionImg2ImgPipeline,
@@ -322,7 +321,8 @@ class GivenNoise:
 IMAGE_TO_IMAGE = {
     StableDiffusionPipeline: StableDiffusionImg2ImgPipeline,
     StableDiffusionXLPipeline: StableDiffusionXLImg2ImgPipeline,
-    LatentConsistencyModelPipeline: LatentConsistencyModelImg2ImgPipeline,
+    # Not LatentConsistencyModelImg2ImgPipeline, to which a strength means another schedule and not fewer steps.
+    LatentConsistencyModelPipeline: StableDiffusionImg2ImgPipeline,
 }
 
 
@@ -339,6 +339,7 @@ def draw_case(pipeline, case, given, noise):
         options["eta"] = case["eta"]
     if "strength" in case:
         pipeline = IMAGE_TO_IMAGE[type(pipeline)](**pipeline.components)
+        pipeline.set_progress_bar_config(disable=True)
         options.update(image=(given["image"] + 1) / 2, strength=case["strength"])
         is_random = not isinstance(pipeline.vae, AutoencoderTiny)
         noise.begin([*(["posterior"] if is_random else []), "noise"], given)
