@@ -6,7 +6,7 @@ import { promisify } from "node:util";
 import ts from "typescript";
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 import { readmeProgram } from "./readme-program.js";
-import { publishedPackages, root, run, tarballOf } from "./workspace.js";
+import { command, npm, publishedPackages, root, run, tarballOf } from "./workspace.js";
 
 // What a consumer adds by choice: an optional peer and the types of Node. Linked, because they are hundreds of megabytes.
 const consumersOwn = ["@tensorflow/tfjs", "@types/node", "webgpu", "@webgpu/types"];
@@ -14,7 +14,7 @@ const consumersOwn = ["@tensorflow/tfjs", "@types/node", "webgpu", "@webgpu/type
 const entries = publishedPackages.flatMap(({ manifest }) =>
   Object.keys(manifest.exports)
     .filter((subpath) => subpath !== "./package.json")
-    .map((subpath) => join(manifest.name, subpath)),
+    .map((subpath) => `${manifest.name}${subpath.slice(1)}`),
 );
 
 /** An empty folder into which the tarballs are installed, as anybody would install the packages. */
@@ -26,11 +26,11 @@ beforeAll(async () => {
   const tarballs = publishedPackages.map(({ manifest }) => tarballOf(manifest, inject("tarballs")));
   // Without scripts: that of onnxruntime-node fetches what only GPUs need.
   const options = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"];
-  await run("npm", ["install", ...options, ...tarballs], consumer);
+  await npm(["install", ...options, ...tarballs], consumer);
   for (const name of consumersOwn) {
     const link = join(consumer, "node_modules", name);
     await mkdir(dirname(link), { recursive: true });
-    await symlink(join(root, "node_modules", name), link);
+    await symlink(join(root, "node_modules", name), link, "junction");
   }
 });
 
@@ -50,8 +50,8 @@ async function exportedNames(file: string, load: string): Promise<Record<string,
 
 /** Type-checks files as a strict consumer does. */
 const typeCheck = (files: readonly string[], ...options: readonly string[]): Promise<string> =>
-  run(
-    join(root, "node_modules/.bin/tsc"),
+  command(
+    "typescript",
     ["--noEmit", "--strict", "--target", "es2022", "--module", "nodenext", ...options, ...files],
     consumer,
   );
@@ -114,8 +114,25 @@ test("choosing a backend prints nothing, whatever the machine has", async () => 
   expect(stdout).toMatch(/ by onnxruntime\.|^WebGPU\./);
 });
 
+test("the lines for each reader in the repository's README type-check", async () => {
+  const readme = await readFile(join(root, "README.md"), "utf8");
+  const blocks = [...readme.matchAll(/```ts\n([^]*?)```/g)].map(([, block]) => block!);
+  // What the lines take as given.
+  const given = [
+    "",
+    "declare const options: Parameters<typeof segmentedScoreDistillationTask>[0];",
+    "declare const studentFeatures: readonly tf.Tensor[], teacherFeatures: readonly tf.Tensor[];",
+  ];
+  expect(blocks).toHaveLength(given.length);
+  await Promise.all(blocks.map((block, i) => write(`lines-${i}.mts`, `${block}${given[i]!}`)));
+  await typeCheck(
+    blocks.map((_, i) => `lines-${i}.mts`),
+    "--skipLibCheck",
+  );
+});
+
 test("the command line runs by its name", async () => {
-  expect(await run("npx", ["--offline", "sdxs", "--help"], consumer)).toMatch(/^sdxs COMMAND/);
+  expect(await npm(["exec", "--offline", "--", "sdxs", "--help"], consumer)).toMatch(/^sdxs COMMAND/);
 });
 
 describe.each(publishedPackages)("the program in the README of $manifest.name", ({ folder, manifest }) => {

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestProject } from "vitest/node";
-import { run } from "./workspace.js";
+import { npm } from "./workspace.js";
 
 declare module "vitest" {
   interface ProvidedContext {
@@ -14,7 +14,7 @@ declare module "vitest" {
 /** Packs every published package once for all test files. Returns what removes the tarballs again. */
 export default async function packAll(project: TestProject): Promise<() => Promise<void>> {
   const folder = await mkdtemp(join(tmpdir(), "sdxs-tarballs-"));
-  await run("npm", ["pack", "--silent", "--workspace", "packages", "--pack-destination", folder]);
+  await npm(["pack", "--silent", "--workspace", "packages", "--pack-destination", folder]);
   project.provide("tarballs", folder);
   return () => rm(folder, { recursive: true });
 }

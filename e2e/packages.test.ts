@@ -5,7 +5,7 @@ import { formatMessage } from "publint/utils";
 import { publint } from "publint";
 import { preProcessFile } from "typescript";
 import { describe, expect, inject, test } from "vitest";
-import { publishedPackages, root, run, tarballOf } from "./workspace.js";
+import { command, publishedPackages, root, tarballOf } from "./workspace.js";
 
 const licence = readFileSync(join(root, "LICENSE"), "utf8");
 
@@ -20,7 +20,7 @@ describe.each(publishedPackages)("$manifest.name", ({ folder, manifest }) => {
 
   test("resolves to the right types for import and for require", async () => {
     // Subpaths fail under the resolution of Node 10 by design: that has no exports maps.
-    await run(join(root, "node_modules/.bin/attw"), [tarball, "--profile", "node16"]);
+    await command("@arethetypeswrong/cli", [tarball, "--profile", "node16"]);
   });
 
   test("declares exactly the packages that its build imports, and what it brings to packages that take it if it is there", () => {
@@ -45,7 +45,7 @@ interface MeasuredSize {
 }
 
 test("every entry stays below its size ceiling, gzipped", async () => {
-  const sizes = JSON.parse(await run(join(root, "node_modules/.bin/size-limit"), ["--json"])) as MeasuredSize[];
+  const sizes = JSON.parse(await command("size-limit", ["--json"])) as MeasuredSize[];
   expect(sizes.filter(({ passed }) => !passed)).toEqual([]);
 });
 

@@ -57,3 +57,19 @@ export async function run(command: string, args: readonly string[], cwd: string 
     throw new Error(`${command} ${args.join(" ")} failed:\n${stdout}${stderr}`, { cause: error });
   }
 }
+
+/** Runs npm, by the program that runs this if npm does: on Windows the command `npm` is no program. */
+export function npm(args: readonly string[], cwd: string = root): Promise<string> {
+  const { npm_execpath: program } = process.env;
+  return program === undefined ? run("npm", args, cwd) : run(process.execPath, [program, ...args], cwd);
+}
+
+/** Runs the command of an installed package; what npm puts into node_modules/.bin for it is no program on Windows. */
+export function command(packageName: string, args: readonly string[], cwd: string = root): Promise<string> {
+  const folder = join(root, "node_modules", packageName);
+  const { bin } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as {
+    bin: string | Readonly<Record<string, string>>;
+  };
+  const program = typeof bin === "string" ? bin : Object.values(bin)[0]!;
+  return run(process.execPath, [join(folder, program), ...args], cwd);
+}

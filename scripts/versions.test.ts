@@ -2,7 +2,7 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, syml
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { publishedPackages, root, run, type Manifest } from "../e2e/workspace.js";
+import { command, publishedPackages, root, run, type Manifest } from "../e2e/workspace.js";
 
 /** A repository of nothing but this one's manifests, in which releases are rehearsed. */
 let rehearsal: string;
@@ -39,8 +39,8 @@ async function commit(): Promise<void> {
 }
 
 /** What `changeset version` makes of the changesets that are there: every published manifest, and every changelog. */
-async function release(): Promise<{ manifests: Manifest[]; changelogs: string[] }> {
-  await run(process.execPath, [join(root, "node_modules/@changesets/cli/bin.js"), "version"], rehearsal);
+async function release(...options: string[]): Promise<{ manifests: Manifest[]; changelogs: string[] }> {
+  await command("@changesets/cli", ["version", ...options], rehearsal);
   await commit();
   const read = ({ folder }: { folder: string }, name: string): string =>
     readFileSync(join(rehearsal, folder.slice(root.length), name), "utf8");
@@ -79,5 +79,14 @@ describe("after each release", () => {
     expect(new Set(internalRanges(manifests))).toEqual(new Set([`^${version}`]));
     expect(changelogs.filter((text) => !text.includes(`## ${version}`))).toEqual([]);
     expect(changelogs.filter((text) => text.includes("- Computes more."))).toHaveLength(1);
+  });
+
+  test("a snapshot: all packages have one version, below every release, and take each other in no other", async () => {
+    writeFileSync(join(rehearsal, ".changeset/next.md"), '---\n"@sdxs/tensor": minor\n---\n\nComputes more.\n');
+    const { manifests } = await release("--snapshot", "faster-decoder");
+    const { version } = manifests[0]!;
+    expect(version).toMatch(/^0\.0\.0-faster-decoder-\d{14}$/);
+    expect(new Set(manifests.map((manifest) => manifest.version))).toEqual(new Set([version]));
+    expect(new Set(internalRanges(manifests))).toEqual(new Set([version]));
   });
 });
