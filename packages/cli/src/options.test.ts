@@ -82,10 +82,21 @@ it("generate warns of a textual inversion whose token no prompt holds", async ()
 
 /** Options that act whatever stands beside them. */
 const alwaysInEffect: Readonly<Record<string, readonly string[]>> = {
-  generate: ["prompt", "count", "steps", "lora", "out", "image", "control", "embedding"],
-  serve: ["host", "allow-host", "embedding", "size", "max-images", "max-waiting", "grace", "steps", "guidance"],
-  bench: ["runs", "steps", "guidance"],
-  calibrate: ["prompt", "guidance", "size", "out"],
+  generate: ["scheduler", "prompt", "count", "steps", "lora", "out", "image", "control", "embedding"],
+  serve: [
+    "scheduler",
+    "host",
+    "allow-host",
+    "embedding",
+    "size",
+    "max-images",
+    "max-waiting",
+    "grace",
+    "steps",
+    "guidance",
+  ],
+  bench: ["scheduler", "runs", "steps", "guidance"],
+  calibrate: ["scheduler", "prompt", "guidance", "size", "out"],
   export: ["out"],
   inspect: [],
   convert: [],
