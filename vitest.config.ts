@@ -37,6 +37,7 @@ export default defineConfig(({ mode }) => ({
             "golden/**/*.test.ts",
             "compare/**/*.test.ts",
             "scripts/**/*.test.ts",
+            "docs/**/*.test.ts",
           ],
           testTimeout: 120_000,
           hookTimeout: 120_000,
