@@ -9,6 +9,7 @@ import { gemmKernels } from "./kernels/gemm.js";
 import { MOST_GROUPS, type Kernel } from "./kernels/kernel.js";
 import { rowKernels } from "./kernels/reduction.js";
 import type { Surroundings } from "./kernels/shader.js";
+import { estimatedTiling, type ChooseTiling } from "./kernels/tile-choice.js";
 import { canonicalize, hasNoBias, readsAtMost } from "./passes/canonicalize.js";
 import { chooseStorage } from "./passes/choose-storage.js";
 import { foldConstants } from "./passes/fold-constants.js";
@@ -49,13 +50,17 @@ const PASSES: readonly Pass[] = [
  * Compiles a recorded program to dispatches: lowers it to the kernel graph, runs the passes, shares operations out among kernels,
  * writes these, folds what is constant, and gives values that are never alive together one buffer.
  *
- * @param observe is told the kernel graph after each pass, to print it by `printGraph`
+ * @param options.observe is told the kernel graph after each pass, to print it by `printGraph`
+ * @param options.chooseTiling how GEMMs and convolutions are divided. Default: by estimate
  */
 export function compilePlan(
   program: Readonly<Record<string, RecordedNode>>,
   precision: NonNullable<CompileSpec["precision"]>,
   traits: DeviceTraits,
-  observe: (pass: string, outputs: Outputs) => void = () => undefined,
+  {
+    observe = () => undefined,
+    chooseTiling = estimatedTiling,
+  }: { readonly observe?: (pass: string, outputs: Outputs) => void; readonly chooseTiling?: ChooseTiling } = {},
 ): Plan {
   // One of a kernel's buffers is its result; vectors are a binding of their own.
   const limits: PassLimits = { ...traits, maxBuffers: traits.maxBuffersPerKernel - 3 };
@@ -79,7 +84,7 @@ export function compilePlan(
     if (!anchor) return [elementwiseKernel(root, around)];
     return isRows(anchor)
       ? rowKernels(root, anchor, around, traits.maxThreads)
-      : gemmKernels(root, anchor, around, useSubgroupMatrices);
+      : gemmKernels(root, anchor, around, useSubgroupMatrices, chooseTiling);
   });
   checkGrids(kernels);
   return reuseBuffers(kernels, graph, storage, foldConstants(kernels, outputs));

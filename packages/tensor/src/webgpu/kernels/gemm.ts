@@ -5,7 +5,7 @@ import { elementwiseKernel } from "./elementwise.js";
 import { stridedMatrix, type Matrix, type Product } from "./gemm-operand.js";
 import { BUILTINS, labelOf, times, type Kernel, type Scratch } from "./kernel.js";
 import { Shader, type Surroundings } from "./shader.js";
-import { registerTiling, subgroupMatrixTiling } from "./tile-choice.js";
+import type { ChooseTiling, GemmProblem } from "./tile-choice.js";
 import { SUBGROUP_MATRIX_EXTENSIONS, tileProgram } from "./tile-program.js";
 import { broadcastLayout, contiguous, placeOf, viewOf, type Layout } from "./view.js";
 
@@ -20,8 +20,9 @@ export function gemmKernels(
   anchor: GemmNode,
   around: Surroundings,
   useSubgroupMatrices: boolean,
+  chooseTiling: ChooseTiling,
 ): readonly Kernel[] {
-  const { tile, splitK } = (useSubgroupMatrices ? subgroupMatrixTiling : registerTiling)(productOf(anchor, around, 1));
+  const { tile, splitK } = chooseTiling(gemmProblem(anchor, around, useSubgroupMatrices));
   // Channels that fill tiles of one length may not fill those of another.
   const product = productOf(anchor, around, tile.inner);
   const total = product.batch * product.rows * product.columns;
@@ -45,6 +46,12 @@ export function gemmKernels(
     result: scratch ?? root,
   };
   return scratch ? [main, splitSumKernel(result, around, scratch, splitK)] : [main];
+}
+
+/** What the choice of a tiling depends on. */
+export function gemmProblem(anchor: GemmNode, around: Surroundings, useSubgroupMatrices: boolean): GemmProblem {
+  const { batch, rows, columns, inner } = productOf(anchor, around, 1);
+  return { batch, rows, columns, inner, useSubgroupMatrices };
 }
 
 /** Epilogue and destination of a product. */

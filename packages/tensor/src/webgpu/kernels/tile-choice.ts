@@ -1,8 +1,8 @@
-import type { Product } from "./gemm-operand.js";
 import { times } from "./kernel.js";
 
 /** A workgroup's part of the result, and how much of the inner axis it holds in shared memory at once. */
 export interface Tile {
+  readonly name: string;
   readonly rows: number;
   readonly columns: number;
   readonly inner: number;
@@ -21,7 +21,8 @@ interface SubgroupMatrixTile extends Tile {
 }
 
 // The fastest of 13 tiles on an H100, for GEMMs of many tiles and of few.
-const LARGE: SubgroupMatrixTile = {
+export const LARGE: SubgroupMatrixTile = {
+  name: "large",
   rows: 128,
   columns: 64,
   inner: 32,
@@ -30,7 +31,8 @@ const LARGE: SubgroupMatrixTile = {
   alone: 1.3,
   shared: 0.82,
 };
-const SMALL: SubgroupMatrixTile = {
+export const SMALL: SubgroupMatrixTile = {
+  name: "small",
   rows: 64,
   columns: 64,
   inner: 64,
@@ -40,7 +42,8 @@ const SMALL: SubgroupMatrixTile = {
   shared: 0.58,
 };
 /** For GEMMs of few columns, as convolutions to an image's colours are. */
-const NARROW: SubgroupMatrixTile = {
+export const NARROW: SubgroupMatrixTile = {
+  name: "narrow",
   rows: 128,
   columns: 16,
   inner: 64,
@@ -49,7 +52,7 @@ const NARROW: SubgroupMatrixTile = {
   alone: 0.8,
   shared: 0.5,
 };
-const SCALAR: Tile = { rows: 64, columns: 64, inner: 16, grid: [16, 16], buffers: 1 };
+export const REGISTERS: Tile = { name: "registers", rows: 64, columns: 64, inner: 16, grid: [16, 16], buffers: 1 };
 
 /** Multiprocessors of an H100. WebGPU does not tell a device's. */
 const MULTIPROCESSORS = 132;
@@ -65,34 +68,52 @@ const BUSY = 512;
 /** Elements of the inner axis that are worth a workgroup of their own there: chosen. */
 const LEAST_INNER = 1024;
 
+/** A GEMM, or a convolution as one: what the time of its kernel depends on. */
+export interface GemmProblem {
+  readonly batch: number;
+  readonly rows: number;
+  readonly columns: number;
+  readonly inner: number;
+  readonly useSubgroupMatrices: boolean;
+}
+
 /** How a GEMM is divided: into tiles, and along the inner axis into `splitK` partial sums. */
 export interface Tiling {
   readonly tile: Tile;
   readonly splitK: number;
 }
 
-const groupsOf = ({ batch, rows, columns }: Product, tile: Tile): number =>
-  batch * Math.ceil(rows / tile.rows) * Math.ceil(columns / tile.columns);
+export type ChooseTiling = (problem: GemmProblem) => Tiling;
 
 /** The tiling that takes least time by estimate. */
-export function subgroupMatrixTiling(product: Product): Tiling {
-  const { batch, rows, columns, inner } = product;
+export const estimatedTiling: ChooseTiling = (problem) => tilingsFor(problem)[0]!;
+
+/** The tilings that a problem may take, that of least time by estimate first. */
+export function tilingsFor(problem: GemmProblem): readonly Tiling[] {
+  return problem.useSubgroupMatrices ? subgroupMatrixTilings(problem) : registerTilings(problem);
+}
+
+const groupsOf = ({ batch, rows, columns }: GemmProblem, tile: Tile): number =>
+  batch * Math.ceil(rows / tile.rows) * Math.ceil(columns / tile.columns);
+
+function subgroupMatrixTilings(problem: GemmProblem): readonly Tiling[] {
+  const { batch, rows, columns, inner } = problem;
   const tiles = columns <= NARROW.columns ? [NARROW] : [SMALL, LARGE];
   const most = Math.max(1, Math.min(MOST_SPLIT_K, Math.floor(inner / SMALL.inner)));
   const tilings = tiles.flatMap((tile) =>
     times(most, (i) => {
       const splitK = i + 1;
-      const each = Math.ceil((groupsOf(product, tile) * splitK) / MULTIPROCESSORS);
+      const each = Math.ceil((groupsOf(problem, tile) * splitK) / MULTIPROCESSORS);
       const multiplied = Math.ceil(inner / splitK / 64) * Math.max(tile.alone, tile.shared * each);
       const bytes = 8 * splitK * batch * rows * columns;
       const added = splitK > 1 ? SPLIT_MICROSECONDS + bytes / SPLIT_BYTES_PER_MICROSECOND : 0;
       return { tile, splitK, microseconds: multiplied + added };
     }),
   );
-  return tilings.reduce((best, tiling) => (tiling.microseconds < best.microseconds ? tiling : best));
+  return tilings.sort((a, b) => a.microseconds - b.microseconds);
 }
 
-export function registerTiling(product: Product): Tiling {
-  const splitK = Math.min(Math.floor(product.inner / LEAST_INNER), Math.floor(BUSY / groupsOf(product, SCALAR)));
-  return { tile: SCALAR, splitK: Math.max(1, splitK) };
+function registerTilings(problem: GemmProblem): readonly Tiling[] {
+  const splitK = Math.min(Math.floor(problem.inner / LEAST_INNER), Math.floor(BUSY / groupsOf(problem, REGISTERS)));
+  return [{ tile: REGISTERS, splitK: Math.max(1, splitK) }];
 }
