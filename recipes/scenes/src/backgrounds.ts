@@ -142,7 +142,7 @@ const painters: Readonly<Record<BackgroundKind, Painter>> = {
     const sand = jittered(draws, [242, 214, 150]);
     paint(canvas, sand, (x, y) => shore + ripple(x) - y);
     speckle(canvas, draws, mix(sand, [150, 110, 60], 0.35), 30, shore + 0.05, 0.006);
-    return { ...place("beach", "on a beach", "on the beach", "at the beach", "on the sand"), ground: shore };
+    return { ...place("a beach", "on a beach", "on the beach", "at the beach", "on the sand"), ground: shore };
   },
 
   meadow(canvas, draws) {
@@ -155,7 +155,7 @@ const painters: Readonly<Record<BackgroundKind, Painter>> = {
     paint(canvas, green, (x, y) => horizon + 0.05 + near(x) - y);
     blades(canvas, draws, mix(green, [30, 80, 30], 0.45), 40, horizon + 0.12);
     return {
-      ...place("meadow", "on grass", "on a meadow", "in a meadow", "in a field", "on the grass"),
+      ...place("a meadow", "on grass", "on a meadow", "in a meadow", "in a field", "on the grass"),
       ground: horizon + 0.05,
     };
   },
@@ -181,7 +181,7 @@ const painters: Readonly<Record<BackgroundKind, Painter>> = {
         draws.between(0.5, 1),
       );
     }
-    return place("night sky", "at night", "in the night sky", "under the stars", "in space");
+    return place("a night sky", "at night", "in the night sky", "under the stars", "in space");
   },
 
   sea(canvas, draws) {
@@ -197,7 +197,7 @@ const painters: Readonly<Record<BackgroundKind, Painter>> = {
         (row === 0 ? horizon : top + height * Math.cos((2 * Math.PI * x) / width / 2 + 6.3 * crest)) - y;
       paint(canvas, mix([86, 170, 222], deep, row / 4), line);
     }
-    return { ...place("sea", "in the sea", "on the sea", "in the ocean", "on the water"), ground: horizon + 0.1 };
+    return { ...place("the sea", "in the sea", "on the sea", "in the ocean", "on the water"), ground: horizon + 0.1 };
   },
 
   underwater(canvas, draws) {
@@ -212,7 +212,7 @@ const painters: Readonly<Record<BackgroundKind, Painter>> = {
       paintDisc(canvas, [215, 245, 252], x, y, radius, 0.55);
       paintDisc(canvas, mix(top, bottom, y), x, y, radius * 0.6, 0.55);
     }
-    return place("sea under water", "under water", "underwater", "deep in the sea");
+    return place("the deep sea", "under water", "underwater", "deep in the sea");
   },
 
   snow(canvas, draws) {
@@ -236,7 +236,7 @@ const painters: Readonly<Record<BackgroundKind, Painter>> = {
       const dune = hills(draws, 0.06, 1.3);
       paint(canvas, mix(sand, [120, 70, 30], darkness), (x, y) => horizon + 0.13 * row + dune(x) - y);
     }
-    return { ...place("desert", "in a desert", "in the desert", "on a dune"), ground: horizon + 0.1 };
+    return { ...place("a desert", "in a desert", "in the desert", "on a dune"), ground: horizon + 0.1 };
   },
 
   road(canvas, draws) {
@@ -253,7 +253,7 @@ const painters: Readonly<Record<BackgroundKind, Painter>> = {
         Math.abs(x / dash + shift - Math.round(x / dash + shift)) * dash - 0.3 * dash,
       ),
     );
-    return { ...place("road", "on a road", "on the road", "on a street", "in the street"), ground: edge };
+    return { ...place("a road", "on a road", "on the road", "on a street", "in the street"), ground: edge };
   },
 
   room(canvas, draws) {
@@ -285,7 +285,7 @@ const painters: Readonly<Record<BackgroundKind, Painter>> = {
       return Math.max(floor - y, Math.abs(column - Math.round(column)) * plank * (0.5 + y) - 0.004);
     });
     paint(canvas, [250, 248, 244], (_, y) => Math.abs(y - floor + 0.018) - 0.018);
-    return { ...place("room", "in a room", "indoors", "at home", "on the floor"), ground: floor };
+    return { ...place("a room", "in a room", "indoors", "at home", "on the floor"), ground: floor };
   },
 
   forest(canvas, draws) {
@@ -310,7 +310,7 @@ const painters: Readonly<Record<BackgroundKind, Painter>> = {
     }
     const hill = hills(draws, 0.02, 1.5);
     paint(canvas, jittered(draws, [78, 118, 58]), (x, y) => floor + hill(x) - y);
-    return { ...place("forest", "in a forest", "in the forest", "in the woods"), ground: floor };
+    return { ...place("a forest", "in a forest", "in the forest", "in the woods"), ground: floor };
   },
 
   mountains(canvas, draws) {
@@ -331,7 +331,7 @@ const painters: Readonly<Record<BackgroundKind, Painter>> = {
     }
     const hill = hills(draws, 0.03, 1.5);
     paint(canvas, jittered(draws, [104, 160, 84]), (x, y) => base + hill(x) - y);
-    return { ...place("mountains", "in the mountains", "with mountains behind"), subject: "mountains", ground: base };
+    return { ...place("mountains", "in the mountains", "with mountains behind"), ground: base };
   },
 
   sky(canvas, draws) {
@@ -347,7 +347,7 @@ const painters: Readonly<Record<BackgroundKind, Painter>> = {
         paintDisc(canvas, [250, 252, 255], x + shift * size, y + rise * size, share * size, 0.9);
       }
     }
-    return place("sky", "in the sky", "in a blue sky", "in the clouds", "in the air");
+    return place("a blue sky", "in the sky", "in a blue sky", "in the clouds", "in the air");
   },
 
   city(canvas, draws) {
@@ -386,8 +386,8 @@ function on(...names: string[]): Pick<Background, "phrases" | "subject"> {
   return { phrases: names.map((name) => `on ${withArticle(name)}`), subject: withArticle(names[0] ?? "") };
 }
 
-function place(name: string, ...phrases: string[]): Pick<Background, "phrases" | "subject" | "colours"> {
-  return { phrases, subject: withArticle(name), colours: [] };
+function place(subject: string, ...phrases: string[]): Pick<Background, "phrases" | "subject" | "colours"> {
+  return { phrases, subject, colours: [] };
 }
 
 /** Colours that stay what they are called when they are mixed with white or black. */

@@ -13,6 +13,7 @@ describe("pluralOf", () => {
     ["glass of milk", "glasses of milk"],
     ["face with sunglasses", "faces with sunglasses"],
     ["sheep", "sheep"],
+    ["snowman", "snowmen"],
   ])("%s: %s", (singular, plural) => {
     expect(pluralOf(singular)).toBe(plural);
   });

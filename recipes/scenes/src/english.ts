@@ -23,6 +23,7 @@ const irregularPlurals: Readonly<Record<string, string>> = {
   volcano: "volcanoes",
   tornado: "tornadoes",
   cactus: "cacti",
+  snowman: "snowmen",
 };
 
 /**

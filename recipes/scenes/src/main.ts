@@ -14,12 +14,12 @@ import { trainTeacher } from "./train-teacher.js";
 const usage = `npm run recipe:scenes -- COMMAND [options]
 
 autoencoder  train the autoencoder of scenes
-  --decoder-steps N  of the decoder alone, default 8000
-  --steps N          of both networks, default 4000
-  --batch N       scenes a step, default 4
-  --crop N        pixels of each scene's side that are learned from, default 64; a multiple of 8, at most 128
-  --work FOLDER   checkpoints, logs and reconstructions (default recipes/scenes/work)
-  --output FOLDER the model (default recipes/scenes/autoencoder)
+  --decoder-steps N  of the decoder alone, default 3000
+  --steps N          of both networks, default 6000
+  --batch N          scenes a step, default 4
+  --crop N           pixels of each scene's side that are learned from, default 64; a multiple of 8, at most 128
+  --work FOLDER      checkpoints, logs and reconstructions (default recipes/scenes/work)
+  --output FOLDER    the model (default recipes/scenes/autoencoder)
 
 teacher      train the multi-step model on the autoencoder's latents, from the saved weights on where there are some
   --steps N          of this training, default 40000
@@ -27,13 +27,14 @@ teacher      train the multi-step model on the autoencoder's latents, from the s
   --rate R           learning rate after its rise, default 5e-4
   --final-rate R     at the last step, default 5e-4
   --work FOLDER      checkpoints, logs and samples (default recipes/scenes/work)
+  --autoencoder FOLDER  whose latents it learns (default recipes/scenes/autoencoder)
   --output FOLDER    the pipeline (default recipes/scenes/teacher)
 
 tokenizer    learn the tokenizer of captions anew, into data/tokenizer
 
 All take --seed N (default 1), go on where they were interrupted, and
-  --gpu           compute on the GPU in float32, by the package webgpu; default: on the processor
-  --threads N     of the processor; 1 is fastest where other programs use it too. Default: onnxruntime's`;
+  --gpu              compute on the GPU in float32, by the package webgpu; default: on the processor
+  --threads N        of the processor; 1 is fastest where other programs use it too. Default: onnxruntime's`;
 
 /** The shipped autoencoder. */
 const autoencoderFolder = fileURLToPath(new URL("../autoencoder", import.meta.url));
@@ -60,8 +61,8 @@ async function autoencoder(args: string[], signal: AbortSignal): Promise<void> {
   const { values } = parseArgs({
     args,
     options: {
-      "decoder-steps": { type: "string", default: "8000" },
-      steps: { type: "string", default: "4000" },
+      "decoder-steps": { type: "string", default: "3000" },
+      steps: { type: "string", default: "6000" },
       batch: { type: "string", default: "4" },
       crop: { type: "string", default: "64" },
       seed: { type: "string", default: "1" },

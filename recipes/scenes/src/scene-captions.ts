@@ -8,6 +8,8 @@ import type { Noun } from "./things.js";
 
 /** How often a caption says what. Chosen: about half of what could be said is. */
 const rates = {
+  /** What is behind, and nothing else. */
+  backgroundAlone: 0.04,
   /** A group, where there are several; one is always named. */
   group: 0.75,
   /** "two cats" rather than "cats". */
@@ -30,19 +32,21 @@ const sizeLimits = { small: 0.55, big: 0.85 };
 
 /** Describes a scene in words; which of them is drawn at random. */
 export function captionOf(scene: Scene, draws: Draws): string {
-  const { groups, background, style } = scene;
+  const { background, style } = scene;
+  const what = draws.chance(rates.backgroundAlone) ? background.subject : thingsAndBackground(scene, draws);
+  return draws.chance(rates.style) ? `${what}, ${stylePhrases[style]}` : what;
+}
+
+function thingsAndBackground(scene: Scene, draws: Draws): string {
+  const { groups, background } = scene;
   const told = groups.filter(() => draws.chance(rates.group));
   const named = told.length > 0 ? told : [draws.pick(groups)];
   const phrases = named.map((group) => groupPhrase(group, scene, draws));
   if (draws.chance(0.5)) phrases.reverse();
-  let what = joined(phrases, draws);
-  if (draws.chance(rates.background)) {
-    const [usual = ""] = background.phrases;
-    what += ` ${draws.chance(0.5) ? usual : draws.pick(background.phrases)}`;
-  }
-  const parts = [what];
-  if (draws.chance(rates.style)) parts.push(stylePhrases[style]);
-  return parts.join(", ");
+  const things = joined(phrases, draws);
+  if (!draws.chance(rates.background)) return things;
+  const [usual = ""] = background.phrases;
+  return `${things} ${draws.chance(0.5) ? usual : draws.pick(background.phrases)}`;
 }
 
 /** "two red apples" */

@@ -1,5 +1,6 @@
 /** What a scene shows and where: drawn at random, and put on the canvas. */
 import type { EmojiStyle } from "../../emoji-styles.js";
+import { InvalidArgumentError } from "@sdxs/tensor";
 import { drawBackground, type Background, type BackgroundKind } from "./backgrounds.js";
 import { newCanvas, sceneSize, type Canvas } from "./canvas.js";
 import { colours, hsvOf, rgbOf, vividHues, type ColourName, type Rgb, type VividName } from "./colours.js";
@@ -71,6 +72,11 @@ export function composeScene(
   const counts = wishes.counts ?? draws.pickWeighted(frequentCounts).split(" ").map(Number);
   const background = drawBackground(canvas, draws, wishes.background);
   const total = counts.reduce((sum, count) => sum + count, 0);
+  if (!(total in sizes)) {
+    throw new InvalidArgumentError(
+      `composeScene: a scene shows one to three things, counts [${counts.join(", ")}] are ${total}.`,
+    );
+  }
 
   const chosen: Sprite[] = [];
   for (const [position, count] of counts.entries()) {
@@ -102,7 +108,8 @@ export function composeScene(
 
 function spriteNamed(sprites: Sprites, name: string, style: EmojiStyle): Sprite {
   const sprite = sprites.get(name)?.get(style);
-  if (sprite === undefined) throw new RangeError(`composeScene: the pack has no "${name}" in style "${style}".`);
+  if (sprite === undefined)
+    throw new InvalidArgumentError(`composeScene: the pack has no "${name}" in style "${style}".`);
   return sprite;
 }
 

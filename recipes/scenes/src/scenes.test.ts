@@ -97,13 +97,13 @@ describe("captions", () => {
   it("name only colours of the things and of what is behind", () => {
     for (const { caption, scene } of samples) {
       const behind = scene.background.phrases.join(" ");
-      const true_ = scene.groups.flatMap(({ colour, thing }) => [
+      const allowed = scene.groups.flatMap(({ colour, thing }) => [
         colour,
         ...thing.nouns.map(({ singular }) => singular),
       ]);
       for (const colour of colourNames) {
         if (!new RegExp(`\\b${colour}\\b`).test(caption)) continue;
-        expect(`${behind} ${true_.join(" ")}`, caption).toContain(colour);
+        expect(`${behind} ${allowed.join(" ")}`, caption).toContain(colour);
       }
     }
   });

@@ -107,7 +107,7 @@ export async function trainTeacher<D>(options: TeacherTrainingOptions<D>): Promi
     optimizer: { weightDecay: 0.01, clipNorm: 1, emaDecay: 0.999 },
     learningRate: cosineSchedule({
       rate: options.rate,
-      warmupSteps: 200,
+      warmupSteps: Math.min(200, Math.floor(steps / 10)),
       totalSteps: steps,
       finalRate: options.finalRate,
     }),
