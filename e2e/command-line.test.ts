@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { savePipelineFolder } from "@sdxs/runtime/node";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { tinyPipeline } from "../packages/runtime/src/tiny-pipeline.test-support.js";
+import { tinyPipeline } from "../packages/runtime/src/pipeline/tiny-pipeline.test-support.js";
 import { root } from "./workspace.js";
 
 let folder: string;

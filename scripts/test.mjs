@@ -44,6 +44,7 @@ async function countTests() {
 
 await check("lint");
 await check("typecheck");
+await check("check:imports");
 await check("build");
 await countTests();
 

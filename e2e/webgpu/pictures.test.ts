@@ -2,7 +2,11 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { HostTensor } from "@sdxs/tensor";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { kindsOfFiles, largestDifference, seenIn } from "../../packages/runtime/src/picture-files.test-support.js";
+import {
+  kindsOfFiles,
+  largestDifference,
+  seenIn,
+} from "../../packages/runtime/src/images/picture-files.test-support.js";
 import { root } from "../workspace.js";
 import { openPage, type OpenPage } from "./chromium.js";
 import { chromiumPath } from "./launch-chromium.js";

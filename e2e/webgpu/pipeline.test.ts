@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createPipeline } from "@sdxs/runtime";
 import { savePipelineFolder } from "@sdxs/runtime/node";
 import { onnxBackend } from "@sdxs/tensor/onnx";
-import { components } from "../../packages/runtime/src/pipeline-case.test-support.js";
+import { components } from "../../packages/runtime/src/pipeline/pipeline-case.test-support.js";
 import { openPage, type OpenPage } from "./chromium.js";
 import { chromiumPath } from "./launch-chromium.js";
 import type { PipelinePage } from "./pipeline-page.js";

@@ -6,8 +6,8 @@ import { checkControlNetCase } from "../../packages/controlnet/src/controlnet-ca
 import { checkSchedulersCase } from "../../packages/diffusion/src/samplers/schedulers-case.test-support.js";
 import { checkLoraCase } from "../../packages/lora/src/lora-case.test-support.js";
 import { checkLossesCase } from "../../packages/losses/src/losses-case.test-support.js";
-import { checkClipModelCase } from "../../packages/runtime/src/clip-model-case.test-support.js";
-import { checkTextEncoderCase } from "../../packages/runtime/src/text-encoder-case.test-support.js";
+import { checkClipModelCase } from "../../packages/runtime/src/clip/clip-model-case.test-support.js";
+import { checkTextEncoderCase } from "../../packages/runtime/src/clip/text-encoder-case.test-support.js";
 import { checkUNetCase } from "../../packages/tiny-unet/src/unet-case.test-support.js";
 import {
   checkAutoencoderKlCase,

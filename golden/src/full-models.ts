@@ -1,5 +1,9 @@
 import { readdir } from "node:fs/promises";
-import { isModelClassName, modelClasses, type ModelClass } from "@sdxs/runtime/model-classes";
+import {
+  isModelClassName,
+  modelClasses,
+  type ModelClass,
+} from "../../packages/runtime/src/checkpoints/model-classes.js";
 import { ShapeError, UnsupportedConfigError, checkParameters, sizeOf } from "@sdxs/tensor";
 import { compareExactly, readModelListing, type CaseResult, type ModelListing } from "@sdxs/tensor/reference-case";
 

@@ -3,7 +3,7 @@ import { loadModel, loadPipelineFolder } from "@sdxs/runtime/node";
 import { HostTensor, decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16, mapTensors } from "@sdxs/tensor";
 import { openSafetensorsFile, readSafetensorsFile, writeSafetensorsFile } from "@sdxs/tensor/node";
 import { expect, it } from "vitest";
-import { tinyPipeline } from "../../runtime/src/tiny-pipeline.test-support.js";
+import { tinyPipeline } from "../../runtime/src/pipeline/tiny-pipeline.test-support.js";
 import { folderWithModel, sdxs } from "./sdxs.test-support.js";
 
 const { folder, model } = folderWithModel();

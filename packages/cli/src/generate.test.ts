@@ -13,7 +13,7 @@ import { onnxBackend } from "@sdxs/tensor/onnx";
 import * as ort from "onnxruntime-node";
 import sharp from "sharp";
 import { expect, it, vi } from "vitest";
-import { randomWeights, tinyPipeline } from "../../runtime/src/tiny-pipeline.test-support.js";
+import { randomWeights, tinyPipeline } from "../../runtime/src/pipeline/tiny-pipeline.test-support.js";
 import { folderWithModel, sdxs } from "./sdxs.test-support.js";
 
 const { folder, model } = folderWithModel();

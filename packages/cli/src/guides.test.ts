@@ -8,7 +8,7 @@ import { HostTensor } from "@sdxs/tensor";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import * as ort from "onnxruntime-node";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { randomWeights, tinyPipeline } from "../../runtime/src/tiny-pipeline.test-support.js";
+import { randomWeights, tinyPipeline } from "../../runtime/src/pipeline/tiny-pipeline.test-support.js";
 import { folderWithModel, sdxs } from "./sdxs.test-support.js";
 
 const { folder, model } = folderWithModel();

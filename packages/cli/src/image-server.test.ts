@@ -6,7 +6,7 @@ import { onnxBackend } from "@sdxs/tensor/onnx";
 import * as ort from "onnxruntime-node";
 import sharp from "sharp";
 import { afterEach, describe, expect, it } from "vitest";
-import { tinyPipeline } from "../../runtime/src/tiny-pipeline.test-support.js";
+import { tinyPipeline } from "../../runtime/src/pipeline/tiny-pipeline.test-support.js";
 import { imageServer, type ImageServer, type ImageServerOptions } from "./image-server.js";
 
 const size = { width: 12, height: 8 };

@@ -4,7 +4,7 @@ import { saveModel } from "@sdxs/runtime/node";
 import { sizeOf, type HostParams } from "@sdxs/tensor";
 import { totalCost, unetCosts } from "@sdxs/tiny-unet";
 import { expect, it } from "vitest";
-import { tinyPipeline } from "../../runtime/src/tiny-pipeline.test-support.js";
+import { tinyPipeline } from "../../runtime/src/pipeline/tiny-pipeline.test-support.js";
 import { inspectFolder } from "./inspect-folder.js";
 import { folderWithModel, sdxs } from "./sdxs.test-support.js";
 

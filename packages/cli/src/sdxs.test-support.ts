@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { savePipelineFolder } from "@sdxs/runtime/node";
 import { afterAll, beforeAll } from "vitest";
-import { tinyPipeline } from "../../runtime/src/tiny-pipeline.test-support.js";
+import { tinyPipeline } from "../../runtime/src/pipeline/tiny-pipeline.test-support.js";
 import { main } from "./main.js";
 
 /** A folder for a test file's tests, with the tiny pipeline in "model". */

@@ -7,7 +7,7 @@ export {
   type TextEncoderConfig,
   type TextEncoderOptions,
   type TextEncoding,
-} from "./text-encoder.js";
+} from "./clip/text-encoder.js";
 export {
   clipModel,
   clipModelParameters,
@@ -25,7 +25,7 @@ export {
   type VisionEncoderConfig,
   type VisionEncoderOptions,
   type VisionEncoding,
-} from "./clip-model.js";
+} from "./clip/clip-model.js";
 export {
   loadTokenizer,
   type AddedToken,
@@ -33,23 +33,24 @@ export {
   type PromptTokenizer,
   type TokenizerConfig,
   type TokenizerFiles,
-} from "./tokenizer.js";
-export {
-  createPipeline,
-  type GenerateOptions,
-  type GeneratedImages,
-  type Pipeline,
-  type PipelineOptions,
-  type StageTimes,
-  type TextToImageComponents,
-} from "./pipeline.js";
-export { readTextualInversion, withTextualInversions, type TextualInversion } from "./textual-inversion.js";
-export { calibratePipeline, type PipelineCalibration } from "./calibrate-pipeline.js";
-export { samplingDefaults, type SamplingDefaults } from "./sampling-defaults.js";
-export type { PipelineLora } from "./pipeline-loras.js";
-export type { OnWarning, PipelineWarning, WarningCode } from "./pipeline-warnings.js";
-export type { PictureStream, StreamRequest, StreamedImages } from "./pipeline-stream.js";
-export { servePipeline, workerPipeline, type WorkerPort } from "./worker-pipeline.js";
+} from "./clip/tokenizer.js";
+export { createPipeline } from "./pipeline/pipeline.js";
+export type {
+  GenerateOptions,
+  GeneratedImages,
+  Pipeline,
+  PipelineOptions,
+  StageTimes,
+} from "./pipeline/pipeline-types.js";
+export type { TextToImageComponents } from "./checkpoints/components.js";
+export { readTextualInversion, withTextualInversions, type TextualInversion } from "./pipeline/textual-inversion.js";
+export type { PipelineCalibration } from "./pipeline/pipeline-types.js";
+export { calibratePipeline } from "./pipeline/calibrate-pipeline.js";
+export { samplingDefaults, type SamplingDefaults } from "./pipeline/sampling-defaults.js";
+export type { PipelineLora } from "./pipeline/pipeline-loras.js";
+export type { OnWarning, PipelineWarning, WarningCode } from "./checkpoints/pipeline-warnings.js";
+export type { PictureStream, StreamRequest, StreamedImages } from "./pipeline/pipeline-types.js";
+export { servePipeline, workerPipeline, type WorkerPort } from "./pipeline/worker-pipeline.js";
 export {
   fromImageSource,
   fromRgba,
@@ -58,21 +59,15 @@ export {
   type Bitmap,
   type BitmapSource,
   type RgbaImage,
-} from "./pictures.js";
-export { fromPng, toPng } from "./png.js";
-export { fittingSize, trainedSize, wholeLatents, type PictureSize } from "./picture-size.js";
-export { resizePicture, type ResizeOptions } from "./resize-picture.js";
-export { fetchModel, fetchPipeline, type FetchPipelineOptions } from "./fetch-pipeline.js";
-export type { Fetch, HttpOptions } from "./http-requests.js";
-export type { FetchOptions, FetchProgress } from "./web-files.js";
-export type { FileCache, KeptFile } from "./file-cache.js";
-export type { LoadModelOptions, Model } from "./open-model.js";
-export type { ModelClassName, ModelConfigs } from "./model-classes.js";
-export type {
-  ComponentName,
-  LoadPipelineFolderOptions,
-  LoadedPipelineFolder,
-  PipelineComponents,
-  PipelineFolder,
-  PipelineSettings,
-} from "./open-pipeline.js";
+} from "./images/pictures.js";
+export { fromPng, toPng } from "./images/png.js";
+export { fittingSize, trainedSize, wholeLatents, type PictureSize } from "./pipeline/picture-size.js";
+export { resizePicture, type ResizeOptions } from "./images/resize-picture.js";
+export { fetchModel, fetchPipeline, type FetchPipelineOptions } from "./checkpoints/fetch-pipeline.js";
+export type { Fetch, HttpOptions } from "./checkpoints/http-requests.js";
+export type { FetchOptions, FetchProgress } from "./checkpoints/web-files.js";
+export type { FileCache, KeptFile } from "./checkpoints/file-cache.js";
+export type { LoadModelOptions, Model } from "./checkpoints/open-model.js";
+export type { ModelClassName, ModelConfigs } from "./checkpoints/model-classes.js";
+export type { ComponentName, PipelineComponents, PipelineSettings } from "./checkpoints/components.js";
+export type { LoadPipelineFolderOptions, LoadedPipelineFolder, PipelineFolder } from "./checkpoints/open-pipeline.js";

@@ -1,16 +1,10 @@
-export { loadModel, saveModel, type SaveModelOptions } from "./model-folder.js";
-export type { LoadModelOptions, Model } from "./open-model.js";
-export type { ModelClassName, ModelConfigs } from "./model-classes.js";
-export { loadPipelineFolder, savePipelineFolder } from "./pipeline-folder.js";
-export type {
-  ComponentName,
-  LoadPipelineFolderOptions,
-  LoadedPipelineFolder,
-  PipelineComponents,
-  PipelineFolder,
-  PipelineSettings,
-} from "./open-pipeline.js";
-export { loadTokenizerFolder, saveTokenizerFolder } from "./tokenizer-folder.js";
-export { diskCache } from "./disk-cache.js";
-export { readPicture } from "./read-picture.js";
-export { hubEnvironment } from "./hub-environment.js";
+export { loadModel, saveModel, type SaveModelOptions } from "./checkpoints/model-folder.js";
+export type { LoadModelOptions, Model } from "./checkpoints/open-model.js";
+export type { ModelClassName, ModelConfigs } from "./checkpoints/model-classes.js";
+export { loadPipelineFolder, savePipelineFolder } from "./checkpoints/pipeline-folder.js";
+export type { ComponentName, PipelineComponents, PipelineSettings } from "./checkpoints/components.js";
+export type { LoadPipelineFolderOptions, LoadedPipelineFolder, PipelineFolder } from "./checkpoints/open-pipeline.js";
+export { loadTokenizerFolder, saveTokenizerFolder } from "./checkpoints/tokenizer-folder.js";
+export { diskCache } from "./checkpoints/disk-cache.js";
+export { readPicture } from "./images/read-picture.js";
+export { hubEnvironment } from "./checkpoints/hub-environment.js";

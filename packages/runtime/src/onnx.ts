@@ -1,1 +1,1 @@
-export { exportStage, exportStages, type ExportStage, type ExportStageOptions } from "./export-stage.js";
+export { exportStage, exportStages, type ExportStage, type ExportStageOptions } from "./pipeline/export-stage.js";
