@@ -14,7 +14,8 @@ export function publishedPackage(entry: string[]): Options {
     dts: { compilerOptions: { ignoreDeprecations: "6.0" } },
     // Subpaths share code instead of each holding a copy, CommonJS included.
     splitting: true,
-    sourcemap: true,
+    // What is built reads as it was written, and the sources are in the package: scripts/declaration-maps.mjs leads there.
+    sourcemap: false,
     clean: true,
     silent: true,
     target: "es2022",

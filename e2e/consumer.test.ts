@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import ts from "typescript";
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
+import { definitions } from "./definitions.js";
 import { readmeProgram } from "./readme-program.js";
 import { command, npm, publishedPackages, root, run, tarballOf } from "./workspace.js";
 
@@ -55,6 +56,18 @@ const typeCheck = (files: readonly string[], ...options: readonly string[]): Pro
     ["--noEmit", "--strict", "--target", "es2022", "--module", "nodenext", ...options, ...files],
     consumer,
   );
+
+test("go to definition leads from each exported name into the sources", async () => {
+  const imported = await exportedNames("definitions.mjs", "await import(entry)");
+  const found = Object.entries(imported).map(([entry, names]) => ({
+    names,
+    arrived: definitions(consumer, entry, names).map((place) => place.replaceAll("\\", "/")),
+  }));
+  const astray = found.flatMap(({ names, arrived }) =>
+    arrived.filter((place, i) => !/\/@sdxs\/[a-z-]+\/src\/.*: /.test(place) || !place.endsWith(`: ${names[i]!}`)),
+  );
+  expect(astray).toEqual([]);
+});
 
 test("every entry loads with import and with require, and exports the same names", async () => {
   const imported = await exportedNames("load.mjs", "await import(entry)");

@@ -45,6 +45,13 @@ describe.each(publishedPackages)("$manifest.name", ({ folder, manifest }) => {
     expect({ default: manifest.main, types: manifest.types }).toEqual(commonJs);
   });
 
+  test("brings its build and the sources that its declarations are mapped to, without tests", () => {
+    const { files = [] } = manifest;
+    expect(files).toEqual(
+      expect.arrayContaining(["dist", "src/**/*.ts", "!src/**/*.test.ts", "!src/**/*.test-support.ts"]),
+    );
+  });
+
   test("acts on nothing where it is only imported, but for the files that it names", () => {
     const { sideEffects } = manifest;
     const named = Array.isArray(sideEffects) ? (sideEffects as string[]) : [];
