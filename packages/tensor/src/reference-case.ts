@@ -97,25 +97,25 @@ export function tensorOf(tensors: TensorMap<HostTensor>, name: string): HostTens
 
 /** Something computed beside its reference. */
 export interface Comparison {
-  /** What it is shown together with, as "outputs". */
+  /** The group that it is shown with, as "outputs". */
   readonly group: string;
   readonly name: string;
-  /** Largest absolute difference; Infinity where there is nothing to compare. */
+  /** Largest absolute difference; Infinity where they cannot be compared. */
   readonly error: number;
   /** The error must be below, or 0. */
   readonly tolerance: number;
-  /** Where it does not agree: what differs. */
+  /** The difference, where it does not agree. */
   readonly problem?: string;
 }
 
 export const agrees = ({ error, tolerance }: Comparison): boolean => error < tolerance || error === 0;
 
-/** What checking a case gives. */
+/** The result of checking a case. */
 export interface CaseResult {
   readonly comparisons: readonly Comparison[];
   /** Tensors of the case that are neither inputs nor compared. */
   readonly unchecked: readonly string[];
-  /** What a reader should know of how it was compared. */
+  /** Remarks on how it was compared. */
   readonly notes?: readonly string[];
 }
 

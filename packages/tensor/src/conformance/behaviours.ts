@@ -11,7 +11,7 @@ const scalar = (value: number): HostTensor => HostTensor.scalar(value);
 const ints = (...values: number[]): HostTensor => new HostTensor([values.length], Int32Array.from(values));
 const bools = (...values: number[]): HostTensor => new HostTensor([values.length], Uint8Array.from(values));
 
-/** What holds across operations: conventions at kinks, element types, errors, repeatability, ownership. */
+/** Behaviour that all operations share: conventions at kinks, element types, errors, repeatability, ownership. */
 export function behaviourCases(): ConformanceCase[] {
   return [...conventionCases(), ...differentiationCases(), ...dtypeCases(), ...errorCases(), ...runCases()];
 }
@@ -100,7 +100,7 @@ function differentiationCases(): ConformanceCase[] {
       { loss: scalar(2), x: vector(0, 0, 0) },
     ),
     known(
-      "results beside the loss are handed out, of any element type",
+      "results beside the loss are returned, of any element type",
       { params: { x } },
       (ops, params) => {
         const { loss, aux } = ops.valueAndGrad(
@@ -337,7 +337,7 @@ function errorCases(): ConformanceCase[] {
     misfit("resizeNearest of three axes", { a: [2, 4, 4] }, (ops, { a }) => ops.resizeNearest(a, [2, 2])),
     misfit("reshape to another number of elements", { a: [2, 3] }, (ops, { a }) => ops.reshape(a, [4])),
     misfit("reshape with two open sizes", { a: [2, 3] }, (ops, { a }) => ops.reshape(a, [-1, -1])),
-    misfit("transpose by what is no permutation", { a: [2, 3] }, (ops, { a }) => ops.transpose(a, [0, 0])),
+    misfit("transpose by axes that are not a permutation", { a: [2, 3] }, (ops, { a }) => ops.transpose(a, [0, 0])),
     misfit("transpose of too few axes", { a: [2, 3] }, (ops, { a }) => ops.transpose(a, [0])),
     misfit("broadcastTo a smaller shape", { a: [2, 3] }, (ops, { a }) => ops.broadcastTo(a, [3])),
     misfit("concat of other sizes", { a: [2, 3], b: [3, 3] }, (ops, { a, b }) => ops.concat([a, b], 1)),
@@ -421,7 +421,7 @@ function runCases(): ConformanceCase[] {
       },
     },
     {
-      name: "arranged parameters give what the others give",
+      name: "arranged parameters give the same results as others",
       async check({ backend }) {
         if (backend === undefined) return passed;
         // Wide enough for adapters to find another order worth while.
@@ -470,7 +470,7 @@ function runCases(): ConformanceCase[] {
       },
     },
     known(
-      "a parameter or input may be handed through as a result",
+      "a parameter or input may be returned as a result",
       { params: { w: vector(1, 2) }, inputs: { x: vector(3) } },
       (_ops, params, inputs) => ({ w: params["w"]!, x: inputs["x"]! }),
       { w: vector(1, 2), x: vector(3) },

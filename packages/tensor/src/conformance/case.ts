@@ -17,7 +17,7 @@ export interface Finding {
 export interface ConformanceCase {
   /** Unique; a phrase, as "gradient of conv2d with stride 2". */
   readonly name: string;
-  /** What the adapter throws unexpectedly comes through. */
+  /** Unexpected errors of the adapter are passed on. */
   check(adapter: ConformanceAdapter): Promise<Finding>;
 }
 

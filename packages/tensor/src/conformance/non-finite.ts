@@ -9,8 +9,8 @@ import { mapTensors } from "../core/parameters.js";
 import { compare, passed, type ConformanceCase } from "./case.js";
 
 /**
- * NaN and infinities through every operation: one that vanishes draws a wrong picture, or trains on, without a word. Many
- * operations share a case, and so the kernels of backends that join operations.
+ * NaN and infinities through every operation: where one is lost, a wrong image or a wrong training step goes unnoticed. Many
+ * operations share a case, so that backends that fuse operations do so here too.
  */
 export function nonFiniteCases(): ConformanceCase[] {
   return [
@@ -59,7 +59,7 @@ const vector = (...values: number[]): HostTensor => HostTensor.from([values.leng
 
 const values = [NaN, Infinity, -Infinity, -1.5, 0, 0.75, 2];
 const x = vector(...values);
-/** Each with each. */
+/** All pairs. */
 const a = vector(...values.flatMap((value) => values.map(() => value)));
 const b = vector(...values.flatMap(() => values));
 /** The first, the last and an inner element, alone and with others. */
@@ -87,7 +87,7 @@ const rowsOf = (length: number): HostTensor => {
   return HostTensor.from([special.length + 2, length], [...filled, lowest, filled[0]!.map(() => 1)].flat());
 };
 const short = rowsOf(5);
-/** As many as are shared out among threads. */
+/** Long enough for backends to split the sum among threads. */
 const long = rowsOf(70);
 const notFinite = new Map([
   [0, NaN],

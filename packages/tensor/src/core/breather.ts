@@ -1,9 +1,9 @@
-/** Chosen: a page stays responsive, and pauses cost nothing that one sees. */
+/** Chosen: a page stays responsive, and the pauses cost no visible time. */
 const EVERY_MS = 20;
 
 /**
- * What to await between pieces of work that never wait for anything outside, as onnxruntime's WebAssembly in browsers:
- * timers, clicks, messages and signals then have their turn. It pauses only where the last pause is 20 ms ago.
+ * Makes a function to await between pieces of work that never wait for an event, as onnxruntime's WebAssembly in browsers:
+ * it lets timers, clicks, messages and signals run. It pauses only if the last pause was 20 ms ago or more.
  *
  * @example
  * const breathe = breather();
@@ -23,14 +23,14 @@ export function breather(): () => Promise<void> {
 }
 
 /**
- * Lets what waits already have its turn: messages, clicks, timers. Promises alone do not, so what computes without waiting for
- * anything outside does not learn what has come meanwhile.
+ * Lets the event loop handle the messages, clicks and timers that wait. Promises alone do not: code that only awaits promises
+ * receives no message meanwhile.
  *
  * @example
  * await nextTurn();
- * draw(newest); // of all messages that came while the last picture was computed
+ * generate(newest); // of all messages that came while the last image was computed
  */
-// Browsers would make of a timer's 0 ms at least 4.
+// Browsers delay a timer of 0 ms by at least 4 ms.
 export async function nextTurn(): Promise<void> {
   const { port1, port2 } = new MessageChannel();
   await new Promise((resolve) => {

@@ -74,7 +74,7 @@ export class ParameterError extends SdxsError {
   }
 }
 
-/** What else to know of installing a package. */
+/** Advice for installing a package. */
 const INSTALLING: Readonly<Record<string, string>> = {
   "onnxruntime-node":
     ". Where what it downloads afterwards (for CUDA alone) is blocked, set ONNXRUNTIME_NODE_INSTALL=skip before",

@@ -1,6 +1,6 @@
 import { SdxsError } from "./errors.js";
 
-/** What is used of WebGPU's GPUDevice. */
+/** The part of WebGPU's GPUDevice that is used. */
 export interface GpuDevice {
   readonly limits: { readonly maxBufferSize: number; readonly maxStorageBufferBindingSize: number };
   readonly features: ReadonlySet<string>;
@@ -16,12 +16,12 @@ export interface GpuWatch {
   readonly isLost: boolean;
   /**
    * Throws `SdxsError` with code DEVICE_LOST once the device is lost, and once with BACKEND_FAILURE after each error
-   * that no one else caught, as a buffer beyond the device's limits.
+   * that WebGPU reports outside of calls, as for a buffer beyond the device's limits.
    */
   check(): void;
 }
 
-/** What `compile` throws where float16 is asked of a GPU without it. */
+/** The error of `compile` for float16 on a GPU without it. */
 export function noFloat16(cause?: unknown): SdxsError {
   return new SdxsError(
     "UNSUPPORTED_OPERATION",
@@ -32,7 +32,7 @@ export function noFloat16(cause?: unknown): SdxsError {
 
 const watches = new WeakMap<GpuDevice, GpuWatch>();
 
-/** The one watch of a device. */
+/** The watch of a device: one for each. */
 export function watchDevice(device: GpuDevice): GpuWatch {
   const watch = watches.get(device) ?? newWatch(device);
   watches.set(device, watch);

@@ -1,4 +1,4 @@
-/** How a parameter begins, as plain data; `initialize` makes the numbers from a seed. */
+/** The initial values of a parameter, as plain data; `initialize` makes the numbers from a seed. */
 export type Initializer =
   | { readonly kind: "constant"; readonly value: number }
   | { readonly kind: "normal"; readonly std: number }

@@ -56,7 +56,7 @@ describe("parseJson", () => {
     ["{'a': 1}", 1, 2, "a name in double quotes", "\"'a': 1}\""],
     ['{"a" 1}', 1, 6, '":"', '"1}"'],
     ['["a\nb"]', 1, 4, "the text's closing '\"'", '"\\nb\\"]"'],
-    [String.raw`["\x41"]`, 1, 3, "an escape that JSON has, as \\n or \\u00e9", String.raw`"\\x41\"]"`],
+    [String.raw`["\x41"]`, 1, 3, "an escape of JSON, as \\n or \\u00e9", String.raw`"\\x41\"]"`],
     ["[1,]", 1, 4, "a value", '"]"'],
     ["1 2", 1, 3, "nothing more", '"2"'],
     ["01", 1, 2, "nothing more", '"1"'],
@@ -66,7 +66,7 @@ describe("parseJson", () => {
         code: "MALFORMED_FILE",
         message:
           `unet/config.json is not JSON: at line ${line}, column ${column}, expected ${expected}, got ${got}. ` +
-          `Fetch it again, or mend it there.`,
+          `Fetch it again, or correct it there.`,
       }),
     );
   });

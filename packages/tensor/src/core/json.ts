@@ -2,7 +2,7 @@ import { MalformedFileError } from "./errors.js";
 
 /** Chosen: Python's own limit on recursion. Configurations nest four deep. */
 const MAX_DEPTH = 1000;
-/** Characters of what is not understood that a message quotes: chosen. */
+/** Characters of invalid text that a message quotes: chosen. */
 const QUOTED = 30;
 
 const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
@@ -18,9 +18,9 @@ const WORDS: Readonly<Record<string, boolean | number | null>> = {
 
 /**
  * Reads JSON as Python's `json` does, with the numbers NaN, Infinity and -Infinity, which configurations of diffusers hold
- * ("lambda_min_clipped": -Infinity) and `JSON.parse` refuses. All else is as `JSON.parse` has it.
+ * ("lambda_min_clipped": -Infinity) and `JSON.parse` refuses. All else is read as by `JSON.parse`.
  *
- * @param source What the text is, for messages: a path or an address.
+ * @param source Where the text is from, for messages: a path or an address.
  * @throws MalformedFileError that names the source, the line and the column.
  *
  * @example
@@ -129,7 +129,7 @@ class Parser {
       const character = this.text[this.at];
       if (character === undefined || character < " ") this.fail(`the text's closing '"'`);
       if (character === "\\") {
-        if (this.match(ESCAPE) === undefined) this.fail("an escape that JSON has, as \\n or \\u00e9");
+        if (this.match(ESCAPE) === undefined) this.fail("an escape of JSON, as \\n or \\u00e9");
       } else {
         this.at++;
         if (character === '"') return JSON.parse(this.text.slice(start, this.at)) as string;
@@ -156,7 +156,7 @@ class Parser {
     const got = this.at < this.text.length ? JSON.stringify(this.text.slice(this.at, this.at + QUOTED)) : "its end";
     throw new MalformedFileError(
       `${this.source} is not JSON: at line ${lines.length}, column ${column}, expected ${expected}, got ${got}. ` +
-        `Fetch it again, or mend it there.`,
+        `Fetch it again, or correct it there.`,
     );
   }
 }

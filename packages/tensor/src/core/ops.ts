@@ -145,7 +145,7 @@ export interface Ops<T> {
 export interface LossAndAux<T> {
   /** Scalar, shape []. */
   readonly loss: T;
-  /** Further results to hand out; not differentiated. */
+  /** Further results; not differentiated. */
   readonly aux: TensorMap<T>;
 }
 

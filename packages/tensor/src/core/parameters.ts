@@ -33,7 +33,7 @@ export function specsOf<Name extends string>(
 }
 
 /**
- * Lists everything that is wrong with given weights for a model, at once, as one `ParameterError`; returns if nothing is.
+ * Throws one `ParameterError` that lists every mismatch between given weights and a model; returns if there is none.
  */
 export function checkParameters(
   specs: Readonly<Record<string, TensorSpec>>,

@@ -1,6 +1,6 @@
 /**
  * The instances of a global class, as "AbortSignal", where the consumer's `lib` or `types` declare it; else `Otherwise`, so that
- * declarations stand without the DOM and without Node's types.
+ * declarations compile without the DOM's and without Node's types.
  */
 export type PlatformClass<Name extends string, Otherwise> = typeof globalThis extends {
   readonly [N in Name]: { readonly prototype: infer Instance };
@@ -20,7 +20,7 @@ export type WebgpuDevice = PlatformClass<
 /** A buffer of a WebGPU device: a `GPUBuffer`. */
 export type WebgpuBuffer = PlatformClass<"GPUBuffer", { readonly size: number }>;
 
-/** What gives WebGPU's devices, as `navigator.gpu` or what `create` of the package webgpu gives: the `requestAdapter` of a `GPU`. */
+/** A source of WebGPU devices, as `navigator.gpu` or the result of `create` of the package webgpu: the `requestAdapter` of a `GPU`. */
 export type Webgpu = Pick<PlatformClass<"GPU", { requestAdapter(): Promise<object | null> }>, "requestAdapter">;
 
 /** A `URL`. */

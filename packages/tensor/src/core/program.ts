@@ -3,13 +3,13 @@ import type { DType, HostTensor, Shape } from "./host-tensor.js";
 import type { Ops, TensorMap } from "./ops.js";
 import type { AdamWOptions, Trainable } from "./trainable.js";
 
-/** Shape and element type (default float32) of a tensor that is not there yet. */
+/** Shape and element type (default float32) of a tensor that is given later. */
 export interface TensorSpec {
   readonly shape: Shape;
   readonly dtype?: DType;
 }
 
-/** A parameter that a model declares: its shape and how it begins. */
+/** A parameter that a model declares: its shape and its initial values. */
 export interface ParameterSpec extends TensorSpec {
   readonly init: Initializer;
 }
@@ -29,7 +29,7 @@ export type Program<In extends string = string, Out extends string = string> = <
 /** Smallest and largest element. */
 export type Range = readonly [least: number, greatest: number];
 
-/** What goes into a convolution or a product with a weight, and what comes out. */
+/** Ranges of the input and the output of a convolution or of a product with a weight. */
 export interface WeightRanges {
   readonly input: Range;
   readonly output: Range;
@@ -43,7 +43,7 @@ export interface CompileSpec<In extends string = string> {
   readonly params?: Readonly<Record<string, TensorSpec>>;
   /**
    * The parameters change seldom: `run` takes those that the compiled program's `upload` gave, which may lie in memory
-   * in an order of its own and is faster. Default false.
+   * in another order and is then faster. Default false.
    */
   readonly arrangeParams?: boolean;
   /** Parameters that never change: baked into the compiled program, which is faster. Default: none. */
@@ -54,7 +54,7 @@ export interface CompileSpec<In extends string = string> {
    */
   readonly int8?: Calibration;
   /**
-   * With "float16", convolutions, products and what joins their results are computed in it: half the memory and, on GPUs that
+   * With "float16", convolutions, matrix products and the operations that combine their results are computed in it: half the memory and, on GPUs that
    * have it, less time. Norms' statistics, softmax, sums, inputs and results stay float32, as do parameters, which are converted
    * in each run: give weights as `frozen`. The onnx and webgpu adapters do so; others compute in float32. Default "float32".
    */
@@ -84,7 +84,7 @@ export interface CompiledProgram<D, In extends string = string, Out extends stri
   dispose(): Promise<void>;
 }
 
-/** What runs programs: tensors of type `D` on some device. Arrows go from programs to backends, never back. */
+/** Runs programs on a device, whose tensors are of type `D`. Programs do not know the backend that runs them. */
 export interface Backend<D> {
   /** For messages and tables, as "onnx-cpu" or "tfjs-wasm". */
   readonly name: string;

@@ -1,12 +1,12 @@
 import { InvalidArgumentError } from "./errors.js";
 import { HostTensor, sizeOf, type Shape } from "./host-tensor.js";
 
-/** One element of a stream's path: a word that says what the numbers are for, or a counter (a whole number). */
+/** One element of a stream's path: a word for the purpose of the numbers, or a counter (a whole number). */
 export type StreamName = string | number;
 
 /**
  * A source of random numbers without state: the numbers depend on the seed and the stream's path alone,
- * so asking twice gives the same numbers twice. Take a substream with `at` for every new use.
+ * so the same call gives the same numbers again. Take a substream with `at` for every new use.
  */
 export interface Random {
   /**
@@ -30,11 +30,11 @@ export interface Random {
  * Philox 4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") turns a counter
  * and a key into 128 random bits. Seed and path choose the key and the upper half of the counter, the kind of
  * number and the position choose the lower half. Normal numbers use additions, multiplications, divisions and square
- * roots only, which IEEE 754 fixes to the last bit, and not `Math.log` or `Math.cos`, which engines may round each
- * in their own way.
+ * roots only, which IEEE 754 fixes to the last bit, and not `Math.log` or `Math.cos`, which engines may round
+ * differently.
  *
  * @param seed Any whole number or text.
- * @param stream What the numbers are for, for example `"noise"` and the number of the training step.
+ * @param stream The purpose of the numbers, for example `"noise"` and the number of the training step.
  * @throws InvalidArgumentError where a number in the path is not a safe integer.
  *
  * @example

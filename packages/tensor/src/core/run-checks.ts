@@ -3,7 +3,7 @@ import { sameShape, show } from "./shapes.js";
 import type { TensorMap } from "./ops.js";
 import type { TensorSpec } from "./program.js";
 
-/** Throws what `CompiledProgram.run` promises where given tensors do not fit what the program was compiled for. */
+/** Throws the errors that `CompiledProgram.run` documents where tensors do not fit the compiled shapes and types. */
 export function checkAgainstSpec(
   kind: "parameter" | "input",
   specs: Readonly<Record<string, TensorSpec>>,

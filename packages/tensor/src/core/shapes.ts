@@ -45,7 +45,7 @@ export function reducedShape(shape: Shape, axes: readonly number[], keepDims: bo
     : shape.filter((_, axis) => !axes.includes(axis));
 }
 
-/** Replaces one -1 by the size that the others leave. */
+/** Replaces one -1 by the size that follows from the others. */
 export function resolveReshape(from: Shape, to: Shape): Shape {
   const total = sizeOf(from);
   const known = to.reduce((product, size) => (size === -1 ? product : product * size), 1);

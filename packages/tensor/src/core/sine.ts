@@ -1,6 +1,6 @@
 import type { Operand } from "./ops.js";
 
-/** What sine and cosine are made of here: operations of `Ops`, or of a graph that is being written. */
+/** The operations that sine and cosine are computed from: those of `Ops`, or of a graph under construction. */
 export interface SineOps<T> {
   add(a: Operand<T>, b: Operand<T>): T;
   sub(a: Operand<T>, b: Operand<T>): T;

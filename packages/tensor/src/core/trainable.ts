@@ -27,7 +27,7 @@ export interface AdamWOptions {
 
 /** Parameters, optimiser state and averaged parameters, updated in place where the device allows it. */
 export interface Trainable<D> {
-  /** Live: pass them to `run`; they change with each `step`. */
+  /** The current parameters, to pass to `run`; they change with each `step`. */
   readonly params: TensorMap<D>;
   /** Exponential moving average of the parameters, if the optimiser was given `emaDecay`. */
   readonly averaged: TensorMap<D> | undefined;
@@ -39,17 +39,17 @@ export interface Trainable<D> {
    */
   accumulate(gradients: TensorMap<D>): void;
   /**
-   * One optimiser update by the mean of what was accumulated since the last one.
+   * One optimiser update by the mean of the gradients accumulated since the last one.
    * A gradient that is not finite leaves everything unchanged, is reported by `finite: false`, and is dropped.
    */
   step(options: { readonly learningRate: number }): Promise<StepReport>;
-  /** Forgets what was accumulated since the last step. */
+  /** Discards the gradients accumulated since the last step. */
   discard(): void;
   /** A copy of everything that the next step depends on, under "params.", "m.", "v.", "averaged." and "steps". */
   state(): Promise<TensorMap<HostTensor>>;
   /**
-   * Restores what `state` gave; the next step is then the same, bit for bit. Throws `ParameterError`, and restores nothing,
-   * where that was of other parameters.
+   * Restores a result of `state`; the next step is then the same, bit for bit. Throws `ParameterError`, and restores nothing,
+   * if that is of other parameters.
    */
   restore(state: TensorMap<HostTensor>): void;
   dispose(): void;

@@ -1,3 +1,3 @@
-/** A module that stands in the sources as base64. Throws where WebAssembly is missing or forbidden. */
+/** A module that the sources contain as base64. Throws where WebAssembly is missing or forbidden. */
 export const wasmModule = (base64: string): WebAssembly.Module =>
   new WebAssembly.Module(Uint8Array.from(atob(base64), (character) => character.charCodeAt(0)));

@@ -5,13 +5,13 @@ import type { Node } from "../graph/node.js";
 type Binary = "add" | "sub" | "mul" | "div" | "maximum" | "minimum" | "equal" | "greater" | "less";
 type Reduction = "sum" | "mean" | "max";
 
-/** What a recorded graph holds as data or as other operations, or has no more use for once it is differentiated. */
+/** Operations that a recorded graph expresses as data or by others, or does not need after differentiation. */
 type Unneeded = "constant" | "scalar" | "square" | "stopGradient" | "valueAndGrad" | "fused";
 
 /**
- * The operations of `Ops` that compute, without differentiation. What reaches them from a recorded graph has been checked
- * and is in one form: operands are tensors that broadcast, axes are given and count from the start, paddings name four
- * sides, and no size is -1. Each result is disposed of apart from its operands.
+ * The operations of `Ops` that compute, without differentiation. Their arguments come from a recorded graph, are checked
+ * and have one form: operands are tensors that broadcast, axes are given and count from the start, paddings name four
+ * sides, and no size is -1. Each result is disposed of separately from its operands.
  */
 export interface ForwardOps<T>
   extends
@@ -28,7 +28,7 @@ export interface ForwardConv2dOptions {
   readonly padding: readonly [top: number, bottom: number, left: number, right: number];
 }
 
-/** The value of a node, of which `inForwardOps` left an operation of `Ops`, from those of its inputs. */
+/** The value of a node from those of its inputs; `inForwardOps` has replaced operations that `Ops` does not have. */
 export function compute<T>(ops: ForwardOps<T>, node: Node, operands: readonly T[]): T {
   const [a, b, c] = operands as [T, T, T];
   switch (node.op) {

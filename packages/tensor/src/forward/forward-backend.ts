@@ -10,12 +10,12 @@ import { programTrainable } from "../optim/program-layout.js";
 import { checkAgainstSpec } from "../core/run-checks.js";
 import { mapTensors, prefixed } from "../core/parameters.js";
 
-/** A library of arrays of type `T`, and how they come and go. */
+/** A library of arrays of type `T`, with their upload, download and disposal. */
 export interface ForwardDevice<T> {
   /** For messages and tables. */
   readonly name: string;
   readonly ops: ForwardOps<T>;
-  /** Tells the library's tensors from host tensors. */
+  /** Distinguishes the library's tensors from host tensors. */
   isTensor(value: T | HostTensor): value is T;
   upload(tensor: HostTensor): T;
   download(tensor: T): Promise<HostTensor>;
@@ -24,9 +24,9 @@ export interface ForwardDevice<T> {
 }
 
 /**
- * A backend of any library that computes forward, the shortest way to an adapter: gradients, checks, AdamW and the disposal
- * of intermediate results are here. A program is recorded once and differentiated as a graph; `run` then calls the
- * library operation by operation. `ForwardOps` says what operations may rely on.
+ * A backend from the forward operations of a library, the shortest way to an adapter: it adds gradients, checks, AdamW and
+ * the disposal of intermediate results. A program is recorded once and differentiated as a graph; `run` then calls the
+ * library operation by operation. `ForwardOps` states what holds for the arguments of operations.
  *
  * Gradients of convolutions are convolutions whose kernels are as large as the image: right with any library, fast with none.
  *
@@ -70,7 +70,7 @@ export function forwardBackend<T>(device: ForwardDevice<T>): Backend<T> {
         checkAgainstSpec("input", spec.inputs, mapTensors(inputs, described));
         const given: TensorMap<T | HostTensor> = { ...prefixed(params, "param:"), ...prefixed(inputs, "input:") };
         const values = new Map(constants);
-        /** Whose values this run made and nobody else holds. */
+        /** Nodes whose values this run computed and has not returned. */
         const own = new Set<Node>();
         const free = (node: Node): void => {
           if (own.delete(node)) dispose(values.get(node)!);
@@ -92,7 +92,7 @@ export function forwardBackend<T>(device: ForwardDevice<T>): Backend<T> {
           own.forEach(free);
           throw error;
         }
-        // What the caller or the program holds is handed out as a copy.
+        // A tensor that the caller or the program owns is returned as a copy.
         const handedOut = mapTensors(results, (node) => {
           const value = values.get(node)!;
           return own.has(node) ? value : count(ops.reshape(value, node.shape), 1);

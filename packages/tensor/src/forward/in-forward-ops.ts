@@ -5,8 +5,8 @@ import { compute } from "./compute.js";
 import { reachable, type Node, type NodeOf } from "../graph/node.js";
 
 /**
- * The same graph in operations of `Ops` that compute, for whoever has no others: what gradients need besides is composed
- * of these, and what only guides differentiation is gone.
+ * The same graph in operations of `Ops` that compute, for backends that have no others: further operations of gradients
+ * are composed of these, and operations that only control differentiation are removed.
  */
 export function inForwardOps(outputs: Readonly<Record<string, Node>>): Record<string, Node> {
   const builder = new GraphBuilder();

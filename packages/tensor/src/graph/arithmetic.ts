@@ -4,7 +4,7 @@ import { applyRule, reachable, type ByOperation, type Node } from "./node.js";
 import { sizeOf } from "../core/host-tensor.js";
 import type { Program, TensorSpec } from "../core/program.js";
 
-/** What a program cannot do without, however it is computed. */
+/** The arithmetic and memory traffic that a program needs at least, on any backend. */
 export interface Arithmetic {
   /** Multiply-adds of its convolutions and matrix products, gradients included. */
   readonly multiplyAdds: number;

@@ -29,21 +29,21 @@ import {
 import { vjp } from "./vjp.js";
 
 /**
- * Records what a program does to symbolic tensors. Equal subexpressions become one node, so a gradient
- * rule may simply compute again what the forward pass has.
+ * Records the operations of a program on symbolic tensors. Equal subexpressions become one node, so a gradient
+ * rule may repeat expressions of the forward pass at no cost.
  */
 export class GraphBuilder {
   readonly nodes: Node[] = [];
   readonly ops: GraphOps;
   private readonly known = new Map<string, Node>();
   private readonly customGradients = new Map<Node, CustomGradient>();
-  /** What stands for a node as an operand, see `gradientCheckpoint`. */
+  /** Replaces operands while a block is recomputed, see `gradientCheckpoint`. */
   private substitute = (node: Node): Node => node;
 
   /**
-   * @param maxTensorBytes tensors may take at most so many, as on a GPU. Default: no limit
-   * @param mostScores see `attention`. Infinity where some sizes are not what they will be, so that nothing may be cut into
-   * pieces by them
+   * @param maxTensorBytes limit of a tensor's bytes, as on a GPU. Default: no limit
+   * @param mostScores see `attention`. Infinity where traced sizes stand for others, so that no operation may be split by
+   * them
    */
   constructor(
     private readonly maxTensorBytes = Infinity,
@@ -56,7 +56,7 @@ export class GraphBuilder {
     return this.add("input", [], { name, shape, dtype });
   }
 
-  /** One input per specification, named by it behind `prefix`. */
+  /** One input per specification, named `prefix` plus its name. */
   inputs<Name extends string>(specs: Readonly<Record<Name, TensorSpec>>, prefix = ""): Record<Name, Node> {
     return Object.fromEntries(
       Object.entries<TensorSpec>(specs).map(([name, { shape, dtype = "float32" }]) => [
@@ -102,14 +102,14 @@ export class GraphBuilder {
     return node;
   }
 
-  /** Differentiates `output` as a function of `primals` by this rule; what lies between is not looked at. */
+  /** Differentiates `output` as a function of `primals` by this rule, in place of the nodes between them. */
   withGradient(output: Node, primals: readonly Node[], rule: CustomGradient["rule"]): Node {
     this.customGradients.set(output, { primals: primals.map(this.substitute), rule });
     return output;
   }
 
   /**
-   * What `block` gives, computed a second time for the gradient: from the same operands, each with zero times the
+   * The result of `block`, computed a second time for the gradient: from the same operands, each with zero times the
    * gradient added, without which onnxruntime would find both computations equal and keep the first one's results.
    */
   gradientCheckpoint(block: () => Node): Node {
@@ -130,7 +130,7 @@ export class GraphBuilder {
     });
   }
 
-  /** Differentiable nodes from before `begin` that `result` is made of. */
+  /** Differentiable nodes from before `begin` that `result` depends on. */
   private operandsSince(begin: number, result: Node): Node[] {
     const found = new Set([result]);
     for (const node of found) {
@@ -325,7 +325,7 @@ function graphOps(builder: GraphBuilder): GraphOps {
 
     stopGradient: (x) => builder.add("stopGradient", [x], {}),
     valueAndGrad(f, params) {
-      // What was computed from a parameter outside of `f` counts as constant, so inside it is another node.
+      // Values computed from a parameter outside of `f` count as constants, so inside `f` the parameter is another node.
       const names = Object.keys(params);
       const variables = Object.entries(params).map(([name, x]) =>
         builder.add("variable", [x], { name: `${name}#${builder.nodes.length}` }),
@@ -465,7 +465,7 @@ function complement(a: Node, b: Node): { parts: [Node, Node]; axis: number } | u
   return axis >= 0 && fits ? { parts: [left, right], axis } : undefined;
 }
 
-/** Whether a node is more than given data, as a parameter is, perhaps under another shape or name. */
+/** Whether a node is computed: not a parameter, input or constant, also after reshaping or renaming. */
 function isComputed(node: Node): boolean {
   const { op } = memoryOf(node);
   return op !== "input" && op !== "constant";

@@ -1,4 +1,4 @@
-/** What compilers know of an operation that computes each element from those at the same place. */
+/** Properties of an operation that computes each element from those at the same place, for compilers. */
 export interface ElementwiseOperation {
   readonly operands: 1 | 2 | 3;
   /** Element type of the result; "operands" is that of the operands that are no condition. */
@@ -48,7 +48,7 @@ type Of<Count extends 1 | 2 | 3> = {
 export type UnaryName = Of<1>;
 export type BinaryName = Of<2>;
 
-/** A record with what `of` gives for each of them. */
+/** A record of the results of `of` for each of them. */
 export function forElementwise<Value>(
   of: (name: ElementwiseName, operation: ElementwiseOperation) => Value,
 ): Readonly<Record<ElementwiseName, Value>> {

@@ -1,7 +1,7 @@
 /**
- * Which operations compute in float16. Convolutions, products, and what joins their results do; what loses too much stays in
- * float32: softmax, sums, exponentials, and all that is computed from a program's inputs before the first product, such
- * as a timestep's sines and a sampler's factors. `LayerNormalization` takes float16, but its statistics are float32
+ * Which operations compute in float16. Convolutions, matrix products, and operations that combine their results do.
+ * Operations that would lose too much precision stay in float32: softmax, sums, exponentials, and everything computed from a
+ * program's inputs before the first product, such as a timestep's sines and a sampler's factors. `LayerNormalization` takes float16, but its statistics are float32
  * by ONNX's definition (`stash_type`).
  */
 import type { DType, HostData } from "../core/host-tensor.js";
@@ -46,7 +46,7 @@ export const FLOAT16_RULES: Readonly<Record<OpName, Float16Rule>> = {
   conv2dWeightGrad: "never",
 };
 
-/** What the rule asks of a graph. */
+/** What the rule needs to know of a graph. */
 export interface Float16Graph<N> {
   ruleOf(node: N): Float16Rule;
   /** The elements of a constant, which may have been reshaped, transposed or broadcast; undefined of other nodes. */

@@ -17,12 +17,12 @@ interface Window {
 }
 
 /**
- * The operations of the recorded graph, the primitives of `Ops` and what their gradients need besides, each with what
- * distinguishes two nodes of it and the same operands. Plain data: it is part of a node's identity.
+ * The operations of the recorded graph, each with its attributes: the primitives of `Ops`, and further ones for gradients.
+ * Attributes are plain data. Nodes of the same operation, operands and attributes are the same node.
  */
 export interface Attributes extends Readonly<Record<ElementwiseName, None>> {
   readonly input: { readonly name: string; readonly shape: Shape; readonly dtype: DType };
-  /** `key` tells constants of equal data. */
+  /** Constants of equal data have the same `key`. */
   readonly constant: { readonly key: string; readonly shape: Shape; readonly dtype: DType };
   readonly pow: { readonly exponent: number };
   readonly cast: { readonly dtype: DType };
@@ -57,7 +57,7 @@ export interface Attributes extends Readonly<Record<ElementwiseName, None>> {
   readonly gather: { readonly axis: number };
 
   readonly stopGradient: None;
-  /** The same value under another identity: what a function is differentiated by, apart from other uses of it. */
+  /** The same value as another node: a function is differentiated by it, and not by other uses of the value. */
   readonly variable: { readonly name: string };
 }
 
@@ -117,7 +117,7 @@ export type ByOperation<Arguments extends readonly unknown[], Result> = {
   readonly [Op in OpName]: (node: NodeOf<Op>, ...rest: Arguments) => Result;
 };
 
-/** What a table has for a node. */
+/** Applies the entry of a table for a node's operation. */
 export function applyRule<Arguments extends readonly unknown[], Result>(
   table: ByOperation<Arguments, Result>,
   node: Node,
@@ -132,10 +132,10 @@ export interface CustomGradient {
   readonly rule: (gradient: Node) => readonly (Node | undefined)[];
 }
 
-/** Everything that the outputs depend on, each node after those that it is made of. */
+/** Everything that the outputs depend on, each node after its operands. */
 export function reachable(outputs: readonly Node[]): readonly Node[] {
   const found = new Set(outputs);
-  for (const node of found) for (const input of node.inputs) found.add(input); // a Set's iteration sees what is added
+  for (const node of found) for (const input of node.inputs) found.add(input); // a Set's iteration includes elements added meanwhile
   return [...found].sort((a, b) => a.id - b.id);
 }
 

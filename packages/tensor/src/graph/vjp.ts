@@ -9,7 +9,7 @@ import { reducedShape, sameShape } from "../core/shapes.js";
  * A vector-Jacobian product: the gradients of a node's operands, given that of its result. Rules use the forward operations
  * only, so their results can be differentiated again.
  *
- * @param needed which operands' gradients are asked for
+ * @param needed for each operand, whether its gradient is needed
  */
 type Rule<Op extends OpName> = (
   node: NodeOf<Op>,
@@ -18,7 +18,7 @@ type Rule<Op extends OpName> = (
   needed: readonly boolean[],
 ) => readonly (Node | undefined)[];
 
-/** Gradients of `node`'s operands; only those that are needed are asked for. */
+/** Gradients of `node`'s operands, undefined for those that are not needed. */
 export function vjp(
   ops: GraphOps,
   node: Node,
@@ -267,7 +267,7 @@ const rules: { readonly [Op in OpName]: Rule<Op> } = {
     const centered = ops.sub(ops.sub(g, ops.mean(g, last)), ops.mul(node, ops.mean(ops.mul(g, node), last)));
     return [ops.mul(centered, ops.inverseStd(node))];
   },
-  // Its gradient by what was normalized stands at the node: see `inverseStd` of the builder.
+  // Its gradient by the normalized tensor is a custom gradient of the node: see `inverseStd` of the builder.
   inverseStd: withoutGradient,
 };
 

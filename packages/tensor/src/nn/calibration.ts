@@ -3,8 +3,9 @@ import type { Ops, TensorMap } from "../core/ops.js";
 import type { Backend, Calibration, CompileSpec, Program, WeightRanges } from "../core/program.js";
 
 /**
- * Runs a program on typical inputs and notes the ranges of what its convolutions and its products with weights see, for
- * `CompileSpec.int8`. A few samples suffice for networks that see noise of one level, as one-step models do; others need
+ * Runs a program on typical inputs and records the ranges of the inputs and outputs of its convolutions and products with
+ * weights, for `CompileSpec.int8`. A few samples suffice for networks with inputs of one noise level, as one-step models;
+ * others need
  * samples of all timesteps.
  *
  * @param spec with the weights as `frozen`; shapes may differ from those that are compiled later

@@ -110,8 +110,8 @@ export function multiHeadAttention<T>(ops: Ops<T>, query: T, key: T, value: T, h
 }
 
 /**
- * `block()`, with what it computes on the way computed again for the gradient instead of being kept in memory until
- * then (gradient checkpointing, https://arxiv.org/abs/1604.06174): less memory for up to a third more arithmetic. Values and
+ * `block()`, whose intermediate results are computed again for the gradient instead of being kept in memory
+ * (gradient checkpointing, https://arxiv.org/abs/1604.06174): less memory for up to a third more arithmetic. Values and
  * gradients stay the same, and gradients flow to whatever tensors `block` uses.
  *
  * `block` must be pure, and must not use variables that change later: it is called again for the gradient. Where that

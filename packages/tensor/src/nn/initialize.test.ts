@@ -5,7 +5,7 @@ import { fanInUniform, normal, ones, zeros } from "../core/initializers.js";
 describe("initialize", () => {
   const weight = { shape: [64, 256], init: fanInUniform(256) };
 
-  it("fills constants and draws numbers of the stated spread", () => {
+  it("fills constants and samples numbers of the stated spread", () => {
     const params = initialize(
       {
         scale: { shape: [3], init: ones },

@@ -3,12 +3,12 @@ import type { ParameterSpec } from "../core/program.js";
 import { random, type StreamName } from "../core/random.js";
 
 /**
- * The beginning values of a model's parameters.
+ * The initial values of a model's parameters.
  *
  * Each parameter's numbers depend on the seed and on its own name and shape only: adding, removing or
- * reordering other parameters leaves them as they are.
+ * reordering other parameters does not change them.
  *
- * @param specs What `declareParameters` gave.
+ * @param specs The result of `declareParameters`.
  * @returns float32 tensors under the same names.
  *
  * @example

@@ -4,7 +4,7 @@ import type { Initializer } from "../core/initializers.js";
 import type { Ops, TensorMap } from "../core/ops.js";
 
 /**
- * Where a model finds its parameters: a view of a parameter record under a dotted prefix.
+ * A model's access to its parameters: a view of a parameter record under a dotted prefix.
  *
  * A model states each parameter's shape and initialisation where it uses it, so one function
  * is the model's forward pass, its list of parameters and its initialisation.

@@ -106,7 +106,7 @@ describe("writeCheckpoint", () => {
 });
 
 describe("openCheckpoint", () => {
-  it("reads a variant where one is asked for, in a single file or under either name of an index", async () => {
+  it("reads a variant where one is given, in a single file or under either name of an index", async () => {
     const half = { x: HostTensor.scalar(0.5) };
     await writeCheckpoint(path, weights);
     await writeSafetensorsFile(`${path}.fp16.safetensors`, half, { dtype: "F16" });
@@ -133,7 +133,7 @@ describe("openCheckpoint", () => {
       code: "MISSING_FILE",
       message: expect.stringContaining(
         'It has diffusion_pytorch_model.fp16.safetensors (variant: "fp16"), ' +
-          'diffusion_pytorch_model.non-ema.safetensors (variant: "non-ema"): ask for one',
+          'diffusion_pytorch_model.non-ema.safetensors (variant: "non-ema"): choose one',
       ),
     });
     expect(await read({ variant: "non-ema" })).toEqual(weights);
@@ -186,7 +186,7 @@ describe("openCheckpoint", () => {
   it.each([
     ["no JSON", "{", /index\.json is not JSON/],
     ["no map", '{"weight_map": []}', /needs a "weight_map"/],
-    ["a file elsewhere", '{"weight_map": {"x": "../x.safetensors"}}', /"x" lies in "\.\.\/x\.safetensors"/],
+    ["a file elsewhere", '{"weight_map": {"x": "../x.safetensors"}}', /"x" is in "\.\.\/x\.safetensors"/],
     ["pickled shards", '{"weight_map": {"x": "x.bin"}}', /must be a \.safetensors file beside it/],
   ])("refuses an index with %s", async (_, text, message) => {
     await writeFile(join(folder, index), text);
@@ -196,7 +196,7 @@ describe("openCheckpoint", () => {
     });
   });
 
-  it("says what there is instead of the weights asked for", async () => {
+  it("says which weights there are in place of those that are missing", async () => {
     const wanted = "diffusion_pytorch_model.safetensors";
     await expect(openCheckpoint(join(folder, "no", "model"))).rejects.toMatchObject({
       code: "MISSING_FILE",

@@ -14,7 +14,7 @@ export type OpenCheckpointOptions = OpenWeightsOptions;
 export interface WriteCheckpointOptions extends Pick<WriteSafetensorsOptions, "dtype"> {
   /** The most bytes of tensors in one file; more go to several files with an index. Default 10e9, as in diffusers. */
   readonly maxShardSize?: number;
-  /** Texts that take their names together with the weights, by file name: `{ "config.json": "..." }`. */
+  /** Texts that are replaced together with the weights, by file name: `{ "config.json": "..." }`. */
   readonly files?: Readonly<Record<string, string>>;
 }
 

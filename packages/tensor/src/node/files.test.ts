@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import * as fs from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import ts from "typescript";
@@ -126,8 +126,8 @@ describe("safetensors files", () => {
     // Writes files that are filled with their own number, one after the other.
     await fs.writeFile(
       join(place, "writer.mjs"),
-      `import { writeSafetensorsFile } from "./files.js";
-       import { HostTensor } from "../core/host-tensor.js";
+      `import { writeSafetensorsFile } from "./node/files.js";
+       import { HostTensor } from "./core/host-tensor.js";
        for (let n = 1; ; n++) {
          const tensors = Object.fromEntries("abcd".split("").map((name) => [name, HostTensor.filled([50000], n)]));
          await writeSafetensorsFile(process.argv[2], tensors);
@@ -166,18 +166,19 @@ describe("replaceFile", () => {
 /** Makes JavaScript of what `files.ts` imports, for a process without the test runner. */
 async function transpile(target: string): Promise<void> {
   await fs.writeFile(join(target, "package.json"), '{ "type": "module" }');
-  await fs.mkdir(join(target, "node"));
   for (const name of [
     "node/files",
-    "model-files",
-    "json",
-    "safetensors",
-    "half",
-    "half-wasm",
-    "wasm-module",
-    "host-tensor",
-    "errors",
+    "weights/model-files",
+    "weights/safetensors",
+    "weights/float8",
+    "weights/half",
+    "weights/half-wasm",
+    "core/json",
+    "core/wasm-module",
+    "core/host-tensor",
+    "core/errors",
   ]) {
+    await fs.mkdir(dirname(join(target, name)), { recursive: true });
     const source = readFileSync(fileURLToPath(new URL(`../${name}.ts`, import.meta.url)), "utf8");
     const compilerOptions = { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2022 };
     await fs.writeFile(join(target, `${name}.js`), ts.transpileModule(source, { compilerOptions }).outputText);

@@ -10,9 +10,9 @@ import { openSafetensors, safetensorsChunks, type WriteSafetensorsOptions } from
 const MAX_READ_BYTES = 2 ** 30;
 
 /**
- * Opens a safetensors file: the header now, each tensor when it is asked for.
+ * Opens a safetensors file. The header is read now, each tensor by `read`.
  *
- * @throws SdxsError with code MISSING_FILE or FILE_FAILURE, or MalformedFileError; the path stands in the message.
+ * @throws SdxsError with code MISSING_FILE or FILE_FAILURE, or MalformedFileError; the message names the path.
  *
  * @example
  * const file = await openSafetensorsFile("unet/diffusion_pytorch_model.safetensors");
@@ -57,11 +57,11 @@ export async function readSafetensorsFile(path: string): Promise<{
 }
 
 /**
- * Writes a safetensors file so that, whenever the process or the machine stops, `path` holds either what it held
- * before or all of the new tensors: the bytes go to a temporary file beside it, reach the disk, and take its name.
+ * Writes a safetensors file atomically: whenever the process or the machine stops, `path` holds either its former content
+ * or all of the new tensors: the bytes go to a temporary file beside it, reach the disk, and take its name.
  * One tensor at a time is encoded. Temporary files that a killed process left beside `path` are removed.
  *
- * @throws SdxsError with code FILE_FAILURE, as where the disk is full; `path` is then as it was.
+ * @throws SdxsError with code FILE_FAILURE, as where the disk is full; `path` is then unchanged.
  *
  * @example
  * await writeSafetensorsFile("student.safetensors", weights, { dtype: "F16" });
@@ -79,7 +79,7 @@ export async function replaceFile(path: string, chunks: Iterable<Uint8Array | st
   await replaceFiles([{ path, chunks }]);
 }
 
-/** What a file is to hold, in pieces that are made when they are asked for. */
+/** The content of a file, in pieces that are made on demand. */
 export interface FileContent {
   readonly path: string;
   readonly chunks: Iterable<Uint8Array | string>;
@@ -87,7 +87,7 @@ export interface FileContent {
 
 /**
  * Replaces several files: none takes its name before the bytes of all have reached the disk. A failure until then leaves
- * every file as it was; a process killed while they take their names, in the order given, leaves the later ones old.
+ * every file unchanged; a process killed while they take their names, in the order given, leaves the later ones old.
  */
 export async function replaceFiles(files: Iterable<FileContent>): Promise<void> {
   const finished: { readonly path: string; readonly temporary: string }[] = [];
@@ -124,7 +124,7 @@ async function writeTemporary(path: string, temporary: string, chunks: Iterable<
 /**
  * Reads a JSON file.
  *
- * @throws SdxsError with code MISSING_FILE or FILE_FAILURE, or MalformedFileError; the path stands in the message.
+ * @throws SdxsError with code MISSING_FILE or FILE_FAILURE, or MalformedFileError; the message names the path.
  */
 export async function readJsonFile(path: string): Promise<unknown> {
   return readJson(diskFiles(dirname(path)), basename(path));

@@ -54,7 +54,7 @@ interface Slot {
   readonly views: { readonly [K in StatePart]: Float32Array<ArrayBuffer> };
 }
 
-/** How an adapter's tensors lie in memory that this process reads. */
+/** An adapter's tensors in memory that this process reads. */
 interface CpuTensors<D> {
   /** A tensor over the same memory. */
   wrap(tensor: HostTensor): D;
@@ -188,12 +188,12 @@ class ArenaLayout<D> implements ParameterLayout<D> {
   }
 
   dispose(): void {
-    // The memory goes with the garbage collector, once nobody has a view of it.
+    // The garbage collector frees the memory once no view of it is left.
   }
 
   private slot(name: string): Slot {
     const slot = this.slots.get(name);
-    if (!slot) throw new ParameterError("MISSING_PARAMETER", `There is no parameter "${name}" in training.`);
+    if (!slot) throw new ParameterError("MISSING_PARAMETER", `"${name}" is not a parameter in training.`);
     return slot;
   }
 }
@@ -205,13 +205,13 @@ function staged(slot: Slot, gradient: Float32Array<ArrayBuffer>, use: (offset: n
     const piece = gradient.subarray(begin, begin + step);
     slot.stage.set(piece);
     const bytes = aligned(piece.byteLength);
-    // The kernels read whole vectors: what lies behind the last piece must not be left from another one.
+    // The kernels read whole vectors: elements after the last piece must not be those of an earlier one.
     slot.stage.fill(0, piece.length, bytes / 4);
     use(begin * 4, bytes);
   }
 }
 
-/** Lays parameters out in as many arenas as they need. */
+/** Places parameters in as many arenas as they need. */
 function allocate(shapes: ReadonlyMap<string, Shape>, parts: number): ReadonlyMap<string, Slot> {
   const arenas: { bytes: number; entries: [name: string, length: number, offset: number][] }[] = [];
   for (const [name, shape] of shapes) {

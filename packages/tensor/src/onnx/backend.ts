@@ -21,7 +21,7 @@ import { winogradShape, winogradWeight } from "./winograd.js";
 export interface ExportOnnxOptions extends Pick<TraceOptions, "weights"> {
   /** The file beside the model that weights go to, which is needed above 2 GB. Default: they go into the model. */
   readonly externalName?: string;
-  /** Bytes of weights from which on that file is written; fewer go into the model. Default 0. */
+  /** The file is written from this many bytes of weights on; fewer go into the model. Default 0. */
   readonly externalFromBytes?: number;
   /**
    * By the names of open sizes, what each has to be a multiple of, as { height: 8, width: 8 } for a U-Net that halves
@@ -30,7 +30,7 @@ export interface ExportOnnxOptions extends Pick<TraceOptions, "weights"> {
   readonly multiples?: Readonly<Record<string, number>>;
 }
 
-/** A program as an ONNX graph, with the names by which to feed it. */
+/** A program as an ONNX graph, with the names of its inputs. */
 export function traceProgram<In extends string, Out extends string>(
   program: Program<In, Out>,
   spec: CompileSpec<In>,
@@ -57,12 +57,12 @@ export interface ExportOnnxSpec<In extends string = string> extends Omit<Compile
 }
 
 /**
- * Writes a program as an ONNX model (opset 17). A name in place of a size leaves it open: the model takes any size there,
- * the same wherever the name occurs, and bears the name as ONNX's symbolic dimension.
+ * Writes a program as an ONNX model (opset 17). A name in place of a size leaves it open: the model accepts any size there,
+ * the same wherever the name occurs, and has the name as ONNX's symbolic dimension.
  *
  * @throws InvalidArgumentError for one name of an input and an output, for more than 2 GB of weights without
- * `externalName`, for a weight beyond float16's range, and where the program does with an open size what is no product
- * of sizes.
+ * `externalName`, for a weight beyond float16's range, and where a size of the program depends on an open one in
+ * other ways than by products.
  *
  * @example
  * const { model } = exportOnnx(program, { inputs: { x: { shape: ["batch", 4] } }, frozen: weights });
@@ -98,7 +98,7 @@ export function exportOnnx<In extends string, Out extends string>(
       `exportOnnx: "${both}" is the name of an input and of an output, which an ONNX file cannot have. Rename one of them.`,
     );
   }
-  // Whatever else depends on an open size differs between two stand-ins for it.
+  // Any other dependence on an open size differs between two traces with other primes.
   if (names.size > 0 && !graph.hasSameNodes(trace(names.size).graph)) {
     throw new InvalidArgumentError(
       `exportOnnx: the program uses one of the open sizes ${[...names].join(", ")} in something other than a product of ` +
@@ -113,9 +113,9 @@ export function exportOnnx<In extends string, Out extends string>(
  * The adapter for onnxruntime: a program is traced once into an ONNX graph, its gradients included, and compiled
  * into a session.
  *
- * With onnxruntime-web on "webgpu", results stay on the GPU, and so do parameters in training: dispose of results, which
- * `memory` counts. The first compilation starts a session of its own that is kept, since onnxruntime destroys the GPU
- * device, with all tensors, together with its last session. onnxruntime-node's "webgpu" hands results back to host memory.
+ * With onnxruntime-web on "webgpu", results and parameters in training stay on the GPU: dispose of results, which
+ * `memory` counts. The first compilation also starts a session that is kept, since onnxruntime destroys the GPU
+ * device, with all tensors, together with its last session. onnxruntime-node's "webgpu" copies results to host memory.
  *
  * @example
  * import * as ort from "onnxruntime-node";
@@ -218,12 +218,12 @@ async function compileProgram<In extends string, Out extends string>(
     },
   };
 
-  /** The program's outputs from the graph's, each a tensor of its own, to be disposed of apart. */
+  /** The program's outputs from the graph's, each a separate tensor, to be disposed of separately. */
   function named(results: OnnxTensors): Record<string, OnnxTensor> {
     const tensors: Record<string, OnnxTensor> = {};
     for (const [value, users] of outputsOf) {
       const tensor = results[value];
-      if (!tensor) throw new SdxsError("BACKEND_FAILURE", `onnxruntime gave no output "${users[0]?.[0]}".`);
+      if (!tensor) throw new SdxsError("BACKEND_FAILURE", `onnxruntime returned no output "${users[0]?.[0]}".`);
       const shapes = users.map(([, shape]) => shape);
       const views = runtime.views(tensor, shapes);
       users.forEach(([name], i) => {

@@ -13,7 +13,7 @@ function convAttributes(
   return { kernel_shape: weight.shape.slice(2), strides: [stride, stride], pads: [top, left, bottom, right] };
 }
 
-/** A convolution by the fastest way there is for its weights: 8 bits, transformed (Winograd), in blocks, or as it stands. */
+/** A convolution by the fastest algorithm for its weights: 8 bits, Winograd, blocked, or ONNX's Conv. */
 export function convolution(l: Lowering, node: NodeOf<"conv2d">): string {
   const [, weight] = node.inputs;
   const [image, weights, ...bias] = node.inputs.map((input) => l.value(input)) as [string, string, ...string[]];
@@ -41,12 +41,12 @@ const BLOCKED = "com.microsoft.nchwc";
 
 /**
  * From this many pixels of results on, the blocked convolution saves more than arranging weights and images for it
- * costs; weights beyond the caches need the larger number. Measured, at 256 to 8,192 pixels and 64 to 1,280 channels.
+ * costs; weights larger than the caches need the larger number. Measured, at 256 to 8,192 pixels and 64 to 1,280 channels.
  */
 const BLOCKED_FROM_PIXELS = { small: 512, large: 4096 };
 const LARGE_WEIGHT = 2 ** 20;
 
-/** Constant weights are left to onnxruntime, which arranges them once. */
+/** onnxruntime itself arranges constant weights, once. */
 function blocksPay(l: Lowering, node: Node, weight: Node): boolean {
   const { channelBlock: block } = l;
   const [outChannels = 1, inChannels = 1, ...kernel] = weight.shape;
@@ -62,7 +62,7 @@ function blocksPay(l: Lowering, node: Node, weight: Node): boolean {
 }
 
 /**
- * A convolution over images whose channels lie in blocks, [batch, channels / block, height, width, block], by weights
+ * A convolution over images with blocked channels, [batch, channels / block, height, width, block], by weights
  * in the order [out / block, in / block, height, width, in block, out block].
  */
 function blockedConvolution(
@@ -79,7 +79,7 @@ function blockedConvolution(
 
 /**
  * A graph that shows how many channels a block has: the second pixel of the first channel of `image` [1, 32, 1, 2]
- * comes out behind all of the block's channels of the first pixel.
+ * comes after all of the block's channels of the first pixel.
  */
 export function channelBlockProbe(): Uint8Array<ArrayBuffer> {
   const graph = new OnnxGraph();

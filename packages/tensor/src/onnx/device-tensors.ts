@@ -2,8 +2,8 @@ import { sizeOf, type HostData, type Shape } from "../core/host-tensor.js";
 import type { OnnxRuntime, OnnxTensor } from "./onnxruntime.js";
 
 /**
- * The results that lie in GPU buffers. Each is handed out as one or more views of its own shape, which onnxruntime's
- * tensors do not offer where they own a buffer, and goes with the last of them.
+ * The results in GPU buffers. Each is returned as one or more views with a shape each, which onnxruntime's
+ * tensors do not offer where they own a buffer. It is freed with the last of them.
  */
 export class DeviceTensors {
   private readonly live = new Set<OnnxTensor>();

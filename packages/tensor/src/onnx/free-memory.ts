@@ -1,16 +1,16 @@
-/** Large enough to find room above other memory only: chosen. */
+/** Large enough that it fits above other memory only: chosen. */
 const CEILING_BYTES = 2 ** 17;
-/** The memory of one number and the like is not worth the call: chosen. */
+/** Below this size the call costs more than it saves: chosen. */
 const FREED_FROM_BYTES = 2 ** 16;
 let nowhere: MessagePort | undefined;
 let ceiling: ArrayBuffer | undefined;
 
 /**
- * Frees memory instead of leaving it to some later garbage collection: a training step's gradients are as large as the
- * model. What is transferred to a closed port belongs to nobody.
+ * Frees memory now instead of in a later garbage collection: a training step's gradients are as large as the model. Memory
+ * that is transferred to a closed port has no owner, and is freed.
  *
- * A new block above keeps the allocator from giving the memory back to the system: the next step would have to ask for
- * it again, and have each of its pages cleared, which may take a third of the step's time.
+ * A new block above keeps the allocator from returning the memory to the system: the next step would have to request
+ * it again, and the system would clear each page, which may take a third of the step's time.
  */
 export function freeNow(buffers: readonly ArrayBuffer[]): void {
   if (typeof MessageChannel === "undefined" || buffers.every(({ byteLength }) => byteLength < FREED_FROM_BYTES)) return;

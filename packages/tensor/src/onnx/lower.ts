@@ -29,7 +29,7 @@ export interface LoweredGraph {
   /** Names of the inputs that the outputs depend on; others are not part of the graph. */
   readonly inputs: readonly string[];
   readonly outputs: Readonly<Record<string, LoweredOutput>>;
-  /** Inputs of the options' `arrangeable` that the graph takes as `winogradWeight` gives them. */
+  /** Inputs among the options' `arrangeable` that the graph takes as transformed by `winogradWeight`. */
   readonly arranged: ReadonlySet<string>;
 }
 
@@ -78,7 +78,7 @@ export function lower(
   return { graph: lowering.graph, inputs, outputs: lowered, arranged: lowering.arranged };
 }
 
-/** Those of the inputs that are the weights of Winograd's convolutions and of nothing else. */
+/** The inputs that only Winograd convolutions read, as their weights. */
 function winogradWeights(
   nodes: readonly Node[],
   uses: ReadonlyMap<Node, number>,
@@ -95,7 +95,7 @@ function winogradWeights(
   return new Set(names);
 }
 
-/** The weights with ranges that operations in 8 bits alone read. */
+/** The weights with ranges that only 8-bit operations read. */
 function int8Weights(
   nodes: readonly Node[],
   ranges: LoweredWeights["int8"] = new Map(),
@@ -299,7 +299,7 @@ const rules: LoweringRules = {
   inverseStd: (l, node) => l.inverseStds.get(node.inputs[0]) ?? "",
 };
 
-/** Operators on named values, for what is composed of several. */
+/** Operators on named values, for compositions of several. */
 function arithmetic(l: Lowering): SineOps<string> {
   const value = (x: Operand<string>): string => (typeof x === "number" ? l.scalar(x) : x);
   const binary =

@@ -14,11 +14,11 @@ export interface LoweringOptions {
   readonly channelBlock?: number;
   /** Inputs that the caller can transform once by `winogradWeight`, where the graph asks for it. Default: none. */
   readonly arrangeable?: ReadonlySet<string> | undefined;
-  /** Go round what onnxruntime's WebGPU provider computes wrongly or imprecisely. Default false. */
+  /** Avoid operators that onnxruntime's WebGPU provider computes wrongly or imprecisely. Default false. */
   readonly webgpu?: boolean;
   /** See `CompileSpec.precision`. Default "float32". */
   readonly precision?: "float32" | "float16" | undefined;
-  /** What some sizes stand for. Default: each for itself. */
+  /** Open sizes and the numbers that stand for them. Default: none. */
   readonly openSizes?: OpenSizes;
 }
 
@@ -31,10 +31,10 @@ export interface LoweredWeights {
   readonly int8?: ReadonlyMap<Node, WeightRanges>;
 }
 
-/** How each operation is written: the name of the ONNX value that holds its result. */
+/** Writes each operation, and returns the name of the ONNX value that holds its result. */
 export type LoweringRules = { readonly [Op in OpName]: (l: Lowering, node: NodeOf<Op>) => string };
 
-/** A graph that is being written as ONNX: the operators so far, and what is known of the recorded nodes. */
+/** An ONNX graph under construction: the operators so far, and the state of the recorded nodes. */
 export class Lowering {
   readonly graph: OnnxGraph;
   readonly order: readonly Node[];

@@ -6,7 +6,7 @@ import { MessageWriter } from "./protobuf.js";
 /** onnx.TensorProto.DataType */
 export const ELEMENT_TYPE = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7, bool: 9, float16: 10 } as const;
 
-/** Largest protocol buffer that readers accept; beyond it weights must lie in a file of their own. */
+/** Largest protocol buffer that readers accept; above it weights must be in a separate file. */
 const MAX_MODEL_BYTES = 2 ** 31 - 1;
 
 /** Tensors from this size on go to the external file when one is written: chosen, so that small constants stay readable. */
@@ -79,7 +79,7 @@ export class OnnxGraph {
     return name;
   }
 
-  /** An int64 vector, shared by all that ask for the same values; computed where one is an open size. */
+  /** An int64 vector, one for equal values; computed where one of them is an open size. */
   integers(values: readonly number[]): string {
     const key = `i${values.join()}`;
     let name = this.constants.get(key);
@@ -92,7 +92,7 @@ export class OnnxGraph {
     return name;
   }
 
-  /** A shape to reshape to: where one of its sizes is open, it is what the others leave. */
+  /** A shape to reshape to: where one of its sizes is open, it follows from the others. */
   target(shape: Shape): string {
     const open = shape.filter((size) => this.isOpen(size));
     return this.integers(open.length === 1 ? shape.map((size) => (size === open[0] ? -1 : size)) : shape);
@@ -121,7 +121,7 @@ export class OnnxGraph {
     const [input, axis] = this.sources.get(name) ?? [];
     if (input === undefined || axis === undefined) {
       throw new InvalidArgumentError(
-        `exportOnnx: the size "${name}" is that of no input which the outputs depend on. Give it a number.`,
+        `exportOnnx: no input that the outputs depend on has the size "${name}". Give it a number.`,
       );
     }
     const [size = ""] = this.node("Shape", [input], { start: axis, end: axis + 1 });
@@ -164,7 +164,7 @@ export class OnnxGraph {
 
   /**
    * The serialised model. `locate` names the external file of a tensor's bytes, by its name; those of one file
-   * follow each other. Without it everything lies in the model itself, which then stays below 2 GB.
+   * follow each other. Without it everything is in the model itself, which then stays below 2 GB.
    */
   serialize(locate?: (name: string) => string): SerializedModel {
     const graph = new MessageWriter();

@@ -1,11 +1,11 @@
 import type { HostData } from "../core/host-tensor.js";
 import type { WebgpuBuffer } from "../core/platform.js";
 
-/** What is used of onnxruntime's `Tensor`. */
+/** The part of onnxruntime's `Tensor` that is used. */
 export interface OnnxTensor {
   readonly type: string;
   readonly dims: readonly number[];
-  /** Where it lies, as "cpu" or "gpu-buffer". */
+  /** Its memory, as "cpu" or "gpu-buffer". */
   readonly location: string;
   /** Its elements, in host memory. */
   readonly data: unknown;
@@ -15,7 +15,7 @@ export interface OnnxTensor {
   dispose(): void;
 }
 
-/** What is used of onnxruntime's `InferenceSession`. */
+/** The part of onnxruntime's `InferenceSession` that is used. */
 export interface OnnxSession {
   run(feeds: OnnxTensors): Promise<OnnxTensors>;
   // eslint-disable-next-line @typescript-eslint/unified-signatures -- onnxruntime's own signatures take no undefined here

@@ -1,7 +1,7 @@
 /**
- * Files for any batch or picture size. A program is traced with numbers, so an open size is traced as a large prime, times what
- * it has to be a multiple of: every size that follows from open ones by products bears their primes as factors, and is
- * written as that product of the inputs' sizes.
+ * Files for any batch or image size. A program is traced with numbers, so an open size is traced as a large prime times its
+ * declared multiple: every size that follows from open ones by products has their primes as factors, and is written as that
+ * product of the inputs' sizes.
  */
 import { InvalidArgumentError } from "../core/errors.js";
 import type { Shape } from "../core/host-tensor.js";
@@ -16,7 +16,7 @@ export interface OpenSize {
   readonly divisor: number;
 }
 
-/** Chosen: above all that one axis of a known network has beside its open sizes, and three of them stay exact in a number. */
+/** Chosen: above the other factors of any axis of known networks, and the product of three is exact in a number. */
 const FIRST_PRIME = 1009;
 
 /** Numbers that stand for open sizes while a program is traced. */
@@ -58,7 +58,7 @@ export class OpenSizes {
     });
   }
 
-  /** What a number of the trace stands for; undefined where it is no more than that number. */
+  /** The open sizes in a number of the trace; undefined where it has none. */
   meaning(size: number): OpenSize | undefined {
     const names: string[] = [];
     let [factor, divisor] = [size, 1];

@@ -27,7 +27,7 @@ export interface OnnxBackendOptions {
 /** Up to this many processors all are used, see `OnnxBackendOptions.threads`: chosen. */
 const FEW_PROCESSORS = 4;
 
-/** What runs at once on this machine, or undefined: navigator in browsers and from Node 21 on, else Node's own module. */
+/** Processors of this machine, or undefined: from navigator in browsers and from Node 21 on, else from Node's module. */
 function fewProcessors(): number | undefined {
   const inNode = (globalThis as { process?: { getBuiltinModule?(name: string): { availableParallelism(): number } } })
     .process;
@@ -37,20 +37,20 @@ function fewProcessors(): number | undefined {
   return count !== undefined && count <= FEW_PROCESSORS ? count : undefined;
 }
 
-/** Frozen weights beyond this size are handed over beside the model instead of being copied into it: chosen. */
+/** Frozen weights above this size are passed beside the model instead of being copied into it: chosen. */
 const INLINE_WEIGHTS_BYTES = 2 ** 26;
 
-/** Calls of each onnxruntime that are under way: on WebGPU, onnxruntime-web never answers where two overlap. */
+/** The pending calls of each onnxruntime, run one after the other: on WebGPU, overlapping calls never return. */
 const calls = new WeakMap<OnnxRuntime, Promise<unknown>>();
 
 /** The GPU device of one onnxruntime, which all backends on it share. */
 interface KeptDevice {
   /** Does nothing. onnxruntime destroys the device, with all tensors, together with its last session. */
   readonly session: OnnxSession;
-  /** What onnxruntime tells of the device; nothing in Node. */
+  /** The device, as onnxruntime exposes it; undefined in Node. */
   readonly watch: GpuWatch | undefined;
   readonly maxTensorBytes: number;
-  /** Undefined where onnxruntime does not tell. */
+  /** Undefined where onnxruntime does not expose it. */
   readonly hasFloat16: boolean | undefined;
 }
 
@@ -62,7 +62,7 @@ const devices = new WeakMap<OnnxRuntime, Promise<KeptDevice>>();
 /** One onnxruntime with one choice of execution providers, and what depends on both. */
 export class Runtime {
   readonly providers: readonly string[];
-  /** Results on the GPU, where the runtime leaves them there. onnxruntime-node aborts when it is asked to. */
+  /** Results on the GPU, where the runtime leaves them there. onnxruntime-node aborts where that is requested. */
   readonly deviceTensors: DeviceTensors | undefined;
   /** Whether the processor computes: natively, or in a browser as WASM. */
   readonly isCpu: boolean;
@@ -106,7 +106,7 @@ export class Runtime {
     if (this.device?.hasFloat16 === false) throw noFloat16();
   }
 
-  /** Throws what went wrong on the GPU. */
+  /** Throws errors that the GPU has reported. */
   check(): void {
     if (this.device?.watch?.isLost) this.forget(this.device);
     this.device?.watch?.check();
@@ -146,7 +146,7 @@ export class Runtime {
     await this.inTurn(() => session.release(), "onnxruntime failed to release a program");
   }
 
-  /** One tensor per shape, each to be disposed of apart, of the elements of one result. */
+  /** One tensor per shape, each to be disposed of separately, of the elements of one result. */
   views(result: OnnxTensor, shapes: readonly Shape[]): readonly OnnxTensor[] {
     // Results without elements lie in host memory all the same.
     if (this.deviceTensors && result.location === "gpu-buffer") return this.deviceTensors.views(result, shapes);
@@ -158,7 +158,7 @@ export class Runtime {
     return tensors;
   }
 
-  /** A tensor's elements in memory that no one else changes. */
+  /** A tensor's elements in memory that stays unchanged. */
   async read(tensor: OnnxTensor): Promise<HostData> {
     if (tensor.location === "gpu-buffer" && this.deviceTensors) return this.deviceTensors.read(tensor);
     // The runtime's element types are those that the adapter declared for its graphs.
@@ -166,7 +166,7 @@ export class Runtime {
     return this.owned.delete(tensor) ? data : data.slice();
   }
 
-  /** The elements of a float32 tensor in host memory, to be changed in place: a copy where others see them. */
+  /** The elements of a float32 tensor in host memory, to be changed in place: a copy where the memory is shared. */
   takeData(tensor: OnnxTensor): Float32Array<ArrayBuffer> {
     const data = tensor.data as Float32Array<ArrayBuffer>;
     return this.owned.has(tensor) ? data : data.slice();
@@ -233,7 +233,7 @@ export class Runtime {
       return await result;
     } catch (cause) {
       this.check();
-      // onnxruntime-node does not tell before.
+      // onnxruntime-node does not report it earlier.
       if (String(cause).includes("requires f16 but the device does not support it")) throw noFloat16(cause);
       throw new SdxsError("BACKEND_FAILURE", `${failure}: ${String(cause)}`, { cause });
     }

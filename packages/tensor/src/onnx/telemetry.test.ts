@@ -132,7 +132,7 @@ it("is refused in a worker thread, where it cannot be switched off", async () =>
   expect(code).toBe("UNSUPPORTED_OPERATION");
 });
 
-it("is told how to install where its download is blocked", () => {
+it("says how to install where its download is blocked", () => {
   expect(new MissingPackageError("onnxruntime-node", "This").message).toContain("ONNXRUNTIME_NODE_INSTALL=skip");
   expect(new MissingPackageError("sharp", "This").message).toMatch(/Run: npm install sharp$/);
 });

@@ -1,6 +1,6 @@
 import { SdxsError } from "../core/errors.js";
 
-/** What onnxruntime-node reads when it starts its first session, and not before. */
+/** The variable that onnxruntime-node reads when it starts its first session, and not before. */
 const VARIABLE = "ORT_DISABLE_TELEMETRY";
 
 interface NodeProcess {
@@ -9,7 +9,7 @@ interface NodeProcess {
 }
 
 /**
- * Keeps onnxruntime-node from telling its maker: on Linux and macOS, version 1.30 writes a device's id into the user's cache and
+ * Switches off the telemetry of onnxruntime-node: on Linux and macOS, version 1.30 writes a device's id into the user's cache and
  * reports to a host of Microsoft from its first session on, unless the environment has ORT_DISABLE_TELEMETRY=1 by then. A value that
  * is set already stays. `onnxBackend` calls this; call it before a first session of your own.
  *

@@ -27,12 +27,12 @@ const POINTS = 16;
  */
 const FEWEST_CHANNELS = 192;
 /**
- * Transformed weights take 16/9 of the memory. The largest stay as they are: in a U-Net they lie where images are smallest,
- * so that they hold most of the memory and little of the time. Chosen: 640 by 640 channels are the largest transformed.
+ * Transformed weights take 16/9 of the memory. The largest are not transformed: in a U-Net they belong to the smallest images,
+ * so that they take most of the memory and little of the time. Chosen: 640 by 640 channels are the largest transformed.
  */
 const MOST_PAIRS = 500 * 1024;
 
-/** Tiles are computed some at a time, so that what lies between the transformations takes 16 MiB at most: chosen. */
+/** Tiles are computed in parts, so that intermediate results take at most 16 MiB: chosen. */
 const MOST_ELEMENTS = 2 ** 22;
 
 /** Whether a conv2d is one that is faster by transformed weights. */
@@ -88,7 +88,7 @@ export function winogradWeight({ shape, data }: HostTensor): HostTensor {
   return new HostTensor(winogradShape(shape), transformed);
 }
 
-/** A conv2d by a weight that `winogradWeight` gave. */
+/** A conv2d by a weight transformed by `winogradWeight`. */
 export function winogradConvolution(
   l: Lowering,
   node: NodeOf<"conv2d">,
@@ -101,7 +101,7 @@ export function winogradConvolution(
   const [rows, columns] = [Math.ceil(height / 2), Math.ceil(width / 2)];
   const tiles = batch * rows * columns;
 
-  // Pixels as rows of channels, so that tiles are gathered by whole rows; the last row is what lies outside.
+  // Pixels as rows of channels, so that tiles are gathered by whole rows; the last row is the zero padding.
   const pixels = l.emit("Transpose", [l.reshape(image, [batch, inChannels, inHeight * inWidth])], { perm: [0, 2, 1] });
   const outside = l.graph.shared(`zeros${inChannels}`, [1, inChannels], () => new Float32Array(inChannels));
   const all = l.emit("Concat", [l.reshape(pixels, [batch * inHeight * inWidth, inChannels]), outside], { axis: 0 });
@@ -141,7 +141,7 @@ export function winogradConvolution(
   return bias === undefined ? convolved : l.emit("Add", [convolved, l.reshape(bias, [1, outChannels, 1, 1])]);
 }
 
-/** For each of a tile's pixels and each tile, the number of the pixel in the batch; the one after the last is outside. */
+/** For each of a tile's pixels and each tile, the number of the pixel in the batch; the one after the last stands for padding. */
 function tilePixels(node: NodeOf<"conv2d">): number[][] {
   const [batch = 1, , height = 1, width = 1] = node.shape;
   const [, , inHeight = 1, inWidth = 1] = node.inputs[0].shape;

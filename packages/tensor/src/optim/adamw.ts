@@ -23,7 +23,7 @@ export interface AdamWState<T> {
 }
 
 /**
- * What makes up for moments that begin at zero and an average that begins at the initial parameters. Numbers, or scalar
+ * Corrections for moments that begin at zero and an average that begins at the initial parameters. Numbers, or scalar
  * tensors that a recorded graph takes as inputs.
  */
 export interface BiasCorrections<T> {
@@ -151,7 +151,7 @@ export function adamW(options: AdamWOptions = {}): AdamW {
   };
 }
 
-/** What remains of a parameter after decay, and the size of its step; float64 where everything is a number. */
+/** Factor of a parameter by decay, and the size of its step; float64 where everything is a number. */
 function scales<T>(
   ops: Ops<T>,
   learningRate: Operand<T>,

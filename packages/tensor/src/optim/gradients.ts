@@ -26,7 +26,7 @@ export function withGradients(program: Program, trainable: readonly string[]): P
       if (tensor === undefined) {
         throw new ParameterError(
           "MISSING_PARAMETER",
-          `withGradients: the program is to learn "${name}", which is not among its ${Object.keys(params).length} parameters. ` +
+          `withGradients: \`trainable\` names "${name}", which is not among its ${Object.keys(params).length} parameters. ` +
             `Pass it in \`params\`, or leave it out of \`trainable\`.`,
         );
       }

@@ -7,7 +7,7 @@ import { mapTensors, prefixed, select } from "../core/parameters.js";
 import { trainableIn, type ParameterLayout, type Update } from "./trainable.js";
 import { stateParts, trainableShapes, type StatePart } from "./training-checks.js";
 
-/** A backend that can run the optimiser as a program, and tells its tensors' shapes. */
+/** A backend that can run the optimiser as a program, and the shapes of its tensors. */
 export interface ProgramDevice<D> extends Pick<Backend<D>, "upload" | "download" | "dispose" | "compile"> {
   shapeOf(tensor: D): Shape;
 }
@@ -31,7 +31,7 @@ export function programTrainable<D>(
 
 type Tensors<D> = Record<string, D>;
 
-/** Tensors of the backend's own, replaced by each update, which is a program. */
+/** The backend's tensors, replaced by each update, which is a program. */
 class ProgramLayout<D> implements ParameterLayout<D> {
   readonly shapes: ReadonlyMap<string, Shape>;
   readonly parts: readonly StatePart[];
@@ -40,7 +40,7 @@ class ProgramLayout<D> implements ParameterLayout<D> {
   private readonly m: Tensors<D>;
   private readonly v: Tensors<D>;
   private readonly specs: Readonly<Record<string, TensorSpec>>;
-  /** Of what was accumulated. Sums are computed one after the other while the caller goes on. */
+  /** Of the accumulated gradients. Sums are computed one after the other; the caller does not wait for them. */
   private sum: Promise<TensorMap<D>> | undefined;
   private disposed = false;
   private addition: Promise<CompiledProgram<D>> | undefined;
@@ -69,7 +69,7 @@ class ProgramLayout<D> implements ParameterLayout<D> {
 
   accumulate(gradients: TensorMap<D>): void {
     this.sum = this.sum === undefined ? Promise.resolve(gradients) : this.add(this.sum, gradients);
-    // The step that needs the sum reports what went wrong.
+    // The step that needs the sum throws its error.
     this.sum.catch(() => undefined);
   }
 
@@ -130,7 +130,7 @@ class ProgramLayout<D> implements ParameterLayout<D> {
     };
   }
 
-  /** Replaces all tensors. The records that were handed out stay the same objects; what they hold changes. */
+  /** Replaces all tensors. The returned records stay the same objects; their entries change. */
   private adopt(next: TensorMap<D>): void {
     this.release(this.stateTensors());
     for (const part of this.parts) Object.assign(this[part] ?? {}, select(next, `${part}.`));

@@ -14,12 +14,12 @@ export interface Update {
 }
 
 /**
- * Where parameters in training, AdamW's moments, averages and sums of gradients lie, and how they are updated there. A
- * `Trainable` is one of these with the rules that all share.
+ * A memory layout of parameters in training, AdamW's moments, averages and sums of gradients, with the update in that layout.
+ * `Trainable` adds the rules that all layouts share.
  */
 export interface ParameterLayout<D> {
   readonly shapes: ReadonlyMap<string, Shape>;
-  /** What its state consists of; "averaged" only where it keeps an average. */
+  /** The parts of its state; "averaged" only where it keeps an average. */
   readonly parts: readonly StatePart[];
   /** Live, by name. */
   readonly params: TensorMap<D>;
@@ -27,10 +27,10 @@ export interface ParameterLayout<D> {
   shapeOf(gradient: D): Shape;
   /** Adds gradients to their sum, or makes them the sum where they are the first. Takes ownership. */
   accumulate(gradients: TensorMap<D>, isFirst: boolean): void;
-  /** Forgets the sum. */
+  /** Discards the sum. */
   discard(): void;
   /**
-   * One update by the sum, which is gone afterwards, or none where the norm is not finite.
+   * One update by the sum, which it consumes, or none where the norm is not finite.
    *
    * @returns the L2 norm of the mean gradient, before clipping
    */

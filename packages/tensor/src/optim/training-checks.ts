@@ -3,7 +3,7 @@ import { sameShape, show } from "../core/shapes.js";
 import type { HostTensor, Shape } from "../core/host-tensor.js";
 import type { TensorMap } from "../core/ops.js";
 
-/** What the state of a `Trainable` consists of, "averaged" only where it keeps an average; and "steps". */
+/** The parts of a `Trainable`'s state, beside "steps"; "averaged" only where it keeps an average. */
 export type StatePart = "params" | "m" | "v" | "averaged";
 
 /** The parts of a state. */
@@ -46,7 +46,7 @@ export function checkGradients<D>(
   for (const [name, shape] of shapes) {
     const gradient = gradients[name];
     if (gradient === undefined) {
-      throw new ParameterError("MISSING_PARAMETER", `accumulate: there is no gradient for the parameter "${name}".`);
+      throw new ParameterError("MISSING_PARAMETER", `accumulate: the gradient of the parameter "${name}" is missing.`);
     }
     if (!sameShape(shapeOf(gradient), shape)) {
       throw new ParameterError(
@@ -90,7 +90,7 @@ export function checkState(
         `It was saved for another model or other optimiser options.`,
     );
   }
-  // What was saved for a larger model would train this one from weights that were trained with others.
+  // A state of a larger model would restore weights that were trained together with others.
   const unknown = Object.keys(state).filter((key) => key.startsWith("params.") && tensors[key] === undefined);
   if (unknown.length > 0) {
     throw new ParameterError(

@@ -24,8 +24,8 @@ import type { Operand, Ops, ReduceOptions } from "../core/ops.js";
 import { at, broadcastAt, fromHost, tabulate, type ReferenceTensor } from "./tensor.js";
 
 /**
- * Every operation as a plain loop in double precision: slow, and easy to see right. What other adapters are
- * measured against, and the example to read before writing one.
+ * Every operation as a plain loop in double precision: slow, and easy to verify. Other adapters are tested against it;
+ * it is the example to read before writing one.
  *
  * It has no gradients: `valueAndGrad` throws UNSUPPORTED_OPERATION. The conformance suite
  * differentiates it numerically.
@@ -307,7 +307,7 @@ function pool(
  * Abramowitz and Stegun 7.1.6: all terms have one sign, so nothing cancels.
  */
 function errorFunction(x: number): number {
-  // 1 - erf(6) is 2e-17, less than a float64 can tell from 0 beside 1.
+  // 1 - erf(6) is 2e-17, which float64 rounds to 0 beside 1.
   if (Math.abs(x) > 6) return Math.sign(x);
   let term = x;
   let sum = x;

@@ -115,7 +115,7 @@ async function start(tf: TensorFlow, name: TfjsBackendName): Promise<void> {
   if (!(await tf.setBackend(name))) {
     throw new SdxsError(
       "BACKEND_FAILURE",
-      `tfjs could not start its backend "${name}"; its own message stands in the console. ` +
+      `tfjs could not start its backend "${name}"; the console has its message. ` +
         `Check that the device offers it, or choose another backend.`,
     );
   }
@@ -131,7 +131,7 @@ function gpuDevice(tf: TensorFlow): { readonly watch: GpuWatch; readonly maxTens
   return { watch: watchDevice(device), maxTensorBytes: Math.min(maxBufferSize, maxStorageBufferBindingSize) };
 }
 
-/** Runs a program once on symbolic tensors, so that what does not fit is an error before anything is computed. */
+/** Runs a program once on symbolic tensors, so that mismatches are errors before anything is computed. */
 function checkByTracing<In extends string>(program: Program<In>, spec: CompileSpec<In>, maxTensorBytes?: number): void {
   const builder = new GraphBuilder(maxTensorBytes);
   const params = { ...builder.inputs(spec.frozen ?? {}, "frozen:"), ...builder.inputs(spec.params ?? {}, "param:") };
@@ -141,7 +141,7 @@ function checkByTracing<In extends string>(program: Program<In>, spec: CompileSp
 interface TfjsDevice {
   readonly tf: TensorFlow;
   readonly ops: Ops<Tensor>;
-  /** Makes the backend the one that computes. Throws what went wrong on its GPU. */
+  /** Makes the backend the active one. Throws errors that its GPU has reported. */
   readonly activate: () => void;
   readonly upload: (tensor: HostTensor) => Tensor;
 }
@@ -175,7 +175,7 @@ class TfjsProgram<In extends string, Out extends string> implements CompiledProg
       const onDevice = (tensor: Tensor | HostTensor): Tensor => ("dataId" in tensor ? tensor : upload(tensor));
       const given = { ...this.frozen, ...mapTensors(params, onDevice) };
       const results = this.program(ops, given, mapTensors(inputs, onDevice) as Record<In, Tensor>);
-      // A result may be an operand that was handed through: a copy has an owner of its own.
+      // A result may be an operand itself: a copy is owned separately.
       return mapTensors(results, (result) => tf.clone(result)) as NamedTensorMap as Record<Out, Tensor>;
     });
   }

@@ -1,6 +1,6 @@
 import type * as tfjs from "@tensorflow/tfjs";
 
-/** The namespace of `@tensorflow/tfjs`, which the consumer hands in. */
+/** The namespace of `@tensorflow/tfjs`, which the consumer passes in. */
 export type TensorFlow = typeof tfjs;
 export type Tensor = tfjs.Tensor;
 
@@ -20,10 +20,10 @@ export interface PairOperation<A extends Attributes> {
 }
 
 /**
- * Runs an operation so that each of its two gradients is computed only where it is asked for.
+ * Runs an operation so that each of its two gradients is computed only where it is needed.
  *
  * `tf.customGrad` always computes all of them: a network with frozen weights would pay for weight
- * gradients that nobody wants. Registered kernels are differentiated lazily, so the operation is
+ * gradients that are not used. Registered kernels are differentiated lazily, so the operation is
  * registered with tfjs, once per backend.
  */
 export function runPair<A extends Attributes>(
@@ -65,7 +65,7 @@ export function hasKernel(tf: TensorFlow, name: string): boolean {
   return (tf.getKernel(name, tf.getBackend()) as tfjs.KernelConfig | undefined) !== undefined;
 }
 
-/** What `compute` gives, as a constant: nothing is recorded for differentiation. */
+/** The result of `compute` as a constant: nothing is recorded for differentiation. */
 export function detached(tf: TensorFlow, compute: () => Tensor): Tensor {
   return tf.customGrad(() => ({ value: compute(), gradFunc: () => [] }))();
 }

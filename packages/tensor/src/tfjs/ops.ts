@@ -344,7 +344,7 @@ export function tfjsOps(tf: TensorFlow): Ops<Tensor> {
 
     valueAndGrad(f, params) {
       return tf.tidy(() => {
-        // Copies, so that what else was computed from the same parameters counts as constant.
+        // Copies, so that other values computed from the same parameters count as constants.
         const inner = mapTensors(params, (param) => tf.clone(param));
         let kept: TensorMap<Tensor> = {};
         const evaluate = (): Tensor => {
@@ -383,7 +383,7 @@ function onGpu(tf: TensorFlow): boolean {
   return ["webgpu", "webgl"].includes(tf.getBackend());
 }
 
-/** `value`, or NaN where tfjs's kernel passes over one, as `isNaN` tells. */
+/** `value`, or NaN where `isNaN` holds: tfjs's kernel loses it. */
 function orNaN<T extends Tensor>(tf: TensorFlow, isNaN: Tensor, value: T): T {
   return tf.where(isNaN, tf.fill(value.shape, NaN), value) as T;
 }

@@ -1,7 +1,7 @@
 import type { Tensor3D } from "@tensorflow/tfjs";
 import { runPair, type PairOperation, type Tensor, type TensorFlow } from "./lazy.js";
 
-/** [B, m, k] times [B, k, n], each operand's last two axes exchanged where asked for. */
+/** [B, m, k] times [B, k, n], each operand's last two axes exchanged if requested. */
 export function batchedProduct(
   tf: TensorFlow,
   a: Tensor3D,
@@ -15,7 +15,7 @@ export function batchedProduct(
 }
 
 /**
- * The fast product of tfjs-wasm is for one pair of matrices as they lie; batches and transposed operands
+ * The fast product of tfjs-wasm is for one pair of matrices without transposition; batches and transposed operands
  * take a path that is 5 to 15 times as slow (measured: 32 products of [256, 32] with [32, 256]). So larger
  * products run one by one, on operands transposed before.
  */

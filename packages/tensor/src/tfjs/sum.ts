@@ -11,7 +11,7 @@ const LONGEST_SUM = 2 ** 10;
  */
 export function sum(tf: TensorFlow, x: Tensor, axes: readonly number[], keepDims: boolean): Tensor {
   if (tf.getBackend() !== "wasm") return tf.sum(x, [...axes], keepDims);
-  // The last axis first: its elements lie together, and what is left to move is smaller then.
+  // The last axis first: its elements are contiguous, and less remains to be transposed.
   const result = [...axes].sort((a, b) => b - a).reduce((partial, axis) => sumOfAxis(tf, partial, axis), x);
   return tf.reshape(result, [...reducedShape(x.shape, axes, keepDims)]);
 }

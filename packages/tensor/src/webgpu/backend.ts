@@ -15,14 +15,14 @@ import type { Plan, Slot, Step } from "./passes/reuse-buffers.js";
 import { gpuTrainable } from "./buffer-layout.js";
 
 export interface WebgpuBackendOptions {
-  /** As `requestGpuDevice` gives it, or any other: kernels use what the device was asked for. */
+  /** A device of `requestGpuDevice`, or any other: kernels use the features and limits that it was created with. */
   readonly device: WebgpuDevice;
 }
 
 /**
  * A backend whose kernels are written for the program, in WGSL, on any WebGPU device: browsers', or in Node that of the package
- * webgpu. A program is traced once; operations are joined into kernels, weights are brought into the order in which they are
- * read, memory is planned, and each run is one submission to the GPU. Results and parameters in training stay on the GPU.
+ * webgpu. A program is traced once; operations are fused into kernels, weights are stored in the order in which kernels read
+ * them, buffers are planned, and each run is one submission to the GPU. Results and parameters in training stay on the GPU.
  *
  * With `precision: "float16"`, GEMMs and convolutions run on subgroup matrices where the device has them.
  *
@@ -50,7 +50,7 @@ export function webgpuBackend({ device }: WebgpuBackendOptions): Backend<GpuTens
   };
 }
 
-/** Dispatches that are handed to the GPU at once, so that it begins while the others are being written: chosen. */
+/** Dispatches submitted together, so that the GPU begins while later ones are being encoded: chosen. */
 const SUBMITTED = 64;
 
 /** See `attention`: 256 MiB, which a GPU's many cores need for all to have work. */
@@ -104,7 +104,7 @@ async function compileProgram<In extends string, Out extends string>(
 /** Not instanceof: a HostTensor may come from the other of the package's ESM and CJS copies. */
 const isOnDevice = (tensor: GpuTensor | HostTensor): tensor is GpuTensor => "buffer" in tensor;
 
-/** A step with its pipeline and, until one of its buffers becomes another, the group of them. */
+/** A step with its pipeline and, as long as its buffers stay the same, its bind group. */
 interface Dispatch {
   readonly step: Step;
   readonly pipeline: GPUComputePipeline;
@@ -113,9 +113,9 @@ interface Dispatch {
 
 class GpuProgram<In extends string, Out extends string> implements CompiledProgram<GpuTensor, In, Out> {
   compileMs = 0;
-  /** Of the program's own memory, and of what the last run was given and handed out. */
+  /** Of the program's memory, and of the last run's inputs and results. */
   private readonly bindings = new Map<Slot, GPUBufferBinding>();
-  /** Where the last run's results lay, by name. */
+  /** The buffers of the last run's results, by name. */
   private readonly resultBuffers = new Map<string, GPUBuffer>();
   /** Those that read or write a slot from outside. */
   private readonly dispatchesOf = new Map<Slot, Dispatch[]>();
@@ -207,7 +207,7 @@ class GpuProgram<In extends string, Out extends string> implements CompiledProgr
     this.bindings.delete(slot);
   }
 
-  /** Groups are made anew where a buffer from outside is another than in the last run. */
+  /** Bind groups are made again where an input or result has another buffer than in the last run. */
   private bind(slot: Slot, binding: GPUBufferBinding): void {
     const last = this.bindings.get(slot);
     if (last?.buffer === binding.buffer && last.offset === binding.offset) return;

@@ -10,7 +10,7 @@ import { ALIGNMENT } from "./passes/limits.js";
 import { BUILTINS, gridOf, workgroupNumber } from "./kernels/kernel.js";
 import { bindingOf, type GpuMemory, type GpuTensor } from "./memory.js";
 
-/** What parameters share a buffer up to: chosen, small beside a GPU's memory, and few dispatches for large models. */
+/** Size of a buffer that parameters share: chosen, small beside a GPU's memory, and few dispatches for large models. */
 const PIECE_BYTES = 2 ** 28;
 
 const THREADS = 256;
@@ -19,8 +19,8 @@ const THREADS = 256;
 const SHARES = 512;
 
 /**
- * `Backend.trainable` on WebGPU. Parameters lie side by side in a few large buffers for good, and so do their moments, averages
- * and sums of gradients: a step is a handful of dispatches over all of them, in place. Gradients are copied there as they come.
+ * `Backend.trainable` on WebGPU. Parameters stay side by side in a few large buffers, and so do their moments, averages
+ * and sums of gradients: a step is a few dispatches over all of them, in place. Gradients are copied there as they arrive.
  *
  * @param mostBytes of a buffer that parameters share
  * @throws SdxsError with code DTYPE_MISMATCH where a parameter is not float32; InvalidArgumentError where an option is out of range.
@@ -34,7 +34,7 @@ export function gpuTrainable(
   return trainableIn(new BufferLayout(memory, initial, adamW(options), mostBytes));
 }
 
-/** Where a parameter lies in its piece, in bytes. */
+/** A parameter's range in its piece, in bytes. */
 interface Place {
   readonly name: string;
   readonly shape: Shape;
@@ -59,7 +59,7 @@ export function layoutsOf(shapes: ReadonlyMap<string, Shape>, mostBytes: number)
   return layouts;
 }
 
-/** Parameters that share buffers. What lies between them in the sums is zero. */
+/** Parameters that share buffers. The gaps between them are zero in the sums. */
 interface Piece extends Layout {
   /** Of accumulated gradients. */
   readonly sum: GpuTensor;
@@ -324,7 +324,7 @@ ${MAIN} {
   if (thread == 0u) { norm[0] = sqrt(square); }
 }`;
 
-/** What `adamW` states, in place and where the norm is finite, which its bits tell: WGSL may take floats for finite. */
+/** The update of `adamW`, in place and only if the norm is finite, tested by its bits: WGSL may assume that floats are finite. */
 const updateKernel = (clips: boolean, averages: boolean): string => `
 ${SETTINGS_STRUCT}
 @group(0) @binding(0) var<storage, read> settings: Settings;

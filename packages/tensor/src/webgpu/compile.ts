@@ -21,7 +21,7 @@ import { nhwcLayout } from "./passes/nhwc-layout.js";
 import { reuseBuffers, type Plan } from "./passes/reuse-buffers.js";
 import { splitLargeTensors } from "./passes/split-large-tensors.js";
 
-/** What a device can do, as far as kernels depend on it. */
+/** Features and limits of a device that kernels depend on. */
 export interface DeviceTraits {
   readonly hasFloat16: boolean;
   readonly hasSubgroupMatrices: boolean;
@@ -32,7 +32,7 @@ export interface DeviceTraits {
   readonly maxBufferBytes: number;
 }
 
-/** A pass over the kernel graph, and what holds behind it and all later ones. */
+/** A pass over the kernel graph, and the invariants that hold after it and after all later ones. */
 interface Pass {
   readonly name: string;
   run(outputs: Outputs, limits: PassLimits): Outputs;
@@ -47,10 +47,10 @@ const PASSES: readonly Pass[] = [
 ];
 
 /**
- * Compiles a recorded program to dispatches: lowers it to the kernel graph, runs the passes, shares operations out among kernels,
- * writes these, folds what is constant, and gives values that are never alive together one buffer.
+ * Compiles a recorded program to dispatches: lowers it to the kernel graph, runs the passes, fuses operations into kernels,
+ * writes their WGSL, folds constants, and lets values that are never alive together share a buffer.
  *
- * @param options.observe is told the kernel graph after each pass, to print it by `printGraph`
+ * @param options.observe called with the kernel graph after each pass, to print it by `printGraph`
  * @param options.chooseTiling how GEMMs and convolutions are divided. Default: by estimate
  */
 export function compilePlan(

@@ -5,17 +5,17 @@ import { HostTensor, sizeOf, type DType, type HostData, type Shape } from "../co
 import type { WebgpuBuffer } from "../core/platform.js";
 import { FULL, type Storage } from "./kernels/shader.js";
 
-// WebGPU's own numbers, which Node does not have as globals.
+// WebGPU's constants, which Node does not have as globals.
 const MAP_READ = 1;
 const COPY_SRC = 4;
 const COPY_DST = 8;
 const STORAGE = 128;
 const MODE_READ = 1;
 
-/** Buffers that no tensor uses are kept for the next ones up to so many bytes in all, beside what is reserved: chosen. */
+/** Free buffers are kept for reuse up to this many bytes in all, beside the reserved bytes: chosen. */
 const KEPT_BYTES = 2 ** 29;
 
-/** How long to wait for word of a device that may be lost: chosen. */
+/** How long to wait for the report that a device is lost: chosen. */
 const LOSS_MILLISECONDS = 1000;
 
 /** A tensor in a GPU's memory. */
@@ -45,7 +45,7 @@ export class GpuMemory {
 
   constructor(readonly device: GPUDevice) {}
 
-  /** Throws what went wrong on the GPU. */
+  /** Throws errors that the GPU has reported. */
   check(): void {
     watchDevice(this.device).check();
   }
@@ -66,7 +66,7 @@ export class GpuMemory {
     return this.device.createBuffer({ size: bytes, usage: STORAGE | COPY_SRC | COPY_DST });
   }
 
-  /** Gives back a buffer of `take`. What is under way still reads it: later work waits for that. */
+  /** Returns a buffer of `take`. Submitted work may still read it; the queue runs later work after that. */
   give(buffer: GPUBuffer): void {
     if (this.freeBytes + buffer.size > this.keptBytes) {
       buffer.destroy();
@@ -78,7 +78,7 @@ export class GpuMemory {
     else this.free.set(buffer.size, [buffer]);
   }
 
-  /** Keeps so many bytes of free buffers more or, below zero, fewer: for gradients, which come again in each step. */
+  /** Keeps this many more bytes of free buffers or, below zero, fewer: for gradients, which each step allocates again. */
   reserve(bytes: number): void {
     this.keptBytes += bytes;
     for (const buffers of this.free.values()) {
@@ -126,10 +126,10 @@ export class GpuMemory {
     try {
       await copy.mapAsync(MODE_READ);
     } catch (cause) {
-      // Browsers tell of a lost device after what was lost with it.
+      // Browsers report a lost device after the failure of its work.
       await Promise.race([this.device.lost, new Promise((resolve) => setTimeout(resolve, LOSS_MILLISECONDS))]);
       this.check();
-      throw new SdxsError("BACKEND_FAILURE", `The GPU did not hand out a result: ${String(cause)}`, { cause });
+      throw new SdxsError("BACKEND_FAILURE", `A result could not be read from the GPU: ${String(cause)}`, { cause });
     }
     this.check();
     const bytes = copy.getMappedRange().slice(0, 4 * sizeOf(shape));

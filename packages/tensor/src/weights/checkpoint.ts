@@ -12,15 +12,15 @@ export interface OpenWeightsOptions {
 
 /** Weights that Python stores as pickled objects. */
 const PICKLE = /\.(bin|ckpt|pt|pth)$/;
-/** The variant that is looked for where files cannot be listed and none is asked for: the most common on the hub. */
+/** The variant to look for where files cannot be listed and none is given: the most common on the hub. */
 const COMMON_VARIANT = "fp16";
 
 /**
- * Opens a model's weights, whether they are one file or several with an index. Headers are read now, each tensor when it
- * is asked for. 8-bit weights that have scales beside them ("scaled_fp8", as ComfyUI stores them) are read times these.
+ * Opens a model's weights, whether they are one file or several with an index. Headers are read now, each tensor by `read`.
+ * 8-bit weights that have scales beside them ("scaled_fp8", as ComfyUI stores them) are multiplied by these.
  *
  * @param stem What the files' names begin with: "diffusion_pytorch_model" for diffusers, "model" for transformers.
- * @throws SdxsError with code MISSING_FILE where there is nothing to read or a file of the index is missing,
+ * @throws SdxsError with code MISSING_FILE where the weights or a file of the index are missing,
  * UNSUPPORTED_OPERATION where there are pickled weights only or quantised ones, MalformedFileError for a broken file or index.
  *
  * @example
@@ -66,7 +66,7 @@ async function openScaled(file: SafetensorsFile, location: string): Promise<Safe
   }
 }
 
-/** Names to ask for where files cannot be listed. */
+/** Names to try where files cannot be listed. */
 function candidates(stem: string, variant: string): string[] {
   return [
     `${stem}.safetensors.index.json`,
@@ -130,7 +130,7 @@ function weightMap(path: string, json: unknown): Map<string, string> {
   const entries = Object.entries(map).map(([tensor, file]: [string, unknown]): [string, string] => {
     if (typeof file === "string" && /^[^/\\]+\.safetensors$/.test(file)) return [tensor, file];
     throw new MalformedFileError(
-      `${path} says that the tensor "${tensor}" lies in ${JSON.stringify(file)}; it must be a .safetensors file beside it.`,
+      `${path} says that the tensor "${tensor}" is in ${JSON.stringify(file)}; it must be a .safetensors file beside it.`,
     );
   });
   return new Map(entries);
@@ -179,7 +179,7 @@ function noWeights(
     );
     return new SdxsError(
       "MISSING_FILE",
-      `${folder} has no ${wanted}. It has ${others.join(", ")}: ask for one of these.`,
+      `${folder} has no ${wanted}. It has ${others.join(", ")}: choose one of these.`,
     );
   }
   const pickled = present.filter((name) => PICKLE.test(name));

@@ -62,7 +62,7 @@ describe.each([
     expect(wrong).toEqual([]);
   });
 
-  it("rounds the midpoint of any two neighbours to the even one, and what lies beside it to the nearer one", () => {
+  it("rounds the midpoint of any two neighbours to the even one, and the numbers beside it to the nearer one", () => {
     const wrong: number[] = [];
     for (let lower = 0; lower < infinity; lower++) {
       const a = valueOf(lower, exponentBits, mantissaBits);

@@ -1,7 +1,7 @@
 import { UnsupportedConfigError } from "../core/errors.js";
 import { formatJson } from "../core/json.js";
 
-/** What a field of a model's config.json may hold. `expected` completes "supported: ...". */
+/** The values that a field of a model's config.json may have. `expected` completes "supported: ...". */
 export interface FieldType<V> {
   readonly expected: string;
   accepts(value: unknown): value is V;
@@ -56,9 +56,9 @@ export type OnUnknownFields = (fields: readonly string[]) => void;
 
 export interface ConfigReader {
   <V>(field: string, type: FieldType<V>, defaultValue: NoInfer<V>): V;
-  /** Names fields that change nothing in what the model gives, as the resolution that it was trained on. */
+  /** Names fields that do not change the model's outputs, as the resolution that it was trained on. */
   skip(...fields: readonly string[]): void;
-  /** Reports the fields that were neither read nor skipped, but those that begin with "_", which say who wrote the file. */
+  /** Reports the fields that were neither read nor skipped, but those that begin with "_", which state the file's writer. */
   reportUnknown(onUnknown: OnUnknownFields | undefined): void;
 }
 

@@ -6,7 +6,7 @@ export interface SafetensorsFile extends SafetensorsReader {
   close(): Promise<void>;
 }
 
-/** The files of a model or a pipeline by their names, wherever they lie: `diskFiles` of `@sdxs/tensor/node`, or a server. */
+/** The files of a model or a pipeline by their names, on disk (`diskFiles` of `@sdxs/tensor/node`) or on a server. */
 export interface ModelFiles {
   /** Where a file is, for messages; without a name, where all are. */
   location(name?: string): string;
@@ -17,7 +17,7 @@ export interface ModelFiles {
    * where reading can be stopped.
    */
   readText(name: string): Promise<string>;
-  /** The header now, each tensor when it is asked for. */
+  /** Reads the header now, each tensor by `read`. */
   openSafetensors(name: string): Promise<SafetensorsFile>;
   /** Those of a folder in it, which need not exist. */
   folder(name: string): ModelFiles;

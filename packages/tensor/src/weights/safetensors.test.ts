@@ -130,7 +130,7 @@ describe("parseSafetensorsHeader", () => {
     ["a header length of 2^63", file("{}", 0).fill(0x80, 7, 8), /limit of 100000000/],
     ["text that is no JSON", file("{,}", 0), /not JSON/],
     [
-      "a note of Git LFS",
+      "a pointer of Git LFS",
       new TextEncoder().encode("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"),
       /Fetch the file itself: git lfs pull/,
     ],
@@ -253,7 +253,7 @@ describe("writeSafetensors", () => {
     expect([...bytes.slice(64)]).toEqual([0, 0, 0x80, 0x3f]);
   });
 
-  it("makes one piece per tensor, and each only when it is asked for", () => {
+  it("makes one piece per tensor, and each only on demand", () => {
     const pieces = safetensorsChunks(
       { a: HostTensor.from([1], [1]), b: HostTensor.from([1], [1e9]) },
       { dtype: "F16" },

@@ -37,7 +37,7 @@ const BYTES_PER_ELEMENT = {
 /** Element types of the file format. */
 export type SafetensorsDType = keyof typeof BYTES_PER_ELEMENT;
 
-/** What the header says of a tensor. */
+/** A tensor's entry in the header. */
 export interface SafetensorsInfo {
   readonly dtype: SafetensorsDType;
   readonly shape: Shape;
@@ -53,7 +53,7 @@ export interface SafetensorsHeader {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** Anything that gives out ranges of bytes: a file, a blob, an HTTP server. */
+/** A source of byte ranges: a file, a blob, an HTTP server. */
 export interface RandomAccessSource {
   /** Length in bytes. */
   readonly size: number;
@@ -87,7 +87,7 @@ const MAX_HEADER_BYTES = 100_000_000;
 const MAX_AXES = 64;
 /** Chosen: keeps the tensors' bytes aligned for every element type. */
 const ALIGNMENT = 8;
-/** How the text begins that stands in place of a file under Git LFS. */
+/** The beginning of Git LFS's pointer file, which replaces a file that was not fetched. */
 const POINTER_START = new TextEncoder().encode("version ");
 /** What is read at once of a tensor that is converted: chosen, a piece stays in the processor's cache. */
 const PIECE_BYTES = 2 ** 20;
@@ -105,7 +105,7 @@ export function safetensorsHeaderLength(prefix: Uint8Array, fileSize: number): n
   }
   if (POINTER_START.every((byte, index) => prefix[index] === byte)) {
     throw new MalformedFileError(
-      "safetensors: this is no model but Git LFS's note of where it is. Fetch the file itself: git lfs pull",
+      "safetensors: this is not the model but Git LFS's pointer to it. Fetch the file itself: git lfs pull",
     );
   }
   const view = new DataView(prefix.buffer, prefix.byteOffset, prefix.byteLength);
@@ -198,7 +198,7 @@ export function readSafetensors(bytes: Uint8Array): {
 }
 
 /**
- * Opens a file of any size: the header now, each tensor when it is asked for.
+ * Opens a file of any size. The header is read now, each tensor by `read`.
  *
  * @throws MalformedFileError as `parseSafetensorsHeader`, and where the source gives fewer bytes than it promised.
  */
@@ -244,7 +244,7 @@ export async function openSafetensors(source: RandomAccessSource): Promise<Safet
 }
 
 /**
- * A file's bytes in pieces, the header first and then one piece per tensor, each made when it is asked for.
+ * A file's bytes in pieces, the header first and then one piece per tensor, each made on demand.
  * The same tensors and options give the same bytes, whatever the order of the names.
  *
  * float32 is stored as `options.dtype`, int32 as I32, bool as BOOL.
@@ -461,7 +461,7 @@ function parseHeaderText(bytes: Uint8Array): Record<string, unknown> {
 }
 
 /**
- * What `JSON.parse` does not tell: whether an object names a member twice (it keeps the last); and what no valid
+ * What `JSON.parse` does not report: whether an object names a member twice (it keeps the last); and what no valid
  * header has and could cost far more memory than its text: deep nesting, long lists, very many objects.
  */
 function checkJsonStructure(text: string): void {

@@ -12,7 +12,7 @@ const FLOAT8 = ["F8_E4M3", "F8_E5M2"];
 
 /**
  * The weights of a file whose 8-bit layers have scales beside them, as ComfyUI stores them ("scaled_fp8"): the weight
- * LAYER.weight times LAYER.scale_weight, one number or one for each row. Other files are given back as they are.
+ * LAYER.weight times LAYER.scale_weight, one number or one for each row. Other files are returned unchanged.
  *
  * @throws SdxsError with code UNSUPPORTED_OPERATION, naming the tensor: scales of anything but an 8-bit float weight, scales of
  * blocks, and ComfyUI's later layout. The file is then still open.

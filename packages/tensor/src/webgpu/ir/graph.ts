@@ -58,7 +58,7 @@ export class KernelGraph {
     return size === x.shape[axis] ? x : this.add("slice", [x], { axis, begin, size });
   }
 
-  /** Tensors one after the other, joined at most so many at a time: a kernel reads few buffers. */
+  /** Concatenates tensors, at most `most` of them at a time: a kernel reads few buffers. */
   concat(parts: readonly Node[], axis: number, most: number): Node {
     const [first, ...others] = parts as readonly [Node, ...Node[]];
     if (others.length === 0) return first;
@@ -70,17 +70,17 @@ export class KernelGraph {
   }
 }
 
-/** On a GPU, where booleans take four bytes, too. */
+/** Bytes on a GPU, where every element type, booleans included, takes four. */
 export const gpuBytes = ({ shape }: Pick<Node, "shape">): number => 4 * sizeOf(shape);
 
-/** Everything that the outputs depend on, each node after those that it is made of. */
+/** Everything that the outputs depend on, each node after its operands. */
 export function reachable(outputs: readonly Node[]): readonly Node[] {
   const found = new Set(outputs);
-  for (const node of found) for (const input of node.inputs) found.add(input); // a Set's iteration sees what is added
+  for (const node of found) for (const input of node.inputs) found.add(input); // a Set's iteration includes elements added meanwhile
   return [...found].sort((a, b) => a.id - b.id);
 }
 
-/** What depends on constants alone, of nodes that follow their operands. */
+/** The nodes that depend on constants alone. Operands come before results in `nodes`. */
 export function constantNodes(nodes: readonly Node[]): ReadonlySet<Node> {
   const constant = new Set<Node>();
   for (const node of nodes) {

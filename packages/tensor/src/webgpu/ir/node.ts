@@ -2,17 +2,17 @@ import type { DType, HostData, Shape } from "../../core/host-tensor.js";
 import type { ElementwiseName } from "../../graph/elementwise.js";
 import type { Sides } from "../../graph/node.js";
 
-/** How an image lies in memory: [samples, channels, height, width] or [samples, height, width, channels]. */
+/** Memory layout of an image: [samples, channels, height, width] or [samples, height, width, channels]. */
 export type ImageLayout = "NCHW" | "NHWC";
 
 /**
- * The operations of the kernel graph, each with what it takes besides its operands. Plain data: it is part of a node's
- * identity.
+ * The operations of the kernel graph, each with its attributes. These are plain data: nodes of the same operation, operands
+ * and attributes are the same node.
  */
 export interface Attributes {
-  /** A tensor that a run is given, or a part of it: from element `begin` on. */
+  /** An input or parameter of a run, or a part of it: from element `begin` on. */
   readonly input: { readonly name: string; readonly shape: Shape; readonly dtype: DType; readonly begin: number };
-  /** A tensor that is known when the program is compiled. `key` tells equal ones. */
+  /** A tensor that is known when the program is compiled. Equal ones have the same `key`. */
   readonly constant: { readonly key: string; readonly shape: Shape; readonly dtype: DType };
 
   /** One function of each element. */
@@ -111,15 +111,15 @@ export type OneOf<Ops extends Operation> = { readonly [Op in Ops]: NodeOf<Op> }[
 export type Node = OneOf<Operation>;
 
 export type ConvolutionNode = OneOf<"convolution" | "convolutionInputGradient" | "convolutionFilterGradient">;
-/** What GEMM kernels compute: convolutions are implicit GEMMs. */
+/** Operations that GEMM kernels compute: convolutions are implicit GEMMs. */
 export type GemmNode = OneOf<"gemm"> | ConvolutionNode;
-/** What takes each row of its operand into account as a whole. */
+/** Operations on whole rows of their operand. */
 export type RowNode = OneOf<"reduction" | "softmax" | "normalize" | "inverseStd">;
-/** What a kernel is built around. */
+/** Operations that a kernel is built around. */
 export type AnchorNode = GemmNode | RowNode;
 export type MapNode = OneOf<"map" | "cast" | "power">;
 export type ViewNode = OneOf<"reshape" | "transpose" | "broadcast" | "slice">;
-/** What is there before anything is computed. */
+/** Values that are given before anything is computed. */
 export type GivenNode = OneOf<"input" | "constant">;
 
 type Kind = "given" | "map" | "gemm" | "rows" | "view" | "copy";

@@ -3,7 +3,7 @@ import { reachable, type Outputs } from "./graph.js";
 import { typeProblem } from "./infer.js";
 import type { Node } from "./node.js";
 
-/** What must hold of each node behind some pass: the reason why it does not, or undefined. */
+/** A condition on each node after a pass: gives the violation, or undefined. */
 export type Invariant = (node: Node) => string | undefined;
 
 /**

@@ -6,7 +6,7 @@ import { Shader, type Surroundings } from "./shader.js";
 const THREADS = 256;
 
 /**
- * A kernel that computes each element of its result by itself.
+ * A kernel that computes the elements of its result independently of each other.
  *
  * @param each elements that a thread writes, by one call of `write` with the number of the first
  */

@@ -10,9 +10,9 @@ export interface Kernel {
   /** WGSL; sizes are part of it. */
   readonly code: string;
   readonly groups: readonly [x: number, y: number, z: number];
-  /** What the shader's buffers hold, from binding 1 on. */
+  /** The contents of the shader's buffers, from binding 1 on. */
   readonly reads: readonly (Node | Scratch)[];
-  /** What binding 0 becomes. */
+  /** The content of binding 0 after the dispatch. */
   readonly result: Node | Scratch;
 }
 
@@ -24,7 +24,7 @@ export interface Scratch {
 /** of(0), of(1), ... */
 export const times = <R>(count: number, of: (i: number) => R): R[] => Array.from({ length: count }, (_, i) => of(i));
 
-/** What a profiler shows: the operation and its result's shape. */
+/** The label in a profiler: the operation and its result's shape. */
 export const labelOf = (node: Node): string => `${nameOf(node)} ${node.shape.join("x")}`;
 
 export const nameOf = (node: Node): string =>

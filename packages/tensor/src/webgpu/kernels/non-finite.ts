@@ -1,6 +1,6 @@
 /**
- * Functions of WGSL that keep NaN and infinities where WGSL's own do not promise to: compilers may take floats for finite, so
- * these ask for the bits. Each comes after those that it calls.
+ * Functions of WGSL that keep NaN and infinities where WGSL's do not promise to: compilers may assume that floats are finite, so
+ * these ask for the bits. Each is declared after those that it calls.
  */
 const HELPERS = {
   from_bits: "fn from_bits(bits: u32) -> f32 { return bitcast<f32>(bits); }",
@@ -15,7 +15,7 @@ const HELPERS = {
   smaller: "fn smaller(a: f32, b: f32) -> f32 { return or_nan(a, or_nan(b, min(a, b))); }",
   /** Numbers with the sign bit, down to -Infinity, are 0. */
   relu: "fn relu(x: f32) -> f32 { return select(x, 0f, bitcast<u32>(x) - 0x80000000u <= 0x7f800000u); }",
-  /** NaN but where x is finite; compilers make 0 of a product with the constant. */
+  /** NaN unless x is finite; compilers make 0 of a product with the constant. */
   times_zero:
     "fn times_zero(x: f32) -> f32 { return select(0f, from_bits(0x7fc00000u), (bitcast<u32>(x) & 0x7fffffffu) >= 0x7f800000u); }",
   logarithm: `fn logarithm(x: f32) -> f32 {

@@ -4,13 +4,13 @@ import { BUILTINS, gridOf, labelOf, nameOf, workgroupNumber, type Kernel, type S
 import { Shader, type Surroundings } from "./shader.js";
 import { contiguous, merged, placeOf, type Layout } from "./view.js";
 
-/** Rows of at most so many elements are one thread's each: chosen. */
+/** Up to this row length, one thread computes a whole row: chosen. */
 const SHORT = 16;
 
 /** Elements that a thread keeps in registers instead of reading them again: chosen. */
 const KEPT = 8;
 
-/** Norms of fewer rows than this, of more elements than that, are shared out in parts: chosen. */
+/** Norms of fewer rows than this, with more elements than that, are split among workgroups: chosen. */
 const FEW_ROWS = 256;
 const LONG_ROW = 4096;
 const PART = 2048;
@@ -26,7 +26,7 @@ function threadsFor(length: number, limit: number): number {
   return threads;
 }
 
-/** A row of the operand, and who computes it. */
+/** A row of the operand, and the threads that compute it. */
 interface Rows {
   readonly input: Node;
   readonly inner: Layout;
@@ -63,7 +63,7 @@ const smaller: Join = (a, b) => `min(${a}, ${b})`;
 /** Of numbers: of NaN and another it may be either. */
 const larger: Join = (a, b) => `max(${a}, ${b})`;
 
-/** What all threads of a workgroup have, as one number that each of them knows. */
+/** Reduces a number of each thread of a workgroup to one that all of them have. */
 function together(shader: Shader, threads: number, value: string, join: Join): string {
   if (threads === 1) return value;
   shader.line("workgroupBarrier();");
@@ -107,7 +107,7 @@ function wholeRows(root: Node, anchor: RowNode, around: Surroundings, rows: Rows
     if (isInside(i)) read();
     else shader.block(`if (thread + ${i * threads}u < ${length}u)`, read);
   });
-  /** Runs through the row's elements. */
+  /** Loops over the row's elements. */
   const forEach = (body: (value: string, place: () => string, position: string) => void): void => {
     if (kept) {
       kept.forEach((name, i) => {
@@ -142,7 +142,7 @@ function wholeRows(root: Node, anchor: RowNode, around: Surroundings, rows: Rows
       (x) => x,
     );
 
-  /** The one value of the row, and what follows it. */
+  /** The value of the row, and its epilogue. */
   const once = (value: string): void => {
     const write = (): void => shader.withAnchor(anchor, row, value, () => shader.store(root, row));
     if (isShort) write();

@@ -7,7 +7,7 @@ import { literal } from "./literal.js";
 import { helperDeclarations, type Helper } from "./non-finite.js";
 import { broadcastLayout, contiguous, layoutOfView, placeOf, type Layout } from "./view.js";
 
-/** How elements lie in a buffer. Booleans take four bytes. */
+/** Storage type of a buffer's elements. Booleans take four bytes. */
 export type Storage = "f32" | "f16" | "i32" | "u32";
 
 /** Of elements that keep their precision. */
@@ -16,7 +16,7 @@ export const FULL = { float32: "f32", int32: "i32", bool: "u32" } as const satis
 /** The type of an element in registers. */
 const TYPES: Readonly<Record<DType, string>> = { float32: "f32", int32: "i32", bool: "bool" };
 
-/** What kernels know of the graph around them. */
+/** The properties of the graph that kernels depend on. */
 export interface Surroundings {
   readonly isStored: (node: Node) => boolean;
   readonly storage: (node: Node) => Storage;
@@ -52,8 +52,8 @@ class Block {
 }
 
 /**
- * A compute shader that is being written: statements of the innermost open block, and the buffers they read. A node's value
- * at a place is written as the expression that gives it, down to what is stored.
+ * A compute shader under construction: statements of the innermost open block, and the buffers they read. A node's value
+ * at an index is written as an expression of stored values.
  */
 export class Shader {
   private readonly bindings: Binding[] = [];
@@ -290,7 +290,7 @@ export class Shader {
       case "log":
         return this.call("logarithm", x);
       case "tanh":
-        // WGSL leaves open what becomes of large operands.
+        // WGSL does not define the result for large operands.
         return this.call("or_nan", x, `tanh(clamp(${x}, -20f, 20f))`);
       case "sin":
         return sine(this.arithmetic, x);
@@ -359,7 +359,7 @@ export class Shader {
     return this.place({ sizes: shape, strides, offset: 0 }, index);
   }
 
-  /** What `branch` gives where `condition` holds, else zero. */
+  /** The value of `branch` where `condition` holds, else zero. */
   private where(type: string, branches: readonly (readonly [condition: string, branch: () => string])[]): string {
     const name = this.name();
     this.line(`var ${name}: ${type};`);

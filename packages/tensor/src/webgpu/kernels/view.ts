@@ -2,7 +2,7 @@ import type { Node } from "../ir/node.js";
 import { broadcastShapes } from "../../core/shapes.js";
 import type { Shape } from "../../core/host-tensor.js";
 
-/** Where elements lie: element (i0, i1, ...) at `offset` plus the sum of each index times its stride. */
+/** The places of elements in memory: element (i0, i1, ...) at `offset` plus the sum of each index times its stride. */
 export interface Layout {
   readonly sizes: Shape;
   readonly strides: readonly number[];

@@ -5,13 +5,13 @@ import type { Node, NodeOf } from "../ir/node.js";
 import { literal } from "../kernels/literal.js";
 import type { PassLimits } from "./limits.js";
 
-/** GEMMs of at most so many rows are sums of one row each: chosen. */
+/** GEMMs of at most this many rows become reductions: chosen. */
 const FEW_ROWS = 4;
 
 /**
- * One form for what can be written in several: a bias is an addition behind its convolution, a convolution of single pixels is a
- * GEMM, a GEMM of few rows is a reduction, a factor of a GEMM's operand multiplies its result, a convolution upsamples its image
- * itself, and many tensors are joined in steps.
+ * Rewrites equivalent forms to one: a bias becomes an addition after its convolution, a pointwise convolution a GEMM, a GEMM of
+ * few rows a reduction; a factor of a GEMM's operand multiplies its result, a convolution upsamples its image itself, and many
+ * tensors are concatenated in steps.
  *
  * Afterwards no convolution has a bias, and no node reads more than `maxBuffers` others.
  */
@@ -80,7 +80,7 @@ function pointwise(graph: KernelGraph, { shape, attributes }: NodeOf<"convolutio
   return graph.reshape(graph.gemm(matrix, graph.reshape(x, [batch, channels, pixels])), shape);
 }
 
-/** Upsamples the image itself, where something did so before it by a whole factor. */
+/** Upsamples the image itself, where the image is upsampled by a whole factor. */
 function convolution(graph: KernelGraph, { attributes }: NodeOf<"convolution">, x: Node, filters: Node): Node {
   if (x.op === "resizeNearest" && attributes.layout === "NHWC") {
     const [image] = x.inputs;
@@ -92,11 +92,11 @@ function convolution(graph: KernelGraph, { attributes }: NodeOf<"convolution">, 
   return graph.add("convolution", [x, filters], attributes);
 }
 
-/** No convolution has a bias of its own. */
+/** No convolution has a bias. */
 export const hasNoBias = (node: Node): string | undefined =>
   node.op === "convolution" && node.inputs.length > 2 ? "has a bias" : undefined;
 
-/** A kernel can bind what a node reads. */
+/** A kernel can bind all operands of a node. */
 export const readsAtMost =
   (maxBuffers: number) =>
   ({ inputs }: Node): string | undefined =>

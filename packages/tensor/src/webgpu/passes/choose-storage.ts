@@ -7,8 +7,8 @@ import { viewOf } from "../kernels/view.js";
 import type { Fusion } from "./fuse-epilogues.js";
 
 /**
- * How each stored node lies in memory. With "float16", what computes in float16 is stored so, and so is what GEMMs read; results
- * of the program keep their precision.
+ * The storage type of each stored node. With "float16", results computed in float16 and operands of GEMMs are stored as
+ * float16; results of the program keep their precision.
  */
 export function chooseStorage(
   { roots, isStored }: Fusion,
@@ -35,7 +35,7 @@ export function chooseStorage(
     node.dtype === "float32" && !outputs.has(node) && (isHalf(node) || operands.has(node)) ? "f16" : FULL[node.dtype];
 }
 
-/** Not a constant with numbers beyond float16. */
+/** Not a constant with numbers outside of float16's range. */
 function fits(node: Node): boolean {
   if (node.op === "transpose" || node.op === "reshape") return fits(node.inputs[0]);
   for (const value of node.data ?? []) if (Math.abs(value) > 65504) return false;

@@ -1,7 +1,7 @@
 import { isScratch, type Kernel, type Scratch } from "../kernels/kernel.js";
 import type { Node } from "../ir/node.js";
 
-/** What is computed once, when the program is compiled. */
+/** The kernels that run once, when the program is compiled. */
 export interface Folding {
   /** The kernels that read constants and results of each other alone. */
   readonly kernels: ReadonlySet<Kernel>;

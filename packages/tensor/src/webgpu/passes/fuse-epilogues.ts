@@ -11,11 +11,11 @@ export interface Fusion {
   readonly roots: readonly Node[];
   /** By root, the GEMM or the operation on rows that the kernel is built around; none for elementwise kernels. */
   readonly anchors: ReadonlyMap<Node, AnchorNode>;
-  /** Whether a node's elements lie in memory when later kernels run. */
+  /** Whether a node's elements are stored in memory for later kernels. */
   readonly isStored: (node: Node) => boolean;
 }
 
-/** Elements computed again by a kernel that broadcasts them, at most so often: chosen. */
+/** How often a kernel that broadcasts elements may compute each again, at most: chosen. */
 const REPEATS = 4;
 
 /** Operations of an epilogue: chosen. */
@@ -25,11 +25,11 @@ const LONGEST = 32;
 const OPERANDS = 2;
 
 /**
- * Shares operations out among kernels. A GEMM, a convolution or an operation on rows takes as its epilogue the operations on its
+ * Assigns operations to kernels. A GEMM, a convolution or an operation on rows takes as its epilogue the operations on its
  * elements whose result alone is needed later, and a transposition of it. Other operations are computed where they are read,
  * element by element, or stored where several kernels read them.
  *
- * Nothing larger than one binding is stored: the parts of a larger table are read where they lie.
+ * Nothing larger than one binding is stored: the parts of a larger table are read in place.
  */
 export function fuseEpilogues(outputs: readonly Node[], { maxBuffers, maxTensorBytes }: PassLimits): Fusion {
   const nodes = reachable(outputs);
@@ -61,7 +61,7 @@ export function fuseEpilogues(outputs: readonly Node[], { maxBuffers, maxTensorB
   for (const { op, inputs } of nodes) {
     if (op === "convolution" || op === "convolutionInputGradient") stored.add(inputs[1]);
   }
-  // From the last node to the first: who needs a node is known before it is looked at.
+  // From the last node to the first: the consumers of a node are visited before it.
   const users = new Map<Node, Set<Node>>();
   for (const node of [...nodes].reverse()) {
     const kernels = new Set<Node>();
@@ -167,7 +167,7 @@ function storedOrder(
     chain.push(next);
   }
   if (!permutation) return [];
-  // Otherwise neighbours would be written apart.
+  // Otherwise neighbours would be written to distant addresses.
   const keepsLast = permutation.at(-1) === permutation.length - 1;
   return keepsLast || isOutput.has(chain.at(-1)!) ? chain : [];
 }

@@ -1,7 +1,7 @@
-/** WebGPU's limit for where a binding begins in its buffer, on any device. */
+/** WebGPU's alignment of a binding's offset in its buffer, on any device. */
 export const ALIGNMENT = 256;
 
-/** What a device allows, as far as passes depend on it. */
+/** Limits of a device that passes depend on. */
 export interface PassLimits {
   /** Buffers that a kernel may read. */
   readonly maxBuffers: number;

@@ -4,8 +4,8 @@ import { KernelGraph, type Outputs } from "../ir/graph.js";
 import type { Node } from "../ir/node.js";
 
 /**
- * The recorded program in the kernel graph's operations. What only guides differentiation is gone, and filters of convolutions
- * lie in the order in which kernels read them.
+ * Lowers the recorded program to the kernel graph's operations. Operations that only control differentiation are removed, and
+ * filters of convolutions are transposed to the order in which kernels read them.
  */
 export function lower(outputs: Readonly<Record<string, SharedNode>>): Outputs {
   const graph = new KernelGraph();

@@ -3,9 +3,9 @@ import { isElementwise, isView, type Node, type NodeOf } from "../ir/node.js";
 import type { PassLimits } from "./limits.js";
 
 /**
- * GEMMs of one left operand by several matrices of weights as one GEMM, of which each takes its columns: a GPU has more to do at
- * once, and reads the operand once. Attention's queries, keys and values are such, and the keys and values of all layers
- * that attend to one text.
+ * Merges GEMMs with the same left operand and different weights into one GEMM, whose columns are then sliced: a GPU has more
+ * parallel work and reads the operand once. Examples are attention's queries, keys and values, and the keys and values of all
+ * layers that attend to one text.
  *
  * Afterwards no merged weights take more than `maxTensorBytes`.
  */
@@ -41,7 +41,7 @@ export function mergeGemms(outputs: Outputs, { maxBuffers, maxTensorBytes }: Pas
   return Object.fromEntries(Object.entries(outputs).map(([name, node]) => [name, copied(node)]));
 }
 
-/** By GEMM, those that become one with it. */
+/** For each GEMM, the group that it is merged with. */
 function mergeable(nodes: readonly Node[], maxBytes: number): ReadonlyMap<Node, readonly NodeOf<"gemm">[]> {
   const constant = constantNodes(nodes);
   const fused = withEpilogue(nodes);

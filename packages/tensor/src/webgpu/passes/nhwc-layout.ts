@@ -13,8 +13,8 @@ const permuted = (shape: Shape, permutation: readonly number[]): Shape => permut
 const isGradient = ({ op }: Node): boolean => op === "convolutionInputGradient" || op === "convolutionFilterGradient";
 
 /**
- * Images as NHWC: a convolution loads several channels of a pixel at once, attention's tokens are an image's pixels as they lie,
- * and group norms reduce over channels in place. Inputs and outputs keep their layout, and so do graphs that hold gradients of
+ * Changes images to NHWC: a convolution loads several channels of a pixel at once, an image's pixels are attention's tokens
+ * without a transposition, and group norms reduce over channels in place. Inputs and outputs keep their layout, and so do graphs that hold gradients of
  * convolutions.
  */
 export function nhwcLayout(outputs: Outputs): Outputs {
@@ -131,7 +131,7 @@ class Images {
     );
   }
 
-  /** What an operation on images of so many axes has beside them. */
+  /** The rank of an image, for operations that have one. */
   private operand(node: Node, rank: number): Node {
     const { graph } = this;
     if (sizeOf(node.shape) === 1) return this.plain(node);
@@ -140,7 +140,7 @@ class Images {
     return graph.transpose(graph.reshape(this.plain(node), shape), toLast(rank));
   }
 
-  /** A norm over each group of an image's channels, which finds them where they lie. */
+  /** A norm over each group of an image's channels, in NHWC, without a transposition. */
   private groupNorm(node: Node): Node | undefined {
     if (node.op !== "normalize") return undefined;
     const [rows] = node.inputs;

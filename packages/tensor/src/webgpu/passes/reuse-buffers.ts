@@ -5,23 +5,23 @@ import { isScratch, type Kernel, type Scratch } from "../kernels/kernel.js";
 import type { Storage } from "../kernels/shader.js";
 import type { Folding } from "./fold-constants.js";
 
-/** A piece of device memory. Several values may lie in one after each other. */
+/** A piece of device memory. It may hold several values, one after the other. */
 export type Slot = number;
 
 export interface Step extends Omit<Kernel, "reads" | "result"> {
-  /** Result first, then what is read, as the shader's bindings count. */
+  /** The slots of the result and of what is read, in the order of the shader's bindings. */
   readonly slots: readonly Slot[];
 }
 
 /** Of an input or parameter, or of a part of it. */
 export interface GivenSlot {
   readonly slot: Slot;
-  /** Where it begins in the tensor that is given, in bytes. */
+  /** Its offset in the given tensor, in bytes. */
   readonly offset: number;
   readonly bytes: number;
 }
 
-/** What a compiled program does, in terms of slots. */
+/** A compiled program's steps and slots. */
 export interface Plan {
   /** Once, when the program is compiled: constant folding. */
   readonly preparation: readonly Step[];
@@ -41,8 +41,8 @@ export interface Plan {
 const BYTES: Readonly<Record<Storage, number>> = { f32: 4, f16: 2, i32: 4, u32: 4 };
 
 /**
- * Gives each value a slot of device memory, by liveness: a slot is free again behind the last kernel that reads its value. Results
- * of the program are written where the caller gets them; what constant folding computes keeps its memory.
+ * Gives each value a slot of device memory, by liveness: a slot is free again after the last kernel that reads its value. Results
+ * of the program are written to the caller's buffers; results of constant folding keep their memory.
  */
 export function reuseBuffers(
   kernels: readonly Kernel[],
@@ -81,7 +81,7 @@ export function reuseBuffers(
   };
 
   const outputNodes = new Set<Node | Scratch>(Object.values(outputs));
-  // Results that are computed are written where the caller gets them.
+  // Computed results are written to the caller's buffers.
   const written = new Set<Node>();
   const produced = new Set(kernels.map(({ result }) => result));
   for (const [name, node] of Object.entries(outputs)) {

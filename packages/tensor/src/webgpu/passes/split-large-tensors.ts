@@ -6,11 +6,11 @@ import { isGiven, isView, type GivenNode, type Node } from "../ir/node.js";
 import { ALIGNMENT, type PassLimits } from "./limits.js";
 
 /**
- * Parameters, inputs and constants that are too large for one binding, as a table of tokens is on a device with WebGPU's default
- * limits, in parts along their first axis: rows are gathered from the parts, and GEMMs and convolutions compute their columns and
+ * Splits parameters, inputs and constants that are too large for one binding along their first axis, as a table of tokens on a
+ * device with WebGPU's default limits: rows are gathered from the parts, and GEMMs and convolutions compute their columns and
  * channels part by part.
  *
- * Afterwards what kernels store is at most `maxTensorBytes`.
+ * Afterwards no kernel stores a tensor of more than `maxTensorBytes`.
  *
  * @throws SdxsError with code BACKEND_FAILURE for large tensors that are read in another way, and for results that are too large
  */
@@ -80,7 +80,7 @@ export function splitLargeTensors(outputs: Outputs, limits: PassLimits): Outputs
   }
 }
 
-const MORE = "Ask for a device with all that the adapter has, by requestGpuDevice, or choose another backend.";
+const MORE = "Request a device with the adapter's limits by requestGpuDevice, or choose another backend.";
 
 function givenParts(
   graph: KernelGraph,
