@@ -7,7 +7,7 @@ export function element<E extends Element>(selector: string, kind: abstract new 
   throw new Error(`The page has no ${selector} of the class ${kind.name}.`);
 }
 
-/** Draws a picture, and describes it to those who do not see it. */
+/** Draws an image on its canvas, and describes it to screen readers. */
 export function paint(canvas: HTMLCanvasElement, { image, prompt, seed, sketch, style }: Picture, by: string): void {
   canvas.width = image.width;
   canvas.height = image.height;

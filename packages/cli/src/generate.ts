@@ -15,7 +15,7 @@ Draws pictures and prints their files' paths.
 ${modelUsage}
 
   --prompt TEXT         may be repeated
-  --negative-prompt TEXT  what to lead away from, with --guidance
+  --negative-prompt TEXT  what the image should not show, with --guidance
   --count N             pictures of each prompt, with seeds that count up; default 1
   --seed N              default 0
   --seeds N,N,...       a picture of each prompt for each of these seeds, in place of --count and --seed

@@ -9,7 +9,7 @@ export interface CannyOptions {
   readonly norm?: "L1" | "L2";
 }
 
-/** What a pixel may be, besides 0. */
+/** The value of edge pixels; others are 0. */
 const CANDIDATE = 1;
 const EDGE = 2;
 
@@ -17,7 +17,7 @@ const EDGE = 2;
 const TANGENT = 13573;
 
 /**
- * Canny's edges: what the canny ControlNets are trained on, as `cv2.Canny(picture, low, high)` of OpenCV finds them, pixel
+ * Canny's edges: what the canny ControlNets are trained on, as `cv2.Canny(image, low, high)` of OpenCV finds them, pixel
  * for pixel. Sobel gradients; thinning along their direction; hysteresis over eight neighbours. Of several channels each
  * pixel takes the one with the largest gradient.
  *
@@ -29,7 +29,7 @@ const TANGENT = 13573;
  * Throws `ShapeError` for other shapes, `InvalidArgumentError` for thresholds that are not 0 <= low <= high.
  *
  * @example
- * const condition = canny(picture, { lowThreshold: 100, highThreshold: 200 });
+ * const condition = canny(image, { lowThreshold: 100, highThreshold: 200 });
  */
 export function canny(images: HostTensor, options: CannyOptions = {}): HostTensor {
   const { lowThreshold: low = 100, highThreshold: high = 200, norm = "L1" } = options;
@@ -67,7 +67,7 @@ interface Gradient {
   readonly size: Int32Array;
 }
 
-/** Sobel's gradient of each pixel, of the channel where it is largest. What lies outside repeats the border. */
+/** Sobel's gradient of each pixel, of the channel where it is largest. Pixels outside repeat the border. */
 function largestGradient(
   bytes: Uint8Array,
   channels: number,

@@ -37,7 +37,7 @@ export interface ControlNetConfig extends UNetEncoderConfig {
 /**
  * Reads diffusers' config.json of a `ControlNetModel`. Absent fields take diffusers' defaults.
  * `num_attention_heads`, which diffusers prefers to `attention_head_dim`, becomes the latter: they mean the same.
- * `onUnknown` hears of fields that are not the model's, which are ignored.
+ * `onUnknown` is called with fields that the model does not have, which are ignored.
  * Throws `UnsupportedConfigError`, naming the field, its value and what is supported.
  *
  * @example

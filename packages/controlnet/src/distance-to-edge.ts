@@ -1,7 +1,7 @@
 import { HostTensor, InvalidArgumentError, ShapeError, hostShape, sizeOf } from "@sdxs/tensor";
 
 /**
- * A condition that stands in for depth where no depth is known: how far inside a shape each pixel lies, as if shapes bulged
+ * A condition that stands in for depth where no depth is known: how far inside a shape each pixel is, as if shapes bulged
  * towards the viewer. The exact Euclidean distance to the nearest pixel outside, 0 outside, over the image's largest.
  *
  * P. Felzenszwalb and D. Huttenlocher, "Distance Transforms of Sampled Functions", Theory of Computing 8 (2012).
@@ -13,7 +13,7 @@ import { HostTensor, InvalidArgumentError, ShapeError, hostShape, sizeOf } from 
  * Throws `ShapeError` for other shapes, `InvalidArgumentError` for a NaN.
  *
  * @example
- * const condition = distanceToEdge(alpha); // the picture's own transparency
+ * const condition = distanceToEdge(alpha); // the image's transparency
  */
 export function distanceToEdge(masks: HostTensor): HostTensor {
   const [batch = 0, channels, height = 0, width = 0, ...more] = hostShape("distanceToEdge", "masks", masks);

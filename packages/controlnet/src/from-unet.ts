@@ -26,7 +26,7 @@ export interface ControlNetPlan {
 
 /**
  * Plans a ControlNet for a U-Net, as diffusers' `ControlNetModel.from_unet`: a copy of the encoder, and zero convolutions
- * behind it, by which it leaves the U-Net as it is until it is trained (ControlNet paper, Section 3.1).
+ * after it, so that it does not change the U-Net until it is trained (ControlNet paper, Section 3.1).
  *
  * For a U-Net without a mid stage the ControlNet gets one residual block there, as SDXS's sketch ControlNet has; it begins
  * by its initialisers. Throws `UnsupportedConfigError` for a U-Net whose encoder no ControlNet has.

@@ -97,7 +97,7 @@ describe.each(testBackends)("on $name", (backend) => {
     expect(difference(v!.data, tensors["ddpm.get_velocity.out"]!.data)).toBeLessThan(1e-5);
   });
 
-  it.each(PREDICTIONS)("a perfect %s prediction gives back sample, noise and velocity", async (type) => {
+  it.each(PREDICTIONS)("a perfect %s prediction yields sample, noise and velocity", async (type) => {
     const program: Program = (ops, _params, { clean, noise, timesteps }) => {
       // The middle of the range: at its ends one of the conversions loses most digits.
       const level = gatherNoiseLevels(ops, schedule, timesteps!);

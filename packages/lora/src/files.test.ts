@@ -300,7 +300,7 @@ describe("readLora", () => {
     ]);
   });
 
-  it("separates the parts of text encoders and keeps those whose model is not given", () => {
+  it("separates the parts of text encoders and returns those whose model is not given", () => {
     const layer = "text_model.encoder.layers.0.self_attn.out_proj";
     const clip = { [`${layer}.weight`]: { shape: [4, 4] }, "text_model.final_layer_norm.weight": { shape: [4] } };
     const down = HostTensor.filled([1, 4], 1);

@@ -47,7 +47,7 @@ export interface LoadedLoras<C extends LoraComponent> {
   readonly loras: Readonly<Record<C, Lora<HostTensor>>>;
   /** Entries for components whose model was not given, under the file's names. */
   readonly others: TensorMap<HostTensor>;
-  /** What a user should know of the file: what of it has no effect, and what was assumed. */
+  /** Warnings: entries of the file without effect, and assumptions that were made. */
   readonly warnings: readonly LoraWarning[];
 }
 
@@ -72,7 +72,7 @@ const prefixes: Readonly<Record<LoraComponent, { dotted: string; flat: readonly 
 };
 const components = Object.keys(prefixes) as LoraComponent[];
 
-/** What PEFT puts before a model's own names. */
+/** PEFT's prefix of a model's names. */
 const peftPrefix = "base_model.model.";
 
 /** Endings of names by the part that they are. */
@@ -250,13 +250,13 @@ function assumedAlphas(
   const downs = own.filter((name) => endings.some(([ending, part]) => part === "lora_A" && ending.test(name)));
   const assumption =
     `The alpha of ${layers.length} layers of ${component} is taken for their rank (${ranks[layers[0]!]} in ${layers[0]}), ` +
-    "so that B A is added as it is";
+    "so that B A is added without a factor";
   const networkAlpha = metadata?.["ss_network_alpha"];
   if (networkAlpha !== undefined && layers.some((layer) => ranks[layer] !== Number(networkAlpha))) {
     const reason = `though the metadata says "ss_network_alpha" ${networkAlpha}, since there is no entry ".alpha", as kohya and diffusers do`;
     return [{ code: "ALPHA_ASSUMED", message: `${assumption}, ${reason}.` }];
   }
-  if (!downs.every((name) => peftDown.test(name))) return []; // diffusers' and kohya's files mean just that
+  if (!downs.every((name) => peftDown.test(name))) return []; // in files of diffusers and kohya it is
   const advice = "If it was trained with another alpha, put its adapter_config.json beside it";
   return [
     {
@@ -342,7 +342,7 @@ function layerNames(
   return names;
 }
 
-/** Which part of which layer an entry is, by its name without a prefix, or why that cannot be told. */
+/** Which part of which layer an entry is, by its name without a prefix, or why that cannot be found. */
 function identify(
   name: string,
   layers: ReadonlyMap<string, readonly string[]>,

@@ -27,13 +27,13 @@ export interface Lora<V> {
    * [rank, in, k, k]) and "LAYER.lora_B.weight" (up, [out, rank] or [out, rank, 1, 1]). Ranks may differ.
    */
   readonly params: Readonly<Record<string, V>>;
-  /** alpha by layer. For a layer not listed it is the rank: B A is added as it is. */
+  /** alpha by layer. For a layer not listed it is the rank: B A is added without a factor. */
   readonly alphas: Readonly<Record<string, number>>;
 }
 
 /** A LoRA and how much of it is added: 1 if not given, less for a weaker effect, negative for its opposite. */
 export interface LoraAdapter<T> extends Lora<T> {
-  /** A scalar tensor may be given instead, as an input of the program: it then changes without compiling anew. */
+  /** A scalar tensor may be given instead, as an input of the program: it then changes without another compilation. */
   readonly weight?: Operand<T>;
 }
 
@@ -60,14 +60,14 @@ export const loraTargets = {
 } as const satisfies Record<string, readonly LoraTarget[]>;
 
 export interface LoraOptions {
-  /** Rank r of the added matrices, at least 1. Fewer than the layers' features, or there is nothing to gain. */
+  /** Rank r of the added matrices, at least 1. Less than the layers' features, else it saves no parameters. */
   readonly rank: number;
   /** Scales what is added by alpha / rank. Default: the rank, as in diffusers' training scripts. */
   readonly alpha?: number;
   /** Default `loraTargets.attention`. */
   readonly targets?: readonly LoraTarget[];
   /**
-   * How A begins; B begins at zero, so that the network begins as it was (LoRA paper, section 4.1). "gaussian" (default,
+   * How A begins; B begins at zero, so that the network is unchanged at first (LoRA paper, section 4.1). "gaussian" (default,
    * the paper's and that of diffusers' training scripts): standard deviation 1 / rank. "kaiming" (PEFT's default):
    * uniform by fan-in.
    */
@@ -171,7 +171,7 @@ function adaptedWeight<T>(ops: Ops<T>, W: T, A: T, B: T, scale: Operand<T>): T {
 /**
  * `applyLora` for a network that finds its parameters in a scope: a scope whose weights have the LoRA added.
  *
- * @param p Where the network's parameters are, the layers' names behind it.
+ * @param p Scope of the network's parameters; the layers' names follow its path.
  * @param lora One that fits the network: entries for layers that the network does not ask for are not noticed.
  *
  * @example
@@ -218,7 +218,7 @@ export function mergeLora(
 }
 
 /**
- * Takes merged adapters out again, for those who did not keep the weights from before: gives these within rounding, at
+ * Removes merged adapters where the weights from before were not kept: gives these within rounding, at
  * most 2^-23 of the largest of the weight before and after merging, for each adapter.
  *
  * @param params What `mergeLora` gave.
@@ -273,7 +273,7 @@ interface LoraLayer<V> {
   readonly alpha: number;
 }
 
-/** The layers of a LoRA that fit the network, and what is wrong with the others. */
+/** The layers of a LoRA that fit the network, and why the others do not. */
 export function examineLora<V>(
   lora: Lora<V>,
   network: Readonly<Record<string, { readonly shape: Shape }>>,

@@ -110,7 +110,7 @@ export function alphasOfConfig(
   });
 }
 
-/** Anything else must say nothing: it may change what the LoRA adds. */
+/** Any other field must have its default: it may change what the LoRA adds. */
 function refuseOthers(fields: Readonly<Record<string, unknown>>): void {
   for (const [name, value] of Object.entries(fields)) {
     if (withoutEffect.has(name) || name === "bias") continue;
@@ -128,7 +128,7 @@ function refuseOthers(fields: Readonly<Record<string, unknown>>): void {
 /** A key of a pattern as PEFT understands it: an expression for a layer's name or its ending. */
 const patternOf = (key: string): RegExp => expression(`(?:.*\\.)?(?:${key})`, key);
 
-/** What a whole name must match. Expressions of Python that are none here are refused. */
+/** What a whole name must match. Python expressions that JavaScript does not have are refused. */
 function expression(source: string, written: string): RegExp {
   try {
     return new RegExp(`^(?:${source})$`);

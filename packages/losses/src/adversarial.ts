@@ -2,7 +2,7 @@ import { ShapeError, tensorShape, unknownName, type Ops } from "@sdxs/tensor";
 import { checkSameShape, meanPerSample } from "./per-sample.js";
 
 /**
- * How a discriminator's logits are judged.
+ * The GAN loss of a discriminator's logits.
  * hinge: arXiv:1705.02894, as ADD and StyleGAN-T train with. non-saturating: arXiv:1406.2661, Section 3.
  * least-squares: arXiv:1611.04076, Equation 9.
  */
@@ -57,7 +57,7 @@ export function generatorLoss<T>(ops: Ops<T>, kind: AdversarialLoss, fakeLogits:
   return meanPerSample(ops, kind === "hinge" ? ops.neg(fakeLogits) : judge(ops, kind, fakeLogits, true));
 }
 
-/** What each logit costs that should say "real" or "fake". */
+/** The loss of each logit whose label is "real" or "fake". */
 function judge<T>(ops: Ops<T>, kind: AdversarialLoss, logits: T, real: boolean): T {
   switch (kind) {
     case "hinge":

@@ -14,7 +14,7 @@ export interface DenoisingOptions<T> {
  * as a mean over elements. The target is the noise, the velocity or the clean sample, whichever the model predicts.
  *
  * @param output the network's output for the noisy sample, [batch, ...]
- * @param target what it should have been, same shape
+ * @param target the desired output, same shape
  * @returns [batch]
  *
  * Throws `ShapeError` where the shapes differ or `weights` is not [batch].
@@ -35,7 +35,7 @@ export function denoisingLoss<T>(ops: Ops<T>, output: T, target: T, options: Den
  * Min-SNR weights (arXiv:2303.09556): min(snr, gamma) for a prediction of x_0, that divided by snr for epsilon
  * and by snr + 1 for v. They keep the nearly clean timesteps from dominating.
  *
- * @param prediction what the network puts out
+ * @param prediction the kind of the network's output
  * @param level alpha and sigma of x_t = alpha x_0 + sigma noise, each [batch]; snr = alpha^2 / sigma^2
  * @param gamma above 0. Default 5, the paper's
  * @returns [batch]

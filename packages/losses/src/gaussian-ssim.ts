@@ -16,7 +16,7 @@ const K2 = 0.03;
 /**
  * SSIM under an 11 x 11 Gaussian window (Wang et al. 2004, doi:10.1109/TIP.2003.819861, Equation 13), a similarity.
  * It equals scikit-image's `structural_similarity` with `gaussian_weights=True, sigma=1.5, use_sample_covariance=False`:
- * the mean over pixels whose window lies inside the image, and over channels.
+ * the mean over pixels whose window is inside the image, and over channels.
  *
  * @param x images [batch, channels, height, width], height and width at least 11
  * @param y same shape

@@ -1,8 +1,8 @@
 import type { Ops } from "@sdxs/tensor";
 
-/** How much a pixel counts, by its distance from where a value is wanted. */
+/** Weight of a pixel, by its distance from the sampled position. */
 export interface ResamplingKernel {
-  /** The distance from which on nothing counts. */
+  /** From this distance on weights are 0. */
   readonly reach: number;
   weight(distance: number): number;
 }
@@ -25,8 +25,8 @@ export function cubic(a: number): ResamplingKernel {
 /**
  * Resizes the last two axes as PyTorch's `interpolate` with align_corners=False does.
  *
- * @param antialias where the image shrinks, stretch the kernel over all pixels that a new one covers. What it reaches
- *   beyond the border then counts for nothing; without, the border's pixel continues there.
+ * @param antialias where the image shrinks, stretch the kernel over all pixels that a new one covers. Pixels
+ *   beyond the border then have weight 0; without, the border's pixel is repeated there.
  */
 export function resample<T>(
   ops: Ops<T>,

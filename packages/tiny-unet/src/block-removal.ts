@@ -6,17 +6,17 @@ import { isList, unetStages, type PerLevel, type UNetConfig } from "./unet-confi
  * Which blocks of a teacher a student does without.
  *
  * A down stage and the up stage of the same resolution are one level; lists go from the highest resolution to the lowest,
- * and levels that a list does not reach stay as they are. Numbers of blocks are upper limits: what has fewer keeps them.
+ * and levels that a list does not reach are unchanged. Numbers of blocks are upper limits: levels with fewer keep all of them.
  */
 export interface BlockRemoval {
-  /** How many levels go, lowest resolution first: the last down stages and the first up stages. Default 0. */
+  /** How many levels are removed, lowest resolution first: the last down stages and the first up stages. Default 0. */
   readonly removedLevels?: number;
   /** Of the mid stage, everything stays (default), its first residual block (diffusers' `UNetMidBlock2D`), or nothing. */
   readonly midStage?: "keep" | "residual-block" | "remove";
   /** Residual blocks that stay in each down stage, at least 1; each up stage keeps one more. Default: the teacher's. */
   readonly layersPerBlock?: PerLevel<number>;
   /**
-   * Transformer blocks that stay behind each residual block, a nested list for each block its own; 0: the level's
+   * Transformer blocks that stay after each residual block, a nested list with one list for each block; 0: the level's
    * transformers go. The mid stage's go with the lowest level's. Default: the teacher's.
    */
   readonly transformerLayers?: number | readonly Depth[];
@@ -26,7 +26,7 @@ export interface BlockRemoval {
   readonly onlyCrossAttention?: PerLevel<boolean>;
 }
 
-/** The transformer blocks behind each residual block of a level: one number for all, or a list. */
+/** The transformer blocks after each residual block of a level: one number for all, or a list. */
 type Depth = number | readonly number[];
 
 const smallest = { removedLevels: 1, midStage: "remove", layersPerBlock: 1 } as const;
@@ -64,7 +64,7 @@ export interface BlockRemovalPlan {
  * copied from, and which features correspond.
  *
  * In a down stage the first residual blocks stay. In an up stage the first ones and the last stay, because the last takes
- * the next finer level's skip connection: with the transformers behind them, as in BK-SDM. Of a transformer's blocks the
+ * the next finer level's skip connection: with the transformers after them, as in BK-SDM. Of a transformer's blocks the
  * first ones stay. Where the first up stage goes and the channels differ between the two lowest resolutions (SDXL), the
  * new first up stage's first residual block gets narrower input than the teacher's; a middle one, which takes the level's
  * own channels twice, is copied instead.
@@ -219,7 +219,7 @@ function studentConfig(
   };
 }
 
-/** A level's transformer blocks behind each residual block that stays. A limit of 0 takes the transformers away elsewhere. */
+/** A level's transformer blocks after each residual block that stays. A limit of 0 takes the transformers away elsewhere. */
 function limited(depth: Depth, limit: Depth | undefined, kept: readonly number[]): Depth {
   const most = limit === undefined || limit === 0 ? Infinity : limit;
   if (typeof depth === "number" && typeof most === "number") return Math.min(depth, most);
@@ -241,7 +241,7 @@ function preset(name: string): BlockRemoval {
   if (Object.hasOwn(blockRemovalPresets, name)) return blockRemovalPresets[name as BlockRemovalPreset];
   throw new InvalidArgumentError(
     `planBlockRemoval: there is no preset "${name}"; there are ${Object.keys(blockRemovalPresets).join(", ")}. ` +
-      `Use one of them, or say what is to go.`,
+      `Use one of them, or list the blocks to remove.`,
   );
 }
 

@@ -13,7 +13,7 @@ export interface UNetDistillationWeights {
   readonly featureWeights?: readonly number[];
 }
 
-/** What `unet` gives. */
+/** The outputs of `unet`. */
 interface UNetOutput<T> {
   readonly sample: T;
   readonly features: UNetFeatures<T>;
@@ -88,7 +88,7 @@ export function unetDistillation(
   options: UNetDistillationOptions,
 ): Program<"sample" | "timestep" | "encoderHiddenStates", "loss" | "outputLoss" | "featureLoss" | "perSample"> {
   const { teacher, plan, gradientCheckpointing = false, ...weights } = options;
-  usesFeatures(plan.features, weights); // refuses at once what would fail later
+  usesFeatures(plan.features, weights); // throws now where training would fail later
   return (ops, params, inputs) => {
     const original = unet(ops, scope(ops, params, "teacher"), teacher, inputs);
     const student = unet(ops, scope(ops, params, "student"), plan.config, { ...inputs, gradientCheckpointing });
@@ -104,7 +104,7 @@ function usesFeatures(
   const withFeatures = featureWeight !== 0 && pairs.length > 0;
   if (outputWeight !== 0 || withFeatures) return withFeatures;
   throw new InvalidArgumentError(
-    "unetDistillation: there is nothing to learn from. Give outputWeight or featureWeight a value other than 0.",
+    "unetDistillation: every weight is 0. Give outputWeight or featureWeight a value other than 0.",
   );
 }
 

@@ -50,7 +50,7 @@ export interface UNetConfig {
   readonly norm_eps: number;
   /** Features of the text embeddings. */
   readonly cross_attention_dim: number;
-  /** Transformer blocks behind each residual block; a nested list gives each residual block of a level its own. */
+  /** Transformer blocks after each residual block; a nested list gives each residual block of a level its own. */
   readonly transformer_layers_per_block: PerLevel<number | readonly number[]>;
   /** The same for the up stages, lowest resolution first. null: the down stages' in reverse. */
   readonly reverse_transformer_layers_per_block: readonly (number | readonly number[])[] | null;
@@ -93,7 +93,7 @@ export type UNetEncoderConfig = Omit<
 
 /**
  * Reads diffusers' config.json of a `UNet2DConditionModel`. Absent fields take diffusers' defaults; fields that are not
- * the model's are ignored, as diffusers ignores them, and `onUnknown` hears of them.
+ * the model's are ignored, as diffusers ignores them, and `onUnknown` is called with them.
  * Throws `UnsupportedConfigError`, naming the field, its value and what is supported.
  *
  * @example
@@ -184,7 +184,7 @@ export interface UNetStage {
   readonly channels: number;
   readonly heads: number;
   readonly onlyCrossAttention: boolean;
-  /** For each residual block the number of transformer blocks behind it; 0: no transformer. */
+  /** For each residual block the number of transformer blocks after it; 0: no transformer. */
   readonly transformerLayers: readonly number[];
   /** Whether the stage ends by halving (down) or doubling (up) the resolution: all but the last of its direction. */
   readonly resamples: boolean;
@@ -249,7 +249,7 @@ interface Level {
   readonly onlyCrossAttention: boolean;
   /** Residual blocks of the down stage. */
   readonly layers: number;
-  /** Transformer blocks behind each residual block: one number for all, or a list. */
+  /** Transformer blocks after each residual block: one number for all, or a list. */
   readonly depth: number | readonly number[];
 }
 
@@ -294,7 +294,7 @@ function stage(level: Level, transformerLayers: readonly number[], resamples: bo
   return { channels, heads, onlyCrossAttention, transformerLayers, resamples };
 }
 
-/** The number of transformer blocks behind each of a level's residual blocks. */
+/** The number of transformer blocks after each of a level's residual blocks. */
 function layerDepths(
   model: string,
   field: keyof UNetConfig,

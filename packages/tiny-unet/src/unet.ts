@@ -274,10 +274,10 @@ export interface UNetInputs<T> {
   };
   /** For a `time_cond_proj_dim`: `guidanceScaleEmbedding` [batch or 1, time_cond_proj_dim]. */
   readonly guidanceEmbedding?: T;
-  /** What `controlNet` of `@sdxs/controlnet` gives. */
+  /** The outputs of `controlNet` of `@sdxs/controlnet`. */
   readonly controlResiduals?: ControlResiduals<T>;
   /**
-   * In training, compute what lies inside of each block again for the gradient instead of keeping it: less memory for
+   * In training, compute the inside of each block again for the gradient instead of keeping it: less memory for
    * more time, see `gradientCheckpoint` of `@sdxs/tensor`. Default false.
    */
   readonly gradientCheckpointing?: boolean;
@@ -521,7 +521,7 @@ export function unetInputs<T>(
   };
 }
 
-/** Throws where the embedding is missing, is not asked for, or does not fit. */
+/** Throws where the embedding is missing, not used, or does not fit. */
 function checkGuidanceEmbedding<T>(ops: Ops<T>, config: UNetConfig, inputs: UNetEncoderInputs<T>): void {
   const { time_cond_proj_dim: features } = config;
   const { guidanceEmbedding, sample } = inputs;

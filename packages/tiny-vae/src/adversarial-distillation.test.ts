@@ -117,7 +117,7 @@ describe.each(testBackends)("adversarial decoder distillation on $name", (backen
     expect([...ofDecoder.decoded.data]).toEqual([...alone.decoded.data]);
   });
 
-  it("judges images by patches, and a frozen network's maps by heads, unless told otherwise", async () => {
+  it("judges images by patches, and a frozen network's maps by heads, by default", async () => {
     for (const options of [{}, { features }]) {
       const params = paramsFor(options);
       const logits: Program<"latents" | "image", "mean"> = (ops, params, { image }) => {

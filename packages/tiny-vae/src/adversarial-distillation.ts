@@ -26,7 +26,7 @@ export interface DiscriminatorOptions {
    */
   readonly features?: <T>(ops: Ops<T>, p: Scope<T>, images: T) => readonly T[];
   /**
-   * What learns to judge these maps; its parameters lie under "discriminator.".
+   * The discriminator of these maps; its parameters are under "discriminator.".
    * Default: `projectedDiscriminator` of `features`, `patchDiscriminator` of images.
    */
   readonly discriminator?: Discriminator;
@@ -106,7 +106,7 @@ export function adversarialDecoderDistillation(
 }
 
 /**
- * Names, shapes and initialisations of what learns in a discriminator of images of this shape, [1, channels, height, width];
+ * Names, shapes and initialisations of the trainable parameters of a discriminator of images of this shape, [1, channels, height, width];
  * nothing is computed.
  */
 export function discriminatorParameters(

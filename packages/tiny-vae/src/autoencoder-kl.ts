@@ -33,7 +33,7 @@ export interface AutoencoderKlConfig {
   readonly norm_num_groups: number;
   /** Self-attention over the lowest resolution's pixels in the mid stages. */
   readonly mid_block_add_attention: boolean;
-  /** A 1x1 convolution behind the encoder. */
+  /** A 1x1 convolution after the encoder. */
   readonly use_quant_conv: boolean;
   /** A 1x1 convolution before the decoder. */
   readonly use_post_quant_conv: boolean;
@@ -70,7 +70,7 @@ export const autoencoderKlPresets = {
 
 /**
  * Reads diffusers' config.json of an `AutoencoderKL`. Absent fields take diffusers' defaults;
- * `onUnknown` hears of fields that are not the model's, which are ignored.
+ * `onUnknown` is called with fields that the model does not have, which are ignored.
  * Throws `UnsupportedConfigError`, naming the field, its value and what is supported.
  */
 export function parseAutoencoderKlConfig(json: unknown, onUnknown?: OnUnknownFields): AutoencoderKlConfig {

@@ -188,7 +188,7 @@ describe.each(testBackends)("AutoencoderTiny on $name", (backend) => {
   });
 
   it.skipIf(!existsSync(taef2))(
-    "loads the pretrained TAEF2 under its own names and gives its latents and picture (skipped without ../shared/real)",
+    "loads the pretrained TAEF2 under its own names and gives its latents and image (skipped without ../shared/real)",
     async () => {
       const [encoder, decoder, io] = await Promise.all(
         ["encoder", "decoder", "io"].map((file) => referenceCase(taef2).tensors(`${file}.safetensors`)),

@@ -41,7 +41,7 @@ export interface AutoencoderTinyConfig {
   readonly upsampling_scaling_factor: number;
   /** Latents in [-latent_magnitude, latent_magnitude] map to [0, 1] by `scaleLatents`. */
   readonly latent_magnitude: number;
-  /** Where latent 0 lies in [0, 1]. */
+  /** The value of latent 0 in [0, 1]. */
   readonly latent_shift: number;
   /** Latents of the diffusion model are the encoder's times this. 1: TAESD's already have unit scale. */
   readonly scaling_factor: number;
@@ -83,7 +83,7 @@ export const autoencoderTinyPresets = {
 
 /**
  * Reads diffusers' config.json of an `AutoencoderTiny`. Absent fields take diffusers' defaults;
- * `onUnknown` hears of fields that are not the model's, which are ignored.
+ * `onUnknown` is called with fields that the model does not have, which are ignored.
  * Throws `UnsupportedConfigError`, naming the field, its value and what is supported.
  */
 export function parseAutoencoderTinyConfig(json: unknown, onUnknown?: OnUnknownFields): AutoencoderTinyConfig {

@@ -66,7 +66,7 @@ describe.each(testBackends)("tiny decoder distillation on $name", (backend) => {
     expect(combined).toBeCloseTo(2 * averaged + 3 * l1 + 0.5 * mse + 0.25 * ssim, 4);
   });
 
-  it("makes images smaller by the filter that is asked for", async () => {
+  it("makes images smaller by the given filter", async () => {
     const lossOf = async (filter?: DownsamplingFilter) => {
       const options = { downsample: 4, ...(filter && { filter }) };
       return (await run(tinyDecoderDistillation(config, options), params, { latents, image })).perSample;

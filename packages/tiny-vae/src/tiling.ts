@@ -76,7 +76,7 @@ export async function computeInTiles(
   return result;
 }
 
-/** Where a tile lies along one axis. */
+/** The range of a tile along one axis. */
 interface Span {
   /** Its first pixel of the input. */
   readonly from: number;

@@ -18,7 +18,7 @@ export interface AlternatingLearner<In extends string = string> extends LearnerO
 export interface AlternatingTaskOptions<D, Inputs extends Readonly<Record<string, string>>> extends NonFiniteGuard {
   readonly name: string;
   readonly backend: Backend<D>;
-  /** Who learns, in the order of their turns within a step. `Inputs` are the input names of each. */
+  /** The learners, in the order of their updates within a step. `Inputs` are the input names of each. */
   readonly learners: { readonly [Name in keyof Inputs]: AlternatingLearner<Inputs[Name]> };
   readonly steps: number;
   /** Samples that one step sees, for progress in samples. */
@@ -31,14 +31,14 @@ export interface AlternatingTask<Name extends string> extends TrainingTask {
 }
 
 /**
- * Training of several networks in turn, each on a loss of its own that may depend on the others: a GAN, or the online and
- * the student model of score distillation.
+ * Alternating training of several networks, each on its loss, which may depend on the others: a GAN, or the online and the
+ * student model of score distillation.
  *
- * Every program sees the parameters of all learners, under their names behind the learner's and a dot ("student.conv_in.weight"),
- * as the updates before left them; its gradients go to its own learner alone. `batch` is given the number of the learner's
+ * Every program gets the current parameters of all learners, named by learner and parameter ("student.conv_in.weight"); its
+ * gradients update its learner only. `batch` is given the number of the learner's
  * update over the whole training, from 0.
  *
- * Metrics: those of `gradientTask` behind the learner's name and a dot, averaged over its updates of the step, and "loss",
+ * Metrics: those of `gradientTask` with the learner's name and a dot before them, averaged over its updates of the step, and "loss",
  * that of the last learner. A step that throws may leave the updates of the step that came before it: go on from a checkpoint.
  * One that is aborted between its updates finishes first.
  *
@@ -62,7 +62,7 @@ export async function alternatingTask<D, Inputs extends Readonly<Record<string, 
   const caller = `alternatingTask "${name}"`;
   const entries = Object.entries<AlternatingLearner>(learners);
   if (entries.length === 0)
-    throw new InvalidArgumentError(`${caller}: there is nobody to learn, \`learners\` is empty.`);
+    throw new InvalidArgumentError(`${caller}: expected at least one learner, got none in \`learners\`.`);
   checkCount(caller, "steps", steps);
   for (const [who, { updates = 1 }] of entries) checkCount(caller, `${who}.updates`, updates);
 
@@ -119,14 +119,14 @@ export async function alternatingTask<D, Inputs extends Readonly<Record<string, 
       const found = turns.find((turn) => turn.who === who);
       if (found) return found.learner.weights(which);
       throw new InvalidArgumentError(
-        `${caller}: there is no learner "${who}". Its learners are ${turns.map((turn) => turn.who).join(", ")}.`,
+        `${caller}: "${who}" is not a learner. Its learners are ${turns.map((turn) => turn.who).join(", ")}.`,
       );
     },
     dispose: disposeAll,
   };
 }
 
-/** Records in one, each behind its owner's name and a dot. */
+/** Records in one, with their owner's name and a dot before each name. */
 function joined<V>(records: readonly (readonly [owner: string, record: TensorMap<V>])[]): Record<string, V> {
   return Object.fromEntries(records.flatMap(([owner, record]) => Object.entries(prefixed(record, `${owner}.`))));
 }

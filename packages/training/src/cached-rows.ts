@@ -17,9 +17,9 @@ import { checkCount } from "./learner.js";
 import { emptyTensor } from "./rows.js";
 
 export interface CachedRowsOptions<Name extends string> {
-  /** A folder of its own for the pieces; made if it is missing. */
+  /** A separate folder for the pieces; made if it is missing. */
   readonly folder: string;
-  /** What the rows depend on, as a model's name and a seed: pieces that were computed under another key count for nothing. */
+  /** Identifies what the rows depend on, as a model's name and a seed: pieces of another key are ignored. */
   readonly key: string;
   /** Rows in all. */
   readonly count: number;
@@ -38,9 +38,9 @@ export interface CachedRowsOptions<Name extends string> {
 /**
  * Rows that are computed once and kept in files: latents of images, embeddings of prompts, a teacher's samples.
  *
- * Pieces are safetensors files, "rows-0-32.safetensors", each whole or not there at all, so a process that is killed goes
- * on with the next piece; one that is damaged is computed again. What is given is the same, bit for bit, whether it was
- * computed now or read. One process writes a folder.
+ * Pieces are safetensors files, "rows-0-32.safetensors", written as a whole or not at all, so a process that is killed
+ * continues with the next piece; a damaged one is computed again. The rows are the same, bit for bit, whether they were
+ * computed or read. One process writes a folder.
  *
  * @returns all rows by name, [count, ...], in memory. `takeRows` picks a batch.
  * @throws SdxsError with code ABORTED once `signal` is aborted, FILE_FAILURE where the folder cannot be written;

@@ -1,6 +1,6 @@
 import type { HostTensor, TensorMap } from "@sdxs/tensor";
 
-/** Everything that a training needs to go on. */
+/** Everything that is needed to resume a training. */
 export interface Checkpoint {
   /** Completed steps. */
   readonly step: number;
@@ -8,7 +8,7 @@ export interface Checkpoint {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** Where checkpoints live: `fileCheckpoints` of "@sdxs/training/node" for files, `memoryCheckpoints` for tests and pages. */
+/** A store of checkpoints: `fileCheckpoints` of "@sdxs/training/node" for files, `memoryCheckpoints` for tests and pages. */
 export interface CheckpointStore {
   /** When the promise resolves, `newest` gives this checkpoint, whatever stops the process afterwards. */
   save(checkpoint: Checkpoint): Promise<void>;

@@ -26,7 +26,7 @@ const checkpoint = (step: number): Checkpoint => ({
 });
 
 describe("fileCheckpoints", () => {
-  it("gives back the newest checkpoint, bit for bit", async () => {
+  it("returns the newest checkpoint, bit for bit", async () => {
     const store = fileCheckpoints(join(directory, "run", "checkpoints"));
     expect(await store.newest()).toBeUndefined();
     await store.save(checkpoint(9));
@@ -35,7 +35,7 @@ describe("fileCheckpoints", () => {
     expect(await fileCheckpoints(join(directory, "run", "checkpoints")).newest()).toEqual(checkpoint(10));
   });
 
-  it("keeps as many files as asked and leaves other files alone", async () => {
+  it("keeps `keep` files and leaves other files alone", async () => {
     await writeFile(join(directory, "step-notes.txt"), "");
     const store = fileCheckpoints(directory, { keep: 3 });
     for (const step of [1, 2, 3, 4, 5]) await store.save(checkpoint(step));

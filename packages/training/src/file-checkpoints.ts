@@ -76,7 +76,7 @@ function warn(path: string, error: unknown): void {
   process.emitWarning(`The checkpoint ${path} is damaged; an older one is tried. ${reason}`, "SdxsWarning");
 }
 
-/** What killed processes left of checkpoints that they were writing. */
+/** Incomplete checkpoints of killed processes. */
 async function leftovers(directory: string): Promise<string[]> {
   return (await readdir(directory)).filter((name) => /^\.step-\d{9,}\.safetensors\..*partial$/.test(name));
 }

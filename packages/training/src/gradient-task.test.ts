@@ -241,5 +241,5 @@ it("gradientTask refuses options that are out of range", async () => {
   const backend = onnxBackend({ ort });
   await expect(exampleTask(backend, { microBatches: 0 })).rejects.toThrow("microBatches must be a whole number");
   await expect(exampleTask(backend, { steps: 1.5 })).rejects.toThrow("steps must be a whole number");
-  await expect(exampleTask(backend, { params: {} })).rejects.toThrow("nothing to train");
+  await expect(exampleTask(backend, { params: {} })).rejects.toThrow("at least one parameter to train, got none");
 });

@@ -32,7 +32,7 @@ function deadlyStore(files: CheckpointStore, step: number): CheckpointStore {
   };
 }
 
-/** The state's last tensor kills whoever reads it a second time: the first time is the checksum, then it is written. */
+/** The state's last tensor kills the process when it is read a second time: first for the checksum, then for the file. */
 function deadly(checkpoint: Checkpoint): Checkpoint {
   const [name, tensor] = Object.entries(checkpoint.state)
     .sort(([a], [b]) => (a < b ? -1 : 1))

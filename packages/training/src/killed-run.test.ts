@@ -71,7 +71,7 @@ describe("a training that is killed", () => {
     whole = await run("whole");
   }, 120_000);
 
-  it("takes all its steps where nobody kills it", () => {
+  it("takes all its steps if it is not killed", () => {
     expect(whole).toMatchObject({ exitCode: 0, errors: "" });
     expect(whole.steps).toEqual(Array.from({ length: STEPS }, (_, index) => index + 1));
   });

@@ -26,9 +26,9 @@ export interface NonFiniteGuard {
    * Throw `NonFiniteError`, or leave the parameters as they are and go on with the next update. Default "stop".
    */
   readonly onNonFinite?: "stop" | "skip";
-  /** With "skip": throw all the same after so many skipped updates in a row. Default 10 (chosen: a spike is shorter). */
+  /** With "skip": throw nevertheless after this many skipped updates in a row. Default 10 (chosen: a spike is shorter). */
   readonly maxConsecutiveSkips?: number;
-  /** With "skip": gets what "stop" would have thrown, which runs the update's micro-batches again. Default: not. */
+  /** With "skip": called with the error that "stop" would throw; finding its cause runs the update's micro-batches again. Default: not. */
   readonly onSkipped?: (error: NonFiniteError) => void;
 }
 
@@ -36,9 +36,9 @@ export interface NonFiniteGuard {
 export interface LearnerOptions<In extends string = string> {
   /** Has a scalar output "loss"; its other scalar outputs become metrics. The rest is not computed. */
   readonly program: Program<In>;
-  /** Parameters to train, as they begin. */
+  /** Initial values of the parameters to train. */
   readonly params: TensorMap<HostTensor>;
-  /** Parameters of `program` that stay as they are. Default: none. */
+  /** Parameters of `program` that are not trained. Default: none. */
   readonly frozen?: TensorMap<HostTensor>;
   /** Shapes of one micro-batch. */
   readonly inputs: Readonly<Record<In, TensorSpec>>;
@@ -92,7 +92,7 @@ export class Learner<D> {
     for (const [option, value] of Object.entries({ microBatches, maxConsecutiveSkips }))
       checkCount(name, option, value);
     if (Object.keys(params).length === 0) {
-      throw new InvalidArgumentError(`${name}: there is nothing to train, \`params\` is empty.`);
+      throw new InvalidArgumentError(`${name}: expected at least one parameter to train, got none in \`params\`.`);
     }
     const trained = Object.keys(params).map((param) => (company?.prefix ?? "") + param);
     const compiled = await backend.compile(withGradients(scalarsOf(program), trained), {
@@ -215,8 +215,8 @@ export class Learner<D> {
   }
 
   /**
-   * Where a NaN or an infinity stands that kept an update from being made: of a loss, the program's scalar outputs and
-   * what they were computed from; else the gradients, from the micro-batches once more, as nothing has changed.
+   * The tensors with the NaN or infinity that prevented an update: for a loss, the program's scalar outputs and what they were
+   * computed from; else the gradients, which the micro-batches give once more, as nothing has changed.
    */
   private async nonFiniteTensors(update: number, metrics: Metrics): Promise<readonly string[]> {
     const scalars = Object.keys(metrics).filter((name) => !Number.isFinite(metrics[name]));
@@ -240,7 +240,7 @@ export class Learner<D> {
   }
 }
 
-/** Names of tensors in one message. Chosen: the first ones tell where it began, the rest follows from them. */
+/** Names of tensors in one message. Chosen: the first ones show the origin, the rest follows from them. */
 const MOST_NAMES = 3;
 
 /** Throws `InvalidArgumentError` unless the option is a whole number of at least 1. */

@@ -6,7 +6,7 @@ const falling = {
   values: Array.from({ length: 100 }, (_, index) => ({ step: index + 1, value: 100 / (index + 1) })),
 };
 
-/** All labels of a picture. */
+/** All labels of an image. */
 function labels(series: Parameters<typeof lossCurveSvg>[0], options: LossCurveOptions = {}): CurveLabel[] {
   const seen: CurveLabel[] = [];
   lossCurveSvg(series, { ...options, label: (label) => (seen.push(label), "") });
@@ -82,7 +82,7 @@ describe("lossCurveSvg", () => {
     ["one value", [{ name: "a", values: [{ step: 1, value: 2 }] }]],
     ["nothing finite", [{ name: "a", values: [{ step: 1, value: NaN }] }]],
     ["equal values", [{ name: "a", values: [0, 1].map((step) => ({ step, value: 0 })) }]],
-  ])("draws a valid picture for %s", (_, series) => {
+  ])("draws a valid image for %s", (_, series) => {
     for (const logScale of [false, true]) {
       const svg = lossCurveSvg(series, { logScale });
       expect(svg).not.toMatch(/NaN|Infinity|undefined/);

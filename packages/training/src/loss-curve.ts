@@ -1,6 +1,6 @@
 import { smoother } from "./progress.js";
 
-/** One line of the picture. Steps ascend; values that are not finite leave gaps. */
+/** One line of the image. Steps ascend; values that are not finite leave gaps. */
 export interface CurveSeries {
   readonly name: string;
   readonly values: readonly { readonly step: number; readonly value: number }[];
@@ -29,12 +29,12 @@ export interface LossCurveOptions {
   readonly logScale?: boolean;
   /** Share of a series that the smoothed line remembers, in [0, 1]; 0 does not smooth. Default 0.02 (chosen by eye). */
   readonly smoothing?: number;
-  /** Draws a label as SVG, for example as outlines where the reader of the picture may have no fonts. Default: `<text>`. */
+  /** Writes a label as SVG, for example as outlines where the viewer may have no fonts. Default: `<text>`. */
   readonly label?: (label: CurveLabel) => string;
 }
 
 /**
- * Loss curves as an SVG picture: for each series a faint line of the values and a strong one of their moving average,
+ * Loss curves as an SVG image: for each series a faint line of the values and a strong one of their moving average,
  * with axes, grid and, for more than one series, a legend. The values' axis leaves out the highest 1% if they are
  * spikes that the smoothed lines do not follow.
  *

@@ -7,10 +7,10 @@ export interface MetricsRow {
   readonly metrics: Metrics;
 }
 
-/** What takes the metrics of a training, one row per step. */
+/** A sink of a training's metrics, one row per step. */
 export interface MetricsSink {
   append(row: MetricsRow): Promise<void>;
-  /** Forgets all rows after `step`, which a resumed training is about to repeat. */
+  /** Removes all rows after `step`, which a resumed training is about to repeat. */
   truncate(step: number): Promise<void>;
 }
 

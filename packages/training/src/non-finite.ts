@@ -20,8 +20,8 @@ export class NonFiniteError extends SdxsError {
   constructor(step: number, tensors: readonly string[], advice: string) {
     super(
       "NON_FINITE",
-      `Step ${step}: every number must be finite, but there is a NaN or an infinity in ${tensors.join(", ")}. ` +
-        `The parameters are as they were before the step. ${advice}`,
+      `Step ${step}: every number must be finite, got a NaN or an infinity in ${tensors.join(", ")}. ` +
+        `The step did not change the parameters. ${advice}`,
     );
     this.step = step;
     this.tensors = tensors;

@@ -23,14 +23,14 @@ const task: TrainingTask = {
 const draw = (step: number): Uint8Array => Uint8Array.of(step);
 
 describe("pictureLog", () => {
-  it("writes what is drawn after every so many steps and after the last", async () => {
+  it("writes an image every `everySteps` steps and after the last", async () => {
     const pictures = join(folder, "run", "pictures");
     await train(task, { validate: { everySteps: 2, run: pictureLog({ folder: pictures, draw }) } });
     expect((await readdir(pictures)).sort()).toEqual([2, 4, 5].map((step) => `step-00000000${step}.png`));
     expect([...(await readFile(join(pictures, "step-000000004.png")))]).toEqual([4]);
   });
 
-  it("keeps the newest pictures, replaces one that is drawn again and leaves other files alone", async () => {
+  it("keeps the newest images, replaces one that is generated again and leaves other files alone", async () => {
     await writeFile(join(folder, "step-notes.jpg"), "");
     const log = pictureLog({ folder, draw, keep: 2, extension: "jpg" });
     for (const step of [1, 2, 3]) await log(step);

@@ -7,30 +7,30 @@ import { stepFileName, stepFiles } from "./step-files.js";
 import type { Metrics } from "./training-task.js";
 
 export interface PictureLogOptions {
-  /** A folder of its own; made if it is missing. */
+  /** A separate folder; made if it is missing. */
   readonly folder: string;
-  /** The whole file of one step's picture: what the model makes of the same noise and prompts each time, encoded. */
+  /** The encoded file of one step's image, which the model generates from the same noise and prompts each time. */
   readonly draw: (step: number) => Uint8Array | Promise<Uint8Array>;
-  /** How many pictures stay, the newest. Default: all. */
+  /** How many images to keep, the newest. Default: all. */
   readonly keep?: number;
   /** Of the files' names. Default "png". */
   readonly extension?: string;
 }
 
 /**
- * Keeps pictures of a training on its way, "step-000000500.png", as the `run` of `train`'s `validate`. A training that is
- * resumed replaces the pictures of the steps that it repeats; a killed one leaves no half of a file under such a name.
+ * Writes images during a training, "step-000000500.png", as the `run` of `train`'s `validate`. A training that is resumed
+ * replaces the images of the steps that it repeats; a killed one leaves no incomplete file under such a name.
  *
- * @returns a function that draws and writes the picture of a step, and has no metrics to report.
+ * @returns a function that generates and writes the image of a step, and reports no metrics.
  * @throws InvalidArgumentError where `keep` is out of range. The function: SdxsError with code FILE_FAILURE where the folder
  * cannot be written.
  *
  * @example
- * const pictures = pictureLog({
- *   folder: "run/pictures", keep: 20,
+ * const images = pictureLog({
+ *   folder: "run/images", keep: 20,
  *   draw: async () => sharp(await samplePixels(task), { raw: { width, height, channels: 3 } }).png().toBuffer(),
  * });
- * await train(task, { validate: { everySteps: 500, run: pictures } });
+ * await train(task, { validate: { everySteps: 500, run: images } });
  */
 export function pictureLog(options: PictureLogOptions): (step: number) => Promise<Metrics> {
   const { folder, draw, keep = Infinity, extension = "png" } = options;

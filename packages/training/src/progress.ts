@@ -1,6 +1,6 @@
 import type { Metrics } from "./training-task.js";
 
-/** Where a training stands after a step. */
+/** The progress of a training after a step. */
 export interface Progress {
   /** Completed steps, those before a resume included. */
   readonly step: number;

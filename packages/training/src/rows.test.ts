@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { takeRows } from "./rows.js";
 
 describe("takeRows", () => {
-  it("copies rows in the order asked for, repeated ones too", () => {
+  it("copies rows in the given order, repeated ones too", () => {
     const tensor = HostTensor.from([3, 2], [0, 1, 2, 3, 4, 5]);
     const taken = takeRows(tensor, [2, 0, 2]);
     expect(taken).toEqual(HostTensor.from([3, 2], [4, 5, 0, 1, 4, 5]));

@@ -8,8 +8,8 @@ import type { MetricsSink } from "./metrics-log.js";
  * Metrics as scalars in TensorBoard's event files, float32, one file in `folder` for each process that trains:
  * `tensorboard --logdir run` shows each folder under "run" as one run.
  *
- * Files are added to and never changed. `truncate` begins a new one that tells TensorBoard to forget the steps that are
- * about to be repeated, also while it is watching.
+ * Files are added to and never changed. `truncate` begins a new one that makes TensorBoard drop the steps that are
+ * about to be repeated, also while it is running.
  *
  * @throws SdxsError with code FILE_FAILURE where the folder cannot be written.
  *

@@ -101,7 +101,7 @@ export function momentsOf({ data }: HostTensor, mixture: readonly Component[]): 
   return { mean: [x, y], covariance: [xx - x * x, xy - x * y, yy - y * y], weights };
 }
 
-/** The same of the mixture itself; shares counted as for points would differ by what lies nearer to another's mean. */
+/** The same of the mixture itself; shares counted as for points would differ by points that are nearer to another's mean. */
 export function exactMoments(mixture: readonly Component[]): Moments {
   const sum = (of: (component: Component) => number): number =>
     mixture.reduce((total, component) => total + component.weight * of(component), 0);

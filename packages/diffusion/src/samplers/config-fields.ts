@@ -1,7 +1,7 @@
 import { UnsupportedConfigError } from "@sdxs/tensor";
 
 /**
- * Reads the fields of a scheduler's configuration, and knows which of them nobody read. What is absent or null is at its
+ * Reads the fields of a scheduler's configuration, and lists those that were not read. An absent field or null has its
  * default. Each method throws `UnsupportedConfigError` naming the field for a value that it does not take.
  */
 export class ConfigFields {
@@ -47,7 +47,7 @@ export class ConfigFields {
     for (const name of names) this.known.add(name);
   }
 
-  /** Names and values that no one asked for; those that begin with an underscore are notes of the file's writer. */
+  /** Names and values of fields that were not read, without those of the file's writer, which begin with an underscore. */
   unread(): (readonly [name: string, value: unknown])[] {
     return Object.entries(this.config).filter(([name]) => !this.known.has(name) && !name.startsWith("_"));
   }

@@ -12,7 +12,7 @@ export interface EulerOptions extends SigmaOptions {
    * logarithm over the schedule, without regard to the timesteps ("log_linear", as early video models). Default "linear".
    */
   readonly interpolation?: "linear" | "log_linear";
-  /** Tell the network log(sigma) / 4 in place of timesteps, as Stable Video Diffusion needs it (arXiv:2206.00364, Table 1). Default false. */
+  /** Give the network log(sigma) / 4 in place of timesteps, as Stable Video Diffusion needs (arXiv:2206.00364, Table 1). Default false. */
   readonly continuousTimesteps?: boolean;
 }
 

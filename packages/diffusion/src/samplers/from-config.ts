@@ -43,7 +43,7 @@ export function predictionTypeFromConfig(config: SchedulerConfig): PredictionTyp
  *
  * Throws `UnsupportedConfigError`, naming the class or the field, for what would give other numbers than diffusers, and
  * `InvalidArgumentError` for a number of steps, a strength or an eta that the sampler does not take.
- * `checkSchedulerConfig` tells what it leaves out.
+ * `checkSchedulerConfig` names fields that it ignores.
  *
  * @example
  * const plan = planFromConfig(JSON.parse(await readFile("scheduler/scheduler_config.json", "utf8")), 25);
@@ -94,7 +94,7 @@ export function withScheduler(config: SchedulerConfig, name: string): SchedulerC
 }
 
 /**
- * The configuration to save with a student that was trained to draw in one step from the last timestep (`oneStepConversion`,
+ * The configuration to save with a student that was trained to generate in one step from the last timestep (`oneStepConversion`,
  * as the trainers of `@sdxs/one-step-trainer` do it): one step of DDIM with trailing timesteps, which ends without noise. A
  * teacher's own scheduler often begins one step at timestep 1, where the student was never trained.
  *
@@ -156,7 +156,7 @@ function schedulerClass({ _class_name: name }: SchedulerConfig): SchedulerClass 
   return Object.hasOwn(schedulerClasses, name) ? schedulerClasses[name as SchedulerClassName] : undefined;
 }
 
-/** What is taken for a class that is not supported, whose schedule alone is asked for. */
+/** The class that is assumed for an unsupported one where only its schedule is needed. */
 const anyClass: Pick<SchedulerClass, "betas" | "zeroSnr" | "predictions"> = {
   betas: { start: 0.0001, end: 0.02, kind: "linear" },
   zeroSnr: true,

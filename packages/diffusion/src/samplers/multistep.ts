@@ -6,7 +6,7 @@ import { firstStep, linspace, roundHalfEven, trailingTimesteps, type SpacedOptio
 
 /** What the multistep solvers DPM-Solver, DEIS and UniPC take. */
 export interface MultistepOptions extends SpacedOptions, SigmaRange {
-  /** How many predictions a step goes by, at most. Default 2. */
+  /** How many predictions a step uses, at most. Default 2. */
   readonly order?: 1 | 2 | 3;
   /**
    * How noise-to-signal ratios are spaced: by the timesteps, by Equation 5 of arXiv:2206.00364 ("karras"), or evenly in their
@@ -20,7 +20,7 @@ export interface MultistepOptions extends SpacedOptions, SigmaRange {
 /** Below this many steps the last ones are of lower order: the bound of the solvers' published code and of diffusers. */
 const STABLE_STEPS = 15;
 
-/** Where the multistep solvers stand at each step, and where the last one ends. */
+/** The timesteps and noise levels of each step of the multistep solvers, and those at the end. */
 export interface MultistepGrid {
   /** Index of the first step to do. */
   readonly begin: number;

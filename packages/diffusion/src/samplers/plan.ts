@@ -22,9 +22,9 @@ export interface LinearUpdate {
  *     b'     = base.sample x + base.base b + base.predictions[0] y_0 + ..., or b where `base` is absent
  */
 export interface SamplerStep {
-  /** What x is a mixture of, alpha x_0 + sigma noise, where the step begins. */
+  /** The mixture alpha x_0 + sigma noise that x is when the step begins. */
   readonly level: NoiseLevel<number>;
-  /** What the network is told; not a whole number for some spacings. */
+  /** The network's timestep input; not a whole number for some spacings. */
   readonly timestep: number;
   /** Factor of the sample before it goes into the network. */
   readonly inputScale: number;
@@ -87,7 +87,7 @@ export function combineWith<T>(ops: Ops<T>): Combine<T> {
     terms.map(([factor, tensor]) => (factor === 1 ? tensor : ops.mul(tensor, factor))).reduce((a, b) => ops.add(a, b));
 }
 
-/** A sample on its way, with what the sampler remembers of earlier steps. */
+/** A sample between two steps, with what the sampler remembers of earlier steps. */
 export interface SamplerState<T> {
   readonly sample: T;
   /** Predictions of earlier steps, the newest first. */

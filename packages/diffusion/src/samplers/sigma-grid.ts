@@ -25,7 +25,7 @@ export interface SigmaGrid {
   readonly initNoiseSigma: number;
 }
 
-/** Where the samplers over sigma stand at each step. `end` is the noise-to-signal ratio at the end. */
+/** The timesteps and noise-to-signal ratios of each step of the samplers over sigma. `end` is the ratio at the end. */
 export function sigmaGrid(sampler: string, schedule: NoiseSchedule, options: SigmaOptions, end = 0): SigmaGrid {
   const { steps, spacing = "linspace", stepsOffset = 0, sigmaSpacing = "timesteps" } = options;
   const begin = firstStep(sampler, schedule.trainSteps, options);

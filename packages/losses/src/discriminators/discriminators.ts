@@ -17,7 +17,7 @@ export interface ProjectedDiscriminatorOptions {
   readonly channels?: number;
 }
 
-/** Channels are normalised in so many groups, each sample by itself. */
+/** Number of groups in which channels are normalised, each sample separately. */
 const GROUPS = 8;
 
 /** Slope of 0.2 below 0, as in PatchGAN and StyleGAN-T. */
@@ -84,7 +84,8 @@ export function projectedDiscriminator<T>(
   options: ProjectedDiscriminatorOptions = {},
 ): T {
   const { channels = 64 } = options;
-  if (maps.length === 0) throw new InvalidArgumentError("projectedDiscriminator: there is no map to judge by.");
+  if (maps.length === 0)
+    throw new InvalidArgumentError("projectedDiscriminator: expected at least one feature map, got none.");
   const logits = maps.map((map, index) => {
     const head = p.at("heads").at(index);
     const projected = normalizedLayer(ops, head.at("project"), map, channels, { kernel: 1 });

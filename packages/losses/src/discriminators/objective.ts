@@ -11,19 +11,19 @@ export interface DiscriminatorObjectiveOptions {
   readonly r1Weight?: number;
 }
 
-/** What a discriminator minimises, and what shows who wins, each of shape []. */
+/** The discriminator's loss, and diagnostics of its balance with the generator, each of shape []. */
 export interface DiscriminatorObjective<T> {
   /** The GAN's and R1's. */
   readonly loss: T;
   /** The GAN's alone. */
   readonly adversarial: T;
-  /** Mean logits, which drift apart where the discriminator wins. */
+  /** Mean logits; their difference grows where the discriminator outperforms the generator. */
   readonly realLogit: T;
   readonly fakeLogit: T;
 }
 
 /**
- * The discriminator's turn in a GAN whose discriminator judges maps of a network's features, as that of ADD
+ * The loss of the discriminator in a GAN whose discriminator judges maps of a network's features, as that of ADD
  * (https://arxiv.org/abs/2311.17042): `discriminatorLoss`, and R1 by the maps instead of the pixels.
  *
  * @param judge gives the logits [batch, ...] of maps

@@ -32,7 +32,7 @@ export interface DinoV2Config {
   readonly image_size: number;
   /** Side of a patch in pixels. */
   readonly patch_size: number;
-  /** What layer scales begin with. */
+  /** Initial value of the layer scales. */
   readonly layerscale_value: number;
 }
 

@@ -147,7 +147,7 @@ describe.each(testBackends)("feature extractors on $name", (backend) => {
     expectGradient("images", result["grad.images"], gradient, maxAbs(gradient));
   });
 
-  it("a sequence of layers gives the outputs that are asked for, in their order", async () => {
+  it("a sequence of layers gives the wanted outputs, in their order", async () => {
     const layers: CnnLayer[] = [
       { type: "convolution", channels: 1, kernel: 1 },
       { type: "relu" },

@@ -5,11 +5,11 @@ import { batchSpecs, type Optimisation, type TaskOptions } from "../shared/task-
 
 export interface ConsistencyDistillationTaskOptions<D>
   extends ConsistencyDistillationOptions, TaskOptions<D>, Optimisation {
-  /** The student as it begins, mostly the teacher's weights, and what is frozen. */
+  /** The student's initial parameters, mostly the teacher's, and the frozen ones. */
   readonly params: { readonly student: HostParams; readonly teacher: HostParams };
   /** Clean samples [batch, ...sampleShape] and their contexts. Must be the same for the same indices, each time. */
   readonly samples: (update: number, microBatch: number) => ConsistencySamples | Promise<ConsistencySamples>;
-  /** Lowest and highest guidance scale, drawn uniformly for each sample; equal for one. Default [1, 1]. LCM's: [3, 15]. */
+  /** Lowest and highest guidance scale, sampled uniformly for each sample; equal for one. Default [1, 1]. LCM's: [3, 15]. */
   readonly guidanceScales?: readonly [lowest: number, highest: number];
   /** With `target: "average"` it needs an `emaDecay`; LCM's is 0.95. */
   readonly optimizer: Optimisation["optimizer"];
@@ -21,7 +21,7 @@ export interface ConsistencySamples {
 }
 
 /**
- * `consistencyDistillation` as a task for `train` of "@sdxs/training": draws noises, timesteps and guidance scales, and has
+ * `consistencyDistillation` as a task for `train` of "@sdxs/training": samples noises, timesteps and guidance scales, and has
  * the moving average follow where it is the target. The result samples in few steps by `lcm` of "@sdxs/diffusion", and
  * begins the feature-matching warm-up.
  *

@@ -13,9 +13,9 @@ import { checkPair } from "../shared/feature-comparison.js";
 import type { ScoreFunction } from "../shared/plug-ins.js";
 
 export interface ConsistencyDistillationOptions extends ConsistencyOptions {
-  /** The network in training; its parameters lie under "student.". */
+  /** The network in training; its parameters are under "student.". */
   readonly student: ScoreFunction;
-  /** The frozen diffusion model; its parameters lie under "teacher.". Both predict the same. */
+  /** The frozen diffusion model; its parameters are under "teacher.". Both predict the same. */
   readonly teacher: ScoreFunction;
   /**
    * Whose sample of the less noisy end the student learns: its own, without a gradient (default; as good or better by
@@ -48,7 +48,7 @@ export type ConsistencyInput = "clean" | "noise" | "timestep" | "context" | "gui
  * - `clean` x_0 [batch, channels, height, width], encoded images or the teacher's samples, and `noise`, of the same shape,
  *   standard normal: these make x_t;
  * - `timestep` t [batch], whole numbers in [0, T): those of `lcm` are k - 1, 2 k - 1, ... T - 1;
- * - `context` [batch, tokens, features]; `guidanceScale` [batch], 1 is none. The student is not told the scale.
+ * - `context` [batch, tokens, features]; `guidanceScale` [batch], 1 is none. The scale is no input of the student.
  *
  * Outputs: `loss`, the batch's mean; `perSample` [batch]; `sample` f(x_t, t) and `target` f(x_s, s), shaped as `clean`.
  *

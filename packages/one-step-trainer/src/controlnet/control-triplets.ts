@@ -2,14 +2,14 @@ import type { HostTensor } from "@sdxs/tensor";
 
 import type { NoiseImageBatch, Sampler } from "../shared/plug-ins.js";
 
-/** A batch of noise, the teacher's samples of it, and the images that guide to them. */
+/** A batch of noise, the teacher's samples of it, and their conditions. */
 export interface ControlTriplets extends NoiseImageBatch {
   /** [batch, ...conditionShape] */
   readonly condition: HostTensor;
 }
 
 /**
- * Noise, target and condition that belong together: the condition is extracted from what the teacher makes of the noise,
+ * Noise, target and condition that belong together: the condition is extracted from the teacher's sample of the noise,
  * not from a data set's image (SDXS paper, Section 3.2).
  *
  * @param sampler As `noiseImagePairs` gives it: by the teacher without its ControlNet.

@@ -91,7 +91,7 @@ describe("controlNetWarmupTask", () => {
     await task.dispose();
   });
 
-  it("goes on from a checkpoint the same, bit for bit, with noise drawn anew", async () => {
+  it("goes on from a checkpoint the same, bit for bit, with resampled noise", async () => {
     const whole = await warmup();
     await train(whole);
     const checkpoints = memoryCheckpoints();

@@ -18,12 +18,12 @@ export interface ControlledNetwork {
   readonly controlNet: HostParams;
 }
 
-/** What both stages of a one-step ControlNet's training are told. */
+/** Options of both stages of a one-step ControlNet's training. */
 export interface ControlNetTraining {
   readonly params: {
-    /** The one-step U-Net, which stays as it is, and its ControlNet as it begins, mostly by `controlNetDistillation`. */
+    /** The one-step U-Net, which is frozen, and its ControlNet's initial parameters, mostly from `controlNetDistillation`. */
     readonly student: ControlledNetwork;
-    /** The multi-step U-Net and its ControlNet, both frozen, and whatever else lies under "teacher.". */
+    /** The multi-step U-Net and its ControlNet, both frozen, and all others under "teacher.". */
     readonly teacher: ControlledNetwork & { readonly others?: HostParams };
   };
   /** Shape of one condition [channels, height, width]. */
@@ -31,20 +31,20 @@ export interface ControlNetTraining {
   /** The student's micro-batch, see `controlTriplets`. Must be the same for the same indices, each time. */
   readonly triplets: (update: number, microBatch: number) => Triplet | Promise<Triplet>;
   /**
-   * Probability that a value of the student's noise is drawn anew, see `redrawNoise`: the more, the closer the student
+   * Probability that a value of the student's noise is resampled, see `redrawNoise`: the more, the closer the student
    * follows the condition, and the less it repeats the teacher's sample. Default 0.5 (chosen: the paper publishes none).
    */
   readonly noiseRedrawShare?: number;
 }
 
-/** The ControlNet of a training: as it is now, or its moving average. */
+/** The ControlNet of a training: its current parameters, or their moving average. */
 interface TrainsControlNet {
   controlNet(options?: { readonly averaged?: boolean }): Promise<HostParams>;
 }
 
 export interface ControlNetWarmupTaskOptions<D>
   extends ControlNetTraining, FeatureMatchingWarmupOptions, TaskOptions<D>, Optimisation {
-  /** What the feature encoder is told. Default 0: samples are clean. */
+  /** Timestep input of the feature encoder. Default 0: samples are clean. */
   readonly featureTimestep?: number;
 }
 
@@ -147,7 +147,7 @@ function teacherParams({ unet, controlNet, others }: ControlNetTraining["params"
   return { ...others, ...prefixed(unet, "unet."), ...prefixed(controlNet, "controlnet.") };
 }
 
-/** Triplets of which a share of the noise is drawn anew. */
+/** Triplets with a share of the noise resampled. */
 function redrawnTriplets({
   seed,
   triplets,

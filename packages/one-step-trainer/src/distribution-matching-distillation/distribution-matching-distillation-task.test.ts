@@ -91,7 +91,7 @@ describe("distributionMatchingDistillationTask", () => {
     expect(values(await resumed.state())).toEqual(values(await whole.state()));
   });
 
-  it("updates the online DM five times for each update of the student, unless told otherwise", async () => {
+  it("updates the online DM five times for each update of the student, by default", async () => {
     for (const [options, expected] of [
       [{}, [0, 1, 2, 3, 4]],
       [{ onlineUpdates: 2 }, [0, 1]],
@@ -110,11 +110,11 @@ describe("distributionMatchingDistillationTask", () => {
   });
 
   it("shows the samples and what both scores make of them", async () => {
-    const pictures = await (await task()).samples(0);
-    expect(Object.keys(pictures)).toEqual(["sample", "onlineSample", "offlineSample"]);
-    for (const { shape } of Object.values(pictures)) expect(shape).toEqual([batch, ...sampleShape]);
+    const samples = await (await task()).samples(0);
+    expect(Object.keys(samples)).toEqual(["sample", "onlineSample", "offlineSample"]);
+    for (const { shape } of Object.values(samples)) expect(shape).toEqual([batch, ...sampleShape]);
     // As it begins the online DM is the offline one.
-    pictures.onlineSample.data.forEach((value, i) => expect(value).toBeCloseTo(pictures.offlineSample.data[i]!, 5));
+    samples.onlineSample.data.forEach((value, i) => expect(value).toBeCloseTo(samples.offlineSample.data[i]!, 5));
   });
 
   it("refuses timesteps out of range", async () => {

@@ -37,8 +37,8 @@ const HIGHEST = 0.98;
  * DMD2 as a task for `train` of "@sdxs/training": in each step `onlineUpdates` updates of the online DM with its classifier,
  * then one of the student.
  *
- * Metrics: those of `distributionMatchingDistillation`'s programs behind "online." and "student."; see also
- * `distillationWarnings`. The classifier begins from the seed; its parameters are among `weights("online")`, behind
+ * Metrics: those of `distributionMatchingDistillation`'s programs with "online." and "student." before their names; see also
+ * `distillationWarnings`. The classifier begins from the seed; its parameters are among `weights("online")`, under
  * "classifier.".
  *
  * @throws InvalidArgumentError where an option is out of range.

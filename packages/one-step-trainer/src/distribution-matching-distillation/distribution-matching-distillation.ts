@@ -11,7 +11,7 @@ import { onlineLoss, scoreDifference, type ScoreModels } from "../shared/score-d
 import type { OnlineInput } from "../segmented-score-distillation/segmented-score-distillation.js";
 
 export interface DistributionMatchingDistillationOptions extends ScoreModels, FeatureDiscriminator {
-  /** The one-step DM x_theta; its parameters lie under "student.". */
+  /** The one-step DM x_theta; its parameters are under "student.". */
   readonly student: Generator;
   /**
    * The maps of noisy samples that the classifier judges: the online DM's own, as its bottleneck. Finds the online DM's
@@ -26,12 +26,12 @@ export interface DistributionMatchingDistillationOptions extends ScoreModels, Fe
   readonly classifierWeight?: number;
 }
 
-/** What the online DM's program takes. */
+/** Inputs of the online DM's program. */
 export type MatchingOnlineInput = OnlineInput | "real" | "realNoise";
-/** What the student's program takes. */
+/** Inputs of the student's program. */
 export type MatchingStudentInput = OnlineInput | "ganNoise" | "ganTimestep";
 
-/** The two updates of DMD2. */
+/** The two programs of DMD2. */
 export interface DistributionMatchingDistillation {
   readonly online: Program<
     MatchingOnlineInput,
@@ -53,10 +53,10 @@ type MatchingStudentOutput =
 /**
  * Improved distribution matching distillation, DMD2 (https://arxiv.org/abs/2405.14867), as two programs that are trained in
  * turn; `distributionMatchingDistillationTask` does so. Beside Algorithm 1 of SDXS it has neither noise-image pairs nor
- * feature matching: the score difference is taken at nearly all timesteps, and a GAN loss mends what the offline DM has
- * wrong. The GAN's classifier is a head on the online DM's features, and sees real and generated samples under noise.
+ * feature matching: the score difference is taken at nearly all timesteps, and a GAN loss corrects the errors of the offline
+ * DM. The GAN's classifier is a head on the online DM's features, and sees real and generated samples under noise.
  *
- * Grad(phi): the online DM learns to denoise what the student makes, Equation 1, and to tell it from real samples.
+ * Grad(phi): the online DM learns to denoise the student's samples, Equation 1, and to distinguish them from real ones.
  *
  * Grad(theta): the score difference, normalised as in DMD unless `scoreWeight` says otherwise, and lambda_GAN times the
  * gradient of the GAN loss.
@@ -68,11 +68,11 @@ type MatchingStudentOutput =
  *   them at `timestep`, and the student's samples as they are denoised;
  * - of the student alone: `ganNoise`, shaped as `noise`, and `ganTimestep` [batch], with which the classifier sees its samples.
  *
- * The classifier's parameters lie under "online.classifier.", see `featureDiscriminatorParameters`.
+ * The classifier's parameters are under "online.classifier.", see `featureDiscriminatorParameters`.
  *
  * Outputs of the online DM's program: `loss`; its parts `denoising`, Equation 1, and `adversarial`, the classifier's loss
- * before its weight; `realLogit` and `fakeLogit`, means that drift apart where the classifier wins; `spread`, the samples'
- * standard deviation over the batch relative to that of the real ones: near 0 where all samples have become one.
+ * before its weight; `realLogit` and `fakeLogit`, means whose difference grows where the classifier outperforms the student; `spread`, the samples'
+ * standard deviation over the batch relative to that of the real ones: near 0 where all samples have collapsed to one.
  *
  * Outputs of the student's program: `loss`, whose value alone says little; `adversarial`, the GAN loss; `scoreGap`,
  * `sample`, `onlineSample` and `offlineSample`, as those of `segmentedScoreDistillation`; `scoreGradientNorm` and

@@ -4,7 +4,7 @@ import { checkPair, compareFeatures, type FeatureComparison } from "../shared/fe
 import type { ConditionableProgram, Generator } from "../shared/plug-ins.js";
 
 export interface FeatureMatchingWarmupOptions extends FeatureComparison {
-  /** The one-step model x_theta in training; its parameters lie under "student.". */
+  /** The one-step model x_theta in training; its parameters are under "student.". */
   readonly student: Generator;
   /** Weight of each term. Default: L_FM alone. */
   readonly weights?: {
@@ -26,7 +26,7 @@ export interface FeatureMatchingWarmupOptions extends FeatureComparison {
  * - `target`, shaped as `noise`: psi(x_phi(epsilon)), the teacher's sample of the same noise (see `noiseImagePairs`);
  * - `context` [batch, tokens, features]: text embeddings;
  * - `condition` [batch, channels, height, width]: an image that guides the student, where there is one;
- * - `featureTimestep` [batch]: what the encoder is told. Samples are clean, so a low one.
+ * - `featureTimestep` [batch]: the encoder's timestep input. Samples are clean, so a low one.
  *
  * Outputs: `loss`, the batch's mean; `perSample` [batch]; `sample`, the student's, shaped as `noise`.
  *

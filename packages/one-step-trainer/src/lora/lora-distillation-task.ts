@@ -7,7 +7,7 @@ import {
 } from "../segmented-score-distillation/segmented-score-distillation-task.js";
 
 export interface LoraDistillationTaskOptions<D> extends Omit<SegmentedScoreDistillationTaskOptions<D>, "params"> {
-  /** The one-step DM, which stays as it is, and the offline DM without the LoRA: the online DM begins as it. */
+  /** The one-step DM, which is frozen, and the offline DM without the LoRA: the online DM is initialised with it. */
   readonly params: { readonly student: HostParams; readonly teacher: HostParams };
   /**
    * The pretrained LoRAs, with weights, which are added to the offline DM. One that runs elsewhere has to have them
@@ -19,14 +19,14 @@ export interface LoraDistillationTaskOptions<D> extends Omit<SegmentedScoreDisti
 }
 
 export interface LoraDistillationTask extends ScoreDistillationTask {
-  /** The student's LoRA as it is now, or its moving average: for `writeLora` and `mergeLora` of @sdxs/lora. */
+  /** The student's current LoRA, or its moving average: for `writeLora` and `mergeLora` of @sdxs/lora. */
   lora(options?: { readonly averaged?: boolean }): Promise<Lora<HostTensor>>;
 }
 
 /**
  * Distils a style's LoRA of the multi-step model into one of the one-step model, by segmented score distillation (SDXS
  * paper, Section 3.2 and Figure 4). The pretrained LoRA belongs to the offline DM, and never to the online DM, which
- * follows what the student makes. There is no warm-up: "LoRA finetune is much more stable than full finetune".
+ * follows the student's samples. There is no warm-up: "LoRA finetune is much more stable than full finetune".
  *
  * `pairs` are the teacher's with the LoRA, if it is compatible with the teacher that samples them. If it is not, give those
  * without it, and a reduced `lambdaFM`.

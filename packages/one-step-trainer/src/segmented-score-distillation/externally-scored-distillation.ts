@@ -10,9 +10,9 @@ import {
   type StudentOutput,
 } from "./segmented-score-distillation.js";
 
-/** The updates of Algorithm 1 with an offline DM that runs elsewhere. */
+/** The programs of Algorithm 1 with an offline DM in another runtime. */
 export interface ExternallyScoredDistillation extends Pick<SegmentedScoreDistillation, "online"> {
-  /** x_t of the student's samples [batch, channels, height, width], what the offline DM is asked about. */
+  /** x_t of the student's samples [batch, channels, height, width], the input of the offline DM. */
   readonly noisySample: ConditionableProgram<OnlineInput, "noisySample">;
   /** That of `segmentedScoreDistillation`, with the offline DM's answer, guided, as the input `offlinePrediction`. */
   readonly student: ConditionableProgram<StudentInput | "offlinePrediction", StudentOutput>;
@@ -20,7 +20,7 @@ export interface ExternallyScoredDistillation extends Pick<SegmentedScoreDistill
 
 /**
  * `segmentedScoreDistillation` for an offline DM that is no function over `Ops`. The student's update has two phases:
- * `noisySample` gives x_t, the offline DM predicts from it wherever it runs, and `student`, given the same inputs and that
+ * `noisySample` gives x_t, the offline DM predicts from it in its runtime, and `student`, given the same inputs and that
  * prediction, gives the loss and its gradient. Both phases evaluate the student. `segmentedScoreDistillationTask` takes
  * an `ExternalScore` as its `offlineScore` and does all of this.
  *

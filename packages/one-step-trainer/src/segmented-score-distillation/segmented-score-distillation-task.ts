@@ -26,10 +26,10 @@ import type { PairBatch, Triplet } from "../shared/task-options.js";
 
 export interface SegmentedScoreDistillationTaskOptions<D>
   extends Omit<SegmentedScoreDistillationOptions, "offlineScore">, ScoreDistillationTaskOptions<D> {
-  /** The offline DM s_p, frozen: a network whose parameters lie under "teacher.", or one that runs elsewhere. */
+  /** The offline DM s_p, frozen: a network whose parameters are under "teacher.", or one in another runtime. */
   readonly offlineScore: ScoreFunction | ExternalScore;
   readonly schedule: SegmentedScoreDistillationOptions["schedule"];
-  /** Shape of one image that guides all three networks [channels, height, width]. Default: there are none. */
+  /** Shape of one condition of all three networks [channels, height, width]. Default: no conditions. */
   readonly conditionShape?: Shape;
   /** A student's micro-batch, with conditions where there are any. Must be the same for the same indices, each time. */
   readonly pairs: (update: number, microBatch: number) => ConditionablePair | Promise<ConditionablePair>;
@@ -43,7 +43,7 @@ export interface SegmentedScoreDistillationTaskOptions<D>
   readonly alpha: Schedule;
   /** Of the step's index: the weight of feature matching, at least 0. */
   readonly lambdaFM: Schedule;
-  /** What the feature encoder is told. Default 0: samples are clean. */
+  /** Timestep input of the feature encoder. Default 0: samples are clean. */
   readonly featureTimestep?: number;
 }
 
@@ -54,7 +54,7 @@ type ConditionablePair = PairBatch & Partial<Triplet>;
  * of the student, with alpha and lambda_FM as their schedules say. The paper begins with alpha near 1 and lambda_FM high,
  * and lowers both once the distributions overlap.
  *
- * Metrics: those of `segmentedScoreDistillation`'s programs behind "online." and "student."; see also
+ * Metrics: those of `segmentedScoreDistillation`'s programs with "online." and "student." before their names; see also
  * `distillationWarnings`. It holds both models' parameters with their optimisers' state, the teacher's in the student's
  * program, and, if features are the teacher's, no second copy of these.
  *
@@ -121,7 +121,7 @@ export async function segmentedScoreDistillationTask<D>(
     });
   }
 
-  // The offline DM is asked about x_t before each of the student's updates.
+  // The offline DM predicts from x_t before each of the student's updates.
   const { online, student, noisySample } = externallyScoredDistillation(unguided);
   const asking = await backend.compile<OnlineInput, "noisySample">(noisySample, {
     params: specsOf(prefixed(params.student, "student.")),

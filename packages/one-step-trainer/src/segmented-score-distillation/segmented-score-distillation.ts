@@ -6,22 +6,22 @@ import { scoreGap, spread } from "../shared/sample-statistics.js";
 import { onlineLoss, scoreDifference, type ScoreModels } from "../shared/score-difference.js";
 
 export interface SegmentedScoreDistillationOptions extends ScoreModels, FeatureComparison {
-  /** The one-step DM x_theta; its parameters lie under "student.". */
+  /** The one-step DM x_theta; its parameters are under "student.". */
   readonly student: Generator;
 }
 
-/** What the online DM's program takes. */
+/** Inputs of the online DM's program. */
 export type OnlineInput = "noise" | "context" | "scoreNoise" | "timestep";
-/** What the student's program takes. */
+/** Inputs of the student's program. */
 export type StudentInput = OnlineInput | "target" | "featureTimestep" | "alpha" | "lambdaFM";
 
-/** The two updates of Algorithm 1. */
+/** The two programs of Algorithm 1. */
 export interface SegmentedScoreDistillation {
   readonly online: ConditionableProgram<OnlineInput, "loss">;
   readonly student: ConditionableProgram<StudentInput, StudentOutput>;
 }
 
-/** What the student's program gives. */
+/** Outputs of the student's program. */
 export type StudentOutput =
   | "loss"
   | "featureMatching"
@@ -37,26 +37,26 @@ export type StudentOutput =
  * Segmented score distillation, Algorithm 1 of the SDXS paper (https://arxiv.org/abs/2403.16627), as two programs that
  * are trained in turn; `segmentedScoreDistillationTask` does so.
  *
- * Grad(phi): the online DM learns to denoise what the student makes, Equation 1 on x_0 = x_theta(z).
+ * Grad(phi): the online DM learns to denoise the student's samples, Equation 1 on x_0 = x_theta(z).
  *
- * Grad(theta), Equations 11 and 12: the score difference at one t for each sample, which the caller draws from
+ * Grad(theta), Equations 11 and 12: the score difference at one t for each sample, which the caller samples from
  * [0, alpha T], times alpha, the share of that range; and lambda_FM times the gradient of Equation 10 in place of the
  * rest of the range.
  *
  * Inputs, all float32:
  * - `noise` z [batch, channels, height, width], `context` [batch, tokens, features];
- * - `condition` [batch, channels, height, width], an image that guides all three networks, where there is one;
+ * - `condition` [batch, channels, height, width], an input of all three networks, if there is one;
  * - `scoreNoise`, shaped as `noise`, standard normal, and `timestep` [batch], whole numbers in [0, T): these make x_t;
- * - of the student alone: `target`, the teacher's sample of `noise`; `featureTimestep` [batch], what the encoder is told;
+ * - of the student alone: `target`, the teacher's sample of `noise`; `featureTimestep` [batch], the encoder's timestep input;
  *   `alpha` and `lambdaFM`, shape [].
  *
  * Outputs of the student's program:
  * - `loss`, lambda_FM L_FM + alpha |score gradient|^2 / 2, whose gradient is Grad(theta): its value alone says little;
  * - `featureMatching`, L_FM; `scoreGap`, the mean distance of the two predictions of x_0 relative to that of the sample
  *   from the offline one: near 0 where the student's distribution is the teacher's; `spread`, the standard deviation over
- *   the batch relative to the targets': near 0 where all samples have become one;
+ *   the batch relative to the targets': near 0 where all samples have collapsed to one;
  * - `scoreGradientNorm` and `featureGradientNorm`, L2 norms by the sample before alpha and lambda_FM, means over the batch;
- * - `sample`, `onlineSample` and `offlineSample` for pictures, shaped as `noise`.
+ * - `sample`, `onlineSample` and `offlineSample` for display, shaped as `noise`.
  *
  * Throws `ShapeError` where `target` or the empty prompt's context does not fit.
  *

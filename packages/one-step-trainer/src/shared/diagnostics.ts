@@ -1,11 +1,11 @@
 import type { HostTensor } from "@sdxs/tensor";
 
 /**
- * What a person who watches a score distillation should know of its metrics, as sentences; none where all is well.
+ * Warnings about the metrics of a score distillation, as sentences; none if it is healthy.
  *
  * The limits are chosen: above a score gap of 1.5 the online DM is further from the offline one than the samples are, and
- * its gradient leads nowhere; a spread below 0.5 means that samples of different noises and prompts have become alike; a
- * discriminator whose loss is below 0.1, of 1.4 or 2 where it can only guess, has nothing more to teach.
+ * its gradient is of no use; a spread below 0.5 means that samples of different noises and prompts have become alike; a
+ * discriminator whose loss is below 0.1 (1.4 or 2 is that of guessing) gives the student no useful gradient.
  *
  * @param metrics of one step of this package's tasks, or smoothed over several
  *
@@ -31,7 +31,7 @@ export function distillationWarnings(metrics: Readonly<Record<string, number>>):
   }
   if (discrimination < 0.1) {
     warnings.push(
-      `The discriminator tells samples from real ones without fail (loss ${discrimination.toFixed(2)}): lower its learning ` +
+      `The discriminator distinguishes samples from real ones without errors (loss ${discrimination.toFixed(2)}): lower its learning ` +
         `rate, raise r1Weight, or give it fewer feature maps.`,
     );
   }

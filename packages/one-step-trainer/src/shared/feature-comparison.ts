@@ -2,9 +2,9 @@ import { ShapeError, scope, type Ops, type TensorMap } from "@sdxs/tensor";
 import { featureDistillationLoss, featureMatchingLoss } from "@sdxs/losses";
 import type { FeatureExtractor } from "./plug-ins.js";
 
-/** How L_FM compares the student's sample with the teacher's. */
+/** Options of L_FM, the comparison of the student's sample with the teacher's. */
 export interface FeatureComparison {
-  /** The frozen encoder f; its parameters lie under "teacher.". */
+  /** The frozen encoder f; its parameters are under "teacher.". */
   readonly features: FeatureExtractor;
   /** How feature maps are compared: by SSIM as in Equation 10 (default), or by their mean squared error. */
   readonly featureLoss?: "ssim" | "mse";
@@ -31,7 +31,7 @@ export function compareFeatures<T>(
   return compareMaps(ops, comparison, encode(sample), encode(target));
 }
 
-/** The same of maps f(x) that are there already. */
+/** The same for given maps f(x). */
 export function compareMaps<T>(
   ops: Ops<T>,
   { featureLoss = "ssim", featureWeights }: FeatureComparison,

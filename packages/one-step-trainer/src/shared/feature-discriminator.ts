@@ -2,17 +2,17 @@ import { declareParameters, select, type ParameterSpec, type Shape } from "@sdxs
 import { projectedDiscriminator, type Discriminator } from "@sdxs/losses/discriminators";
 import type { FeatureExtractor } from "./plug-ins.js";
 
-/** What judges samples by their features. */
+/** A discriminator of samples by their features. */
 export interface FeatureDiscriminator {
   readonly features: FeatureExtractor;
-  /** What learns to judge the maps. Default: a head for each, `projectedDiscriminator` of @sdxs/losses/discriminators. */
+  /** The trained heads, which judge the maps. Default: a head for each, `projectedDiscriminator` of @sdxs/losses/discriminators. */
   readonly discriminator?: Discriminator;
 }
 
 export const defaultDiscriminator: Discriminator = projectedDiscriminator;
 
 /**
- * Names, shapes and initialisations of what learns in a discriminator of features; nothing is computed.
+ * Names, shapes and initialisations of a feature discriminator's trained parameters; nothing is computed.
  *
  * @param shapes of one sample [channels, height, width] and of one context [tokens, features]
  *

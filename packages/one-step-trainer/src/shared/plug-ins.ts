@@ -1,15 +1,15 @@
 import type { HostTensor, Ops, Scope, TensorMap, Signal } from "@sdxs/tensor";
 import { oneStepSample, type OneStepConversion } from "@sdxs/diffusion";
 
-/** What a sample is to show. */
+/** The conditioning of a sample. */
 export interface Conditioning<T> {
   /** Text embeddings [batch, tokens, features]. */
   readonly context: T;
-  /** An image that guides, as edges are for a ControlNet: [batch, channels, height, width]. Absent in trainings without one. */
+  /** A condition image, as edges for a ControlNet: [batch, channels, height, width]. Absent in trainings without one. */
   readonly condition?: T;
 }
 
-/** What a diffusion network sees. */
+/** The inputs of a diffusion network. */
 export interface NetworkInputs<T> extends Conditioning<T> {
   /** x_t [batch, channels, height, width] */
   readonly sample: T;
@@ -19,13 +19,13 @@ export interface NetworkInputs<T> extends Conditioning<T> {
 
 /**
  * A diffusion network: its prediction of the noise, the velocity or the clean sample, shaped as `sample`. The score of
- * p_t follows from it. Any function will do that finds its parameters in the scope.
+ * p_t follows from it. Any function that takes its parameters from the scope is suitable.
  */
 export type ScoreFunction = <T>(ops: Ops<T>, p: Scope<T>, inputs: NetworkInputs<T>) => T;
 
 /**
- * A diffusion network that runs elsewhere: a session of an ONNX file, another framework, another process. It is asked
- * for values alone, so it needs no gradients.
+ * A diffusion network in another runtime: a session of an ONNX file, another framework, another process. Only its
+ * predictions are used, so it needs no gradients.
  *
  * @example
  * const offlineScore: ExternalScore = {
@@ -44,10 +44,10 @@ export interface ExternalScore {
   predict(inputs: NetworkInputs<HostTensor>): Promise<HostTensor>;
 }
 
-/** x_theta: noise [batch, channels, height, width] and what it is to show, to clean samples, shaped as the noise. */
+/** x_theta: noise [batch, channels, height, width] and its conditioning, to clean samples, shaped as the noise. */
 export type Generator = <T>(ops: Ops<T>, p: Scope<T>, inputs: Conditioning<T> & { readonly noise: T }) => T;
 
-/** A program that hands `condition` on to its networks where it is among its inputs. */
+/** A program that passes `condition` to its networks if it is among its inputs. */
 export type ConditionableProgram<In extends string, Out extends string> = <T>(
   ops: Ops<T>,
   params: TensorMap<T>,

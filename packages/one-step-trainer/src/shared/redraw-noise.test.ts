@@ -17,7 +17,7 @@ describe("redrawNoise", () => {
     expect(Math.abs(kept(0.3) - 0.7)).toBeLessThan(0.02);
   });
 
-  it("stays standard normal, and is uncorrelated with the noise where all is drawn anew", () => {
+  it("stays standard normal, and is uncorrelated with the noise where all values are resampled", () => {
     const mean = (of: (i: number) => number) =>
       Array.from(noise.data, (_, i) => of(i)).reduce((sum, value) => sum + value, 0) / values;
     for (const share of [0.5, 1]) {

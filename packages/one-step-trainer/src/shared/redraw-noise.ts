@@ -1,14 +1,14 @@
 import { HostTensor, InvalidArgumentError, type Random } from "@sdxs/tensor";
 
 /**
- * Noise of which some values are drawn anew, so that it determines the teacher's sample less and the student has to look
- * at the condition: "replacing a portion of the noise input to U-Net with freshly reinitialized noise can enhance control
+ * Noise with some values resampled, so that it determines the teacher's sample less and the student has to follow
+ * the condition: "replacing a portion of the noise input to U-Net with freshly reinitialized noise can enhance control
  * capabilities" (SDXS paper, Section 3.2). The paper does not say which portion; here it is each value by chance, so the
  * result is standard normal, too.
  *
  * @param noise standard normal, of any shape
- * @param share probability that a value is drawn anew, from 0 to 1
- * @param stream decides which values, and what they become
+ * @param share probability that a value is resampled, from 0 to 1
+ * @param stream decides which values, and their new values
  *
  * Throws `InvalidArgumentError` for another share.
  *

@@ -2,7 +2,7 @@ import type { Ops } from "@sdxs/tensor";
 
 /**
  * The standard deviation of samples over the batch relative to that of others, shape []: near 0 where all samples have
- * become one.
+ * collapsed to one.
  */
 export function spread<T>(ops: Ops<T>, sample: T, others: T): T {
   return ops.sqrt(ops.div(variance(ops, sample), variance(ops, others)));

@@ -18,16 +18,16 @@ import { differentiateBySample, sampleSize, type SampleLoss } from "./sample-los
  * w(t) of Equation 12, which sets how much each noise level counts:
  * - "diff-instruct": 1 for the scores themselves (https://arxiv.org/abs/2305.18455);
  * - "swiftbrush": sigma^2 for the predicted noises (https://arxiv.org/abs/2312.05239);
- * - "dmd": whatever makes the gradient as large as the offline prediction's distance to the student's sample
+ * - "dmd": the factor that makes the gradient as large as the offline prediction's distance to the student's sample
  *   (https://arxiv.org/abs/2311.18828, Equation 8), so that all noise levels count alike.
  */
 export type ScoreWeight = "diff-instruct" | "swiftbrush" | "dmd";
 
 /** The two diffusion models whose scores are compared. */
 export interface ScoreModels {
-  /** The online DM s_phi, which follows the student's distribution; its parameters lie under "online.". */
+  /** The online DM s_phi, which follows the student's distribution; its parameters are under "online.". */
   readonly onlineScore: ScoreFunction;
-  /** The offline DM s_p, the frozen pretrained one; its parameters lie under "teacher.". */
+  /** The offline DM s_p, the frozen pretrained one; its parameters are under "teacher.". */
   readonly offlineScore: ScoreFunction;
   /** What the two networks predict. Default "epsilon". */
   readonly prediction?: PredictionType;
@@ -38,7 +38,7 @@ export interface ScoreModels {
   readonly scoreWeight?: ScoreWeight;
 }
 
-/** What makes a sample noisy, and what it is a sample of. */
+/** The noise, noise level and conditioning of a noisy sample. */
 export interface NoisyInputs<T> extends Conditioning<T> {
   /** Standard normal, shaped as the sample. */
   readonly scoreNoise: T;
@@ -65,7 +65,7 @@ export function onlineLoss<T>(
 }
 
 /**
- * What both models make of one x_t. The gradient is w(t) [s_phi(x_t, t) - s_p(x_t)] d x_t / d x_0 and the value half its
+ * The predictions of both models for one x_t, and the loss. The gradient is w(t) [s_phi(x_t, t) - s_p(x_t)] d x_t / d x_0 and the value half its
  * squared norm, both divided by a sample's elements: a mean, as the other losses are. Nothing of it carries a gradient.
  */
 export interface ScoreDifference<T> extends SampleLoss<T> {

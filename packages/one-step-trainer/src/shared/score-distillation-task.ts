@@ -17,15 +17,15 @@ import {
   type TaskOptions,
 } from "./task-options.js";
 
-/** What trainings of a student against an online and an offline DM have in common. */
+/** Options that trainings of a student with an online and an offline DM share. */
 export interface ScoreDistillationTaskOptions<D> extends TaskOptions<D> {
   readonly schedule: NoiseSchedule;
-  /** The student as it begins, the online DM (with the teacher's weights), and what is frozen. */
+  /** The initial parameters of the student and of the online DM (the teacher's weights), and the frozen ones. */
   readonly params: {
     readonly student: HostParams;
     readonly online: HostParams;
     readonly teacher: HostParams;
-    /** Parameters of the student and of the online DM that stay as they are, beside those above. Default: none. */
+    /** Parameters of the student and of the online DM that are not trained, beside those above. Default: none. */
     readonly fixed?: { readonly student?: HostParams; readonly online?: HostParams };
   };
   /** Updates of the online DM for each of the student. */
@@ -37,14 +37,14 @@ export interface ScoreDistillationTaskOptions<D> extends TaskOptions<D> {
 
 export interface ScoreDistillationTask extends AlternatingTask<"online" | "student"> {
   /**
-   * What there is to look at after `step` updates: the student's samples of that update's micro-batch 0, and what the
-   * online and the offline DM predict from them under noise, each [batch, ...sampleShape]. Compiles a program of its own,
-   * which is gone afterwards.
+   * Samples to look at after `step` updates: the student's of that update's micro-batch 0, and the predictions of the
+   * online and the offline DM from them under noise, each [batch, ...sampleShape]. Compiles a separate program and
+   * disposes of it.
    */
-  samples(step: number): Promise<Record<Pictures, HostTensor>>;
+  samples(step: number): Promise<Record<Samples, HostTensor>>;
 }
 
-type Pictures = "sample" | "onlineSample" | "offlineSample";
+type Samples = "sample" | "onlineSample" | "offlineSample";
 
 /** A program with what it is given. */
 interface Turn<In extends string, Out extends string> {
@@ -68,13 +68,13 @@ export function scoreInputs<D>(where: string, options: ScoreDistillationTaskOpti
     normal,
     timesteps,
     shared: { noise: sample, context, scoreNoise: sample, timestep: perSample },
-    /** The noise that the online DM sees samples of, and how noisy it sees them: at any timestep. */
+    /** The noise of the student's samples that the online DM is trained on, at any timestep. */
     online: (update: number, microBatch: number) => ({
       noise: normal("online noise", update, microBatch),
       scoreNoise: normal("online score noise", update, microBatch),
       timestep: timesteps(0, 1, "online timesteps", update, microBatch),
     }),
-    /** What makes the student's samples noisy, where scores are compared: up to a share of the timesteps. */
+    /** The noise of the student's samples where scores are compared, at timesteps up to a share of all. */
     student: (highest: number, update: number, microBatch: number) => ({
       scoreNoise: normal("score noise", update, microBatch),
       timestep: timesteps(minTimestep, highest, "timesteps", update, microBatch),
@@ -85,7 +85,7 @@ export function scoreInputs<D>(where: string, options: ScoreDistillationTaskOpti
 /** The online DM and the student as learners of one task, in the order of Algorithm 1. */
 export async function scoreDistillationTask<D, Online extends string, Student extends string>(
   options: ScoreDistillationTaskOptions<D>,
-  { online, student }: { readonly online: Turn<Online, "loss">; readonly student: Turn<Student, "loss" | Pictures> },
+  { online, student }: { readonly online: Turn<Online, "loss">; readonly student: Turn<Student, "loss" | Samples> },
 ): Promise<ScoreDistillationTask> {
   const { backend, params, microBatches = 1, onlineUpdates = 1, optimisation } = options;
   const fixed = {
@@ -115,11 +115,11 @@ export async function scoreDistillationTask<D, Online extends string, Student ex
         ...prefixed(await task.weights("online"), "online."),
         ...frozen,
       };
-      const pictures: Program<Student, Pictures> = (ops, all, inputs) => {
+      const samples: Program<Student, Samples> = (ops, all, inputs) => {
         const { sample, onlineSample, offlineSample } = student.program(ops, all, inputs);
         return { sample, onlineSample, offlineSample };
       };
-      return computeOnce(backend, pictures, current, student.inputs, await student.batch(step, 0));
+      return computeOnce(backend, samples, current, student.inputs, await student.batch(step, 0));
     },
   };
 }

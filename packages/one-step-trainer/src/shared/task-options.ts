@@ -23,24 +23,24 @@ export interface PairBatch {
   readonly context: HostTensor;
 }
 
-/** A pair with the image that guides to its target. */
+/** A pair with its condition. */
 export interface Triplet extends PairBatch {
   /** [batch, ...conditionShape] */
   readonly condition: HostTensor;
 }
 
-/** How one of the models learns. */
+/** Optimiser and learning rate of one of the models. */
 export interface Optimisation {
   readonly optimizer: AdamWOptions;
   /** Of the step's index. */
   readonly learningRate: Schedule;
 }
 
-/** What every training of two models in turn is told. */
+/** Options of every alternating training of two models. */
 export interface TaskOptions<D> extends NonFiniteGuard {
   readonly name: string;
   readonly backend: Backend<D>;
-  /** Decides all that is drawn at random. */
+  /** Seed of all random numbers. */
   readonly seed: number | string;
   /** Updates of the student. */
   readonly steps: number;
@@ -53,7 +53,7 @@ export interface TaskOptions<D> extends NonFiniteGuard {
   readonly microBatches?: number;
 }
 
-/** What `alternatingTask` takes of them as it is. */
+/** The options that are passed on to `alternatingTask`. */
 export function alternatingOptions<D>(options: TaskOptions<D>) {
   const { name, backend, steps, batchSize, microBatches = 1, onNonFinite, maxConsecutiveSkips } = options;
   return {
@@ -75,7 +75,7 @@ export function batchSpecs<D>({ batchSize, sampleShape, contextShape }: TaskOpti
   };
 }
 
-/** What makes samples noisy: the same for the same purpose, which ends with the indices of update and micro-batch. */
+/** Noise and timesteps: the same for the same purpose, which ends with the indices of update and micro-batch. */
 export function batchNoise<D>(
   { seed, batchSize, sampleShape }: TaskOptions<D>,
   { trainSteps }: Pick<NoiseSchedule, "trainSteps">,
@@ -88,13 +88,13 @@ export function batchNoise<D>(
     timesteps: (from: number, to: number, ...purpose: (string | number)[]): HostTensor => {
       const first = Math.round(from * trainSteps);
       const last = Math.max(first + 1, Math.round(to * trainSteps));
-      const drawn = random(seed, ...purpose).integers([batchSize], first, last);
-      return new HostTensor([batchSize], Float32Array.from(drawn.data));
+      const timesteps = random(seed, ...purpose).integers([batchSize], first, last);
+      return new HostTensor([batchSize], Float32Array.from(timesteps.data));
     },
   };
 }
 
-/** Compiles a program, runs it once on parameters as they are, and gives its outputs in JavaScript's memory. */
+/** Compiles a program, runs it once on the current parameters, and returns its outputs in host memory. */
 export async function computeOnce<D, In extends string, Out extends string>(
   backend: Backend<D>,
   program: Program<In, Out>,

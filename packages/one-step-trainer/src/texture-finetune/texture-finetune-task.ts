@@ -13,7 +13,7 @@ import {
 import { adaptedSample, textureFinetune, type TextureFinetuneOptions, type TextureInput } from "./texture-finetune.js";
 
 export interface TextureFinetuneTaskOptions<D> extends Omit<TextureFinetuneOptions, "alphas">, TaskOptions<D> {
-  /** The one-step DM after score distillation, and what is frozen beside it. */
+  /** The one-step DM after score distillation, and further frozen parameters. */
   readonly params: { readonly student: HostParams; readonly teacher: HostParams };
   /**
    * Default: rank 2, "extremely low", of attention and of the residual blocks' convolutions (chosen: the paper publishes
@@ -24,17 +24,17 @@ export interface TextureFinetuneTaskOptions<D> extends Omit<TextureFinetuneOptio
   readonly pairs: (update: number, microBatch: number) => PairBatch | Promise<PairBatch>;
   /** Updates of the discriminator for each of the LoRA. Default 1. */
   readonly discriminatorUpdates?: number;
-  /** What the features' network is told. Default 0: samples are clean. */
+  /** Timestep input of the features' network. Default 0: samples are clean. */
   readonly featureTimestep?: number;
   readonly optimisation: { readonly lora: Optimisation; readonly discriminator: Optimisation };
 }
 
 export interface TextureFinetuneTask extends AlternatingTask<"discriminator" | "lora"> {
-  /** The LoRA as it is now, or its moving average: for `writeLora` and `mergeLora` of @sdxs/lora. */
+  /** The current LoRA, or its moving average: for `writeLora` and `mergeLora` of @sdxs/lora. */
   lora(options?: { readonly averaged?: boolean }): Promise<Lora<HostTensor>>;
   /**
-   * What there is to look at after `step` updates: samples of that update's micro-batch 0, and what the student made of the
-   * same noises without the LoRA, each [batch, ...sampleShape]. Compiles a program of its own, which is gone afterwards.
+   * Samples to look at after `step` updates: those of that update's micro-batch 0, and the student's of the same noises
+   * without the LoRA, each [batch, ...sampleShape]. Compiles a separate program and disposes of it.
    */
   samples(step: number): Promise<Record<"sample" | "unadapted", HostTensor>>;
 }
@@ -43,7 +43,7 @@ export interface TextureFinetuneTask extends AlternatingTask<"discriminator" | "
  * The texture finetune as a task for `train` of "@sdxs/training": in each step `discriminatorUpdates` updates of the
  * discriminator, then one of the LoRA. Both begin from the seed, the LoRA so that it changes nothing.
  *
- * Metrics: those of `textureFinetune`'s programs behind "discriminator." and "lora."; see also `distillationWarnings`.
+ * Metrics: those of `textureFinetune`'s programs with "discriminator." and "lora." before their names; see also `distillationWarnings`.
  *
  * @throws InvalidArgumentError where an option is out of range, or a target of the LoRA matches no layer of the student.
  *

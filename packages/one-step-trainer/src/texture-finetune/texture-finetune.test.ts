@@ -101,7 +101,7 @@ describe.each(testBackends)("texture finetune on $name", (backend) => {
     byB.forEach((value, i) => expect(outputs[`grad.${names[1]}`]!.data[i]).toBeCloseTo(value, 5));
   });
 
-  it("trains by the non-saturating loss, and without feature matching, if told so", async () => {
+  it("trains by the non-saturating loss, and without feature matching, by option", async () => {
     const { lora } = textureFinetune({ ...options, gan: "non-saturating", lambdaFM: 0 });
     const outputs = await run(lora, params, inputs);
     expect(outputs.loss.item()).toBeCloseTo(0.7 * mean(logits(fake).map((x) => Math.log(1 + Math.exp(-x)))), 5);

@@ -8,7 +8,7 @@ import type { Generator } from "../shared/plug-ins.js";
 import { spread } from "../shared/sample-statistics.js";
 
 export interface TextureFinetuneOptions extends FeatureComparison, FeatureDiscriminator {
-  /** The one-step DM x_theta, whose parameters lie under "student." and stay as they are. */
+  /** The one-step DM x_theta, whose parameters are under "student." and frozen. */
   readonly student: Generator;
   /** Of the LoRA, as `loraParameters` of @sdxs/lora gives them. Default: each layer's rank. */
   readonly alphas?: Lora<unknown>["alphas"];
@@ -22,10 +22,10 @@ export interface TextureFinetuneOptions extends FeatureComparison, FeatureDiscri
   readonly r1Weight?: number;
 }
 
-/** What both players' programs take. */
+/** Inputs of both programs. */
 export type TextureInput = "noise" | "target" | "context" | "featureTimestep";
 
-/** The two players' updates. */
+/** The programs of discriminator and LoRA. */
 export interface TextureFinetune {
   readonly discriminator: Program<TextureInput, "loss" | "adversarial" | "realLogit" | "fakeLogit">;
   readonly lora: Program<TextureInput, "loss" | "adversarial" | "featureMatching" | "spread" | "sample">;
@@ -38,9 +38,9 @@ export interface TextureFinetune {
  * heads that learn to judge the features of a frozen network. Two programs that are trained in turn;
  * `textureFinetuneTask` does so.
  *
- * Parameters: the LoRA's under "lora.", as `loraParameters` of @sdxs/lora names them; what learns to judge under
+ * Parameters: the LoRA's under "lora.", as `loraParameters` of @sdxs/lora names them; the discriminator's under
  * "discriminator.", see `featureDiscriminatorParameters`; frozen are the student's under "student." and the features'
- * under "teacher.". The LoRA is added to the student's parameters before its function sees them, so any student will do.
+ * under "teacher.". The LoRA is added to the student's parameters before its function sees them, so any student is suitable.
  *
  * Features: the teacher's U-Net encoder at a low timestep, which also sees the prompt; or those of images, by a frozen
  * decoder and a CNN or ViT:
@@ -65,7 +65,7 @@ export function textureFinetune(options: TextureFinetuneOptions): TextureFinetun
   const { features, discriminator = defaultDiscriminator } = options;
   const { gan = "hinge", lambdaGan = 1, lambdaFM = 2.5, r1Weight = 1e-5 } = options;
 
-  /** The samples of x_theta, and what the discriminator sees and says. */
+  /** The samples of x_theta, the discriminator's inputs and its logits. */
   const players = <T>(ops: Ops<T>, params: TensorMap<T>, inputs: Readonly<Record<TextureInput, T>>) => {
     const { context, featureTimestep } = inputs;
     checkPair(ops, "textureFinetune", inputs.noise, inputs.target);

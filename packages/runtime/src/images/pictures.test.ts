@@ -2,7 +2,7 @@ import { HostTensor } from "@sdxs/tensor";
 import { expect, it, vi } from "vitest";
 import { fromRgba, toImageBitmaps, toRgba } from "./pictures.js";
 
-it("toRgba rounds [-1, 1] to bytes, clips what lies outside, and adds opacity", () => {
+it("toRgba rounds [-1, 1] to bytes, clips values outside, and adds opacity", () => {
   // Two images of two pixels: red, green, blue planes.
   const images = HostTensor.from([2, 3, 1, 2], [-1, 1, 0, 2, -3, 0.5, 1, 1, 1, 1, 1, 1]);
   expect(toRgba(images)).toEqual([

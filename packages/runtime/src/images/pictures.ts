@@ -12,7 +12,7 @@ export interface RgbaImage {
  * Images as bytes, row by row: for `new ImageData(data, width)` in the browser, or
  * `sharp(data, { raw: { width, height, channels: 4 } })` in Node.
  *
- * @param images [images, 3, height, width], red first, in [-1, 1]; what lies outside is clipped
+ * @param images [images, 3, height, width], red first, in [-1, 1]; values outside are clipped
  *
  * Throws `ShapeError` for other shapes.
  *

@@ -1,7 +1,7 @@
 import { HostTensor, InvalidArgumentError, ShapeError } from "@sdxs/tensor";
 
 export interface ResizeOptions {
-  /** "stretch" changes proportions where they differ; "crop" keeps them and cuts off what lies beyond the middle. Default "stretch". */
+  /** "stretch" changes proportions where they differ; "crop" keeps them and cuts off the sides. Default "stretch". */
   readonly mode?: "stretch" | "crop";
   /** The values of black and white. Default [-1, 1], those of pictures; conditions of ControlNets have [0, 1]. */
   readonly range?: readonly [number, number];

@@ -76,7 +76,7 @@ export interface GenerateOptions {
    * model takes it as an input instead, and sees each sample once.
    */
   readonly guidanceScale?: number;
-  /** What to lead away from, with classifier-free guidance alone. Default: the empty prompt. */
+  /** What the image should not show; has an effect with classifier-free guidance alone. Default: the empty prompt. */
   readonly negativePrompt?: string;
   /**
    * Pixels, multiples of 8 as a rule. Default: those of `image`, rounded down to such multiples as diffusers does, or else

@@ -24,7 +24,7 @@ export interface CaptionModelTrainingOptions<D> {
   readonly onProgress?: (stage: string, progress: StageProgress) => void;
 }
 
-/** Chosen for two cores; other pictures of the batch are what a caption is told apart from. */
+/** Chosen for two cores; the other images of the batch are a caption's negatives. */
 const batchSize = 64;
 
 /**
