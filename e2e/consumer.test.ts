@@ -59,12 +59,11 @@ const typeCheck = (files: readonly string[], ...options: readonly string[]): Pro
 
 test("go to definition leads from each exported name into the sources", async () => {
   const imported = await exportedNames("definitions.mjs", "await import(entry)");
-  const found = Object.entries(imported).map(([entry, names]) => ({
-    names,
-    arrived: definitions(consumer, entry, names).map((place) => place.replaceAll("\\", "/")),
-  }));
-  const astray = found.flatMap(({ names, arrived }) =>
-    arrived.filter((place, i) => !/\/@sdxs\/[a-z-]+\/src\/.*: /.test(place) || !place.endsWith(`: ${names[i]!}`)),
+  const found = definitions(consumer, imported);
+  const astray = entries.flatMap((entry) =>
+    imported[entry]!.map((name, i) => ({ name, place: found[entry]![i]!.replaceAll("\\", "/") })).filter(
+      ({ name, place }) => !/\/@sdxs\/[a-z-]+\/src\/.*: /.test(place) || !place.endsWith(`: ${name}`),
+    ),
   );
   expect(astray).toEqual([]);
 });

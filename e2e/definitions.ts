@@ -9,14 +9,18 @@ interface WithSourceMapper {
 }
 
 /**
- * The text at which an editor arrives by "go to definition" from the import of each name: "FILE: NAME".
- * `folder` is the one in whose node_modules the entry's package lies.
+ * Where an editor arrives by "go to definition" from the import of each name: "FILE: NAME", by entry.
+ * `folder` is the one in whose node_modules the entries' packages lie.
  */
-export function definitions(folder: string, entry: string, names: readonly string[]): string[] {
+export function definitions(
+  folder: string,
+  imports: Readonly<Record<string, readonly string[]>>,
+): Record<string, string[]> {
   const file = join(folder, "editor.mts");
-  const text = `import type { ${names.join(", ")} } from "${entry}";`;
+  const lines = Object.entries(imports).map(([entry, names]) => `import type { ${names.join(", ")} } from "${entry}";`);
+  const text = lines.join("\n");
   const service = ts.createLanguageService({
-    getCompilationSettings: () => ({ module: ts.ModuleKind.NodeNext, types: [] }),
+    getCompilationSettings: () => ({ module: ts.ModuleKind.NodeNext, types: [], noLib: true }),
     getScriptFileNames: () => [file],
     getScriptVersion: () => "1",
     getScriptSnapshot: (name) => {
@@ -32,15 +36,25 @@ export function definitions(folder: string, entry: string, names: readonly strin
     realpath: (name) => ts.sys.realpath?.(name) ?? name,
   });
   const mapper = (service as unknown as WithSourceMapper).getSourceMapper();
-  let position = "import type { ".length;
-  const found = names.map((name) => {
+
+  const definitionAt = (position: number, name: string): string => {
     const [definition] = service.getDefinitionAtPosition(file, position) ?? [];
-    position += `${name}, `.length;
     if (definition === undefined) return `nowhere: ${name}`;
     const declared = { fileName: definition.fileName, pos: definition.textSpan.start };
     const { fileName, pos } = mapper.tryGetSourcePosition(declared) ?? declared;
     return `${fileName}: ${ts.sys.readFile(fileName)?.slice(pos, pos + name.length)}`;
+  };
+  let lineStart = 0;
+  const found = Object.entries(imports).map(([entry, names], i) => {
+    let position = lineStart + "import type { ".length;
+    lineStart += `${lines[i]!}\n`.length;
+    const places = names.map((name) => {
+      const place = definitionAt(position, name);
+      position += `${name}, `.length;
+      return place;
+    });
+    return [entry, places] as const;
   });
   service.dispose();
-  return found;
+  return Object.fromEntries(found);
 }
