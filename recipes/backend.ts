@@ -19,7 +19,8 @@ export interface BackendOptions {
 export async function openBackend({ gpu, threads }: BackendOptions): Promise<Backend<unknown>> {
   if (!gpu) return onnxBackend({ ort: await importOnnxRuntime(), ...(threads !== undefined && { threads }) });
   const { create } = await importWebgpu();
-  return webgpuBackend({ device: await requestGpuDevice(create([DAWN_FEATURES])) });
+  // Without measured tiles, a run that is resumed goes on bit for bit as it would have.
+  return webgpuBackend({ device: await requestGpuDevice(create([DAWN_FEATURES])), autotune: false });
 }
 
 async function importOnnxRuntime() {

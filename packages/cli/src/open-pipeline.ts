@@ -11,6 +11,7 @@ import {
 } from "@sdxs/runtime";
 import { loadModel, loadPipelineFolder } from "@sdxs/runtime/node";
 import { InvalidArgumentError, MissingPackageError, SdxsError, type Backend } from "@sdxs/tensor";
+import { fileTuningStore } from "@sdxs/tensor/node";
 import { onnxBackend } from "@sdxs/tensor/onnx";
 import { DAWN_FEATURES, requestGpuDevice, webgpuBackend } from "@sdxs/tensor/webgpu";
 import { finite, given, wholeNumber } from "./command-line.js";
@@ -112,7 +113,8 @@ async function gpuBackend(): Promise<() => Promise<Backend<unknown>>> {
     throw new MissingPackageError("webgpu", "--gpu", { cause });
   });
   const gpu = create([DAWN_FEATURES]);
-  const open = async (): Promise<Backend<unknown>> => webgpuBackend({ device: await requestGpuDevice(gpu) });
+  const open = async (): Promise<Backend<unknown>> =>
+    webgpuBackend({ device: await requestGpuDevice(gpu), tuningStore: fileTuningStore() });
   // Where there is no GPU, that is said before anything is loaded.
   let first: Backend<unknown> | undefined = await open();
   return async () => {

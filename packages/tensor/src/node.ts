@@ -14,4 +14,5 @@ export {
   type OpenCheckpointOptions,
   type WriteCheckpointOptions,
 } from "./node/checkpoint.js";
+export { fileTuningStore } from "./node/tuning-file.js";
 export type { SafetensorsFile } from "./weights/model-files.js";

@@ -8,15 +8,29 @@ import type { TensorMap } from "../core/ops.js";
 import type { Backend, CompiledProgram, CompileSpec, Program } from "../core/program.js";
 import { checkAgainstSpec } from "../core/run-checks.js";
 import { mapTensors } from "../core/parameters.js";
-import { traitsOf } from "./device.js";
+import { hardwareName, traitsOf } from "./device.js";
+import { estimatedTiling } from "./kernels/tile-choice.js";
 import { bindingOf, GpuMemory, type GpuTensor } from "./memory.js";
-import { compilePlan } from "./compile.js";
+import { fuseProgram, gemmsOf, planProgram } from "./compile.js";
 import type { Plan, Slot, Step } from "./passes/reuse-buffers.js";
+import { Pipelines } from "./pipelines.js";
+import { Autotuner } from "./tuning/autotuner.js";
+import { GpuKernelTimer } from "./tuning/gpu-kernel-timer.js";
+import { browserTuningStore, type TuningStore } from "./tuning/tuning-store.js";
 import { gpuTrainable } from "./buffer-layout.js";
 
 export interface WebgpuBackendOptions {
   /** A device of `requestGpuDevice`, or any other: kernels use the features and limits that it was created with. */
   readonly device: WebgpuDevice;
+  /**
+   * Whether `compile` times tiles of a program's large GEMMs and convolutions on the device and takes the fastest. This takes a
+   * second at most, once for each size: tilings are kept in `tuningStore`, under the adapter's name. On software renderers, and
+   * on adapters without a name, tiles are chosen by estimate, as with false. The order of sums depends on the tiling: with false,
+   * a program gives the same bits in each process. Default true.
+   */
+  readonly autotune?: boolean;
+  /** Default: IndexedDB in browsers, else none. `fileTuningStore` of `@sdxs/tensor/node` is one on disk. */
+  readonly tuningStore?: TuningStore | undefined;
 }
 
 /**
@@ -31,8 +45,15 @@ export interface WebgpuBackendOptions {
  * @example
  * const backend = webgpuBackend({ device: await requestGpuDevice(navigator.gpu) });
  */
-export function webgpuBackend({ device }: WebgpuBackendOptions): Backend<GpuTensor> {
+export function webgpuBackend({
+  device,
+  autotune = true,
+  tuningStore = browserTuningStore(),
+}: WebgpuBackendOptions): Backend<GpuTensor> {
   const memory = new GpuMemory(device);
+  const name = autotune ? hardwareName(device) : undefined;
+  const tuner =
+    name === undefined ? undefined : new Autotuner({ name, store: tuningStore, now: () => performance.now() });
   const pipelines = new Pipelines(device);
   watchDevice(device);
   return {
@@ -45,7 +66,7 @@ export function webgpuBackend({ device }: WebgpuBackendOptions): Backend<GpuTens
     dispose: (tensor) => memory.dispose(tensor),
     memory: () => memory.counts(),
     compile: <In extends string, Out extends string>(program: Program<In, Out>, spec: CompileSpec<In>) =>
-      compileProgram(memory, pipelines, program, spec),
+      compileProgram(memory, pipelines, tuner, program, spec),
     trainable: (initial, optimizer) => gpuTrainable(memory, initial, optimizer),
   };
 }
@@ -56,34 +77,10 @@ const SUBMITTED = 64;
 /** See `attention`: 256 MiB, which a GPU's many cores need for all to have work. */
 const MOST_SCORES = 2 ** 26;
 
-/** Compiled shaders by their code: equal layers share one. */
-class Pipelines {
-  private readonly known = new Map<string, Promise<GPUComputePipeline>>();
-
-  constructor(private readonly device: GPUDevice) {}
-
-  get({ code, label }: Step): Promise<GPUComputePipeline> {
-    const pipeline = this.known.get(code) ?? this.compile(code, label);
-    this.known.set(code, pipeline);
-    return pipeline;
-  }
-
-  private async compile(code: string, label: string): Promise<GPUComputePipeline> {
-    const { device } = this;
-    const module = device.createShaderModule({ code, label });
-    try {
-      return await device.createComputePipelineAsync({ layout: "auto", compute: { module, entryPoint: "main" } });
-    } catch (cause) {
-      this.known.delete(code);
-      watchDevice(device).check();
-      throw new SdxsError("BACKEND_FAILURE", `WebGPU refused the kernel "${label}": ${String(cause)}`, { cause });
-    }
-  }
-}
-
 async function compileProgram<In extends string, Out extends string>(
   memory: GpuMemory,
   pipelines: Pipelines,
+  tuner: Autotuner | undefined,
   program: Program<In, Out>,
   spec: CompileSpec<In>,
 ): Promise<CompiledProgram<GpuTensor, In, Out>> {
@@ -94,7 +91,9 @@ async function compileProgram<In extends string, Out extends string>(
   if (precision === "float16" && !traits.hasFloat16) throw noFloat16();
   const builder = new GraphBuilder(Infinity, Math.min(MOST_SCORES, traits.maxTensorBytes / 4));
   const { outputs } = recordProgram(builder, program, spec);
-  const plan = compilePlan(outputs, precision, traits);
+  const fused = fuseProgram(outputs, precision, traits);
+  const timer = new GpuKernelTimer(memory, new Pipelines(memory.device), fused.around.storage);
+  const plan = planProgram(fused, tuner ? await tuner.tune(gemmsOf(fused), timer) : estimatedTiling);
   const compiled = new GpuProgram<In, Out>(memory, plan, spec);
   await compiled.prepare(pipelines);
   compiled.compileMs = performance.now() - begin;

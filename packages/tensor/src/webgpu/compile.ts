@@ -5,15 +5,15 @@ import type { Outputs } from "./ir/graph.js";
 import { isRows, type Node } from "./ir/node.js";
 import { verify, type Invariant } from "./ir/verify.js";
 import { elementwiseKernel } from "./kernels/elementwise.js";
-import { gemmKernels } from "./kernels/gemm.js";
+import { gemmKernels, gemmProblem } from "./kernels/gemm.js";
 import { MOST_GROUPS, type Kernel } from "./kernels/kernel.js";
 import { rowKernels } from "./kernels/reduction.js";
 import type { Surroundings } from "./kernels/shader.js";
-import { estimatedTiling, type ChooseTiling } from "./kernels/tile-choice.js";
+import { estimatedTiling, type ChooseTiling, type GemmProblem, type Tiling } from "./kernels/tile-choice.js";
 import { canonicalize, hasNoBias, readsAtMost } from "./passes/canonicalize.js";
 import { chooseStorage } from "./passes/choose-storage.js";
 import { foldConstants } from "./passes/fold-constants.js";
-import { fuseEpilogues } from "./passes/fuse-epilogues.js";
+import { fuseEpilogues, type Fusion } from "./passes/fuse-epilogues.js";
 import type { PassLimits } from "./passes/limits.js";
 import { lower } from "./passes/lower.js";
 import { mergeGemms } from "./passes/merge-gemms.js";
@@ -46,22 +46,26 @@ const PASSES: readonly Pass[] = [
   { name: "mergeGemms", run: mergeGemms },
 ];
 
+/** A program whose operations are fused into kernels, which are not written yet. */
+export interface FusedProgram {
+  readonly graph: Outputs;
+  readonly fusion: Fusion;
+  readonly around: Surroundings;
+  readonly useSubgroupMatrices: boolean;
+  readonly maxThreads: number;
+}
+
 /**
- * Compiles a recorded program to dispatches: lowers it to the kernel graph, runs the passes, fuses operations into kernels,
- * writes their WGSL, folds constants, and lets values that are never alive together share a buffer.
+ * The stages before kernels: lowers a recorded program to the kernel graph, runs the passes, and fuses operations into kernels.
  *
- * @param options.observe called with the kernel graph after each pass, to print it by `printGraph`
- * @param options.chooseTiling how GEMMs and convolutions are divided. Default: by estimate
+ * @param observe called with the kernel graph after each pass, to print it by `printGraph`
  */
-export function compilePlan(
+export function fuseProgram(
   program: Readonly<Record<string, RecordedNode>>,
   precision: NonNullable<CompileSpec["precision"]>,
   traits: DeviceTraits,
-  {
-    observe = () => undefined,
-    chooseTiling = estimatedTiling,
-  }: { readonly observe?: (pass: string, outputs: Outputs) => void; readonly chooseTiling?: ChooseTiling } = {},
-): Plan {
+  observe: (pass: string, outputs: Outputs) => void = () => undefined,
+): FusedProgram {
   // One of a kernel's buffers is its result; vectors are a binding of their own.
   const limits: PassLimits = { ...traits, maxBuffers: traits.maxBuffersPerKernel - 3 };
   let graph = lower(program);
@@ -77,18 +81,56 @@ export function compilePlan(
   const outputs = new Set<Node>(Object.values(graph));
   const fusion = fuseEpilogues([...outputs], limits);
   const storage = chooseStorage(fusion, outputs, precision);
-  const around: Surroundings = { isStored: fusion.isStored, storage };
-  const useSubgroupMatrices = traits.hasSubgroupMatrices && precision === "float16";
+  return {
+    graph,
+    fusion,
+    around: { isStored: fusion.isStored, storage },
+    useSubgroupMatrices: traits.hasSubgroupMatrices && precision === "float16",
+    maxThreads: traits.maxThreads,
+  };
+}
+
+/** A GEMM or a convolution of a program, and its kernels by tiling. */
+export interface FusedGemm {
+  readonly problem: GemmProblem;
+  readonly kernels: (tiling: Tiling) => readonly Kernel[];
+}
+
+export function gemmsOf({ fusion, around, useSubgroupMatrices }: FusedProgram): readonly FusedGemm[] {
+  return fusion.roots.flatMap((root) => {
+    const anchor = fusion.anchors.get(root);
+    if (!anchor || isRows(anchor)) return [];
+    return {
+      problem: gemmProblem(anchor, around, useSubgroupMatrices),
+      kernels: (tiling) => gemmKernels(root, anchor, around, useSubgroupMatrices, () => tiling),
+    };
+  });
+}
+
+/**
+ * The stages from kernels on: writes their WGSL, folds constants, and lets values that are never alive together share a buffer.
+ *
+ * @param chooseTiling how GEMMs and convolutions are divided
+ */
+export function planProgram(fused: FusedProgram, chooseTiling: ChooseTiling): Plan {
+  const { graph, fusion, around, useSubgroupMatrices, maxThreads } = fused;
   const kernels = fusion.roots.flatMap((root): readonly Kernel[] => {
     const anchor = fusion.anchors.get(root);
     if (!anchor) return [elementwiseKernel(root, around)];
     return isRows(anchor)
-      ? rowKernels(root, anchor, around, traits.maxThreads)
+      ? rowKernels(root, anchor, around, maxThreads)
       : gemmKernels(root, anchor, around, useSubgroupMatrices, chooseTiling);
   });
   checkGrids(kernels);
-  return reuseBuffers(kernels, graph, storage, foldConstants(kernels, outputs));
+  return reuseBuffers(kernels, graph, around.storage, foldConstants(kernels, new Set(Object.values(graph))));
 }
+
+/** Compiles a recorded program to dispatches, with tilings by estimate. */
+export const compilePlan = (
+  program: Readonly<Record<string, RecordedNode>>,
+  precision: NonNullable<CompileSpec["precision"]>,
+  traits: DeviceTraits,
+): Plan => planProgram(fuseProgram(program, precision, traits), estimatedTiling);
 
 /** @throws SdxsError with code BACKEND_FAILURE where a kernel has more workgroups than a GPU takes */
 function checkGrids(kernels: readonly Kernel[]): void {

@@ -5,7 +5,7 @@ import type { DeviceTraits } from "./compile.js";
 /** Multiplication of small matrices by a GPU's own units, which WebGPU offers as an experiment. */
 const SUBGROUP_MATRIX_FEATURE = "chromium-experimental-subgroup-matrix";
 
-const FEATURES = ["shader-f16", "subgroups", SUBGROUP_MATRIX_FEATURE];
+const FEATURES = ["shader-f16", "subgroups", "timestamp-query", SUBGROUP_MATRIX_FEATURE];
 
 const LIMITS = [
   ...(["maxBufferSize", "maxStorageBufferBindingSize", "maxStorageBuffersPerShaderStage"] as const),
@@ -26,6 +26,11 @@ interface MatrixConfig {
 
 /** What is used of an adapter's information beyond what TypeScript knows. */
 interface AdapterInfo {
+  readonly vendor?: string;
+  readonly architecture?: string;
+  readonly device?: string;
+  readonly description?: string;
+  readonly isFallbackAdapter?: boolean;
   readonly subgroupMinSize?: number;
   readonly subgroupMaxSize?: number;
   readonly subgroupMatrixConfigs?: readonly MatrixConfig[];
@@ -68,6 +73,17 @@ export async function requestGpuDevice(gpu: Webgpu): Promise<WebgpuDevice> {
  * takes its `gpu` before the device.
  */
 const origins = new WeakMap<GPUDevice, { readonly gpu: unknown; readonly info: AdapterInfo }>();
+
+/** Adapters that compute on the processor, or not at all. */
+const SOFTWARE = /swiftshader|llvmpipe|lavapipe|software|basic render|null-backend/i;
+
+/** The name of a device's adapter, as far as it is told; undefined where that is no hardware, or has no name. */
+export function hardwareName(device: GPUDevice): string | undefined {
+  const info: AdapterInfo =
+    origins.get(device)?.info ?? (device as { readonly adapterInfo?: AdapterInfo }).adapterInfo ?? {};
+  const name = [info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(" ");
+  return name === "" || info.isFallbackAdapter === true || SOFTWARE.test(name) ? undefined : name;
+}
 
 /** What kernels may use of a device. */
 export function traitsOf(device: GPUDevice): DeviceTraits {

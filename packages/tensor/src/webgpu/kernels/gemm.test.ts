@@ -7,10 +7,10 @@ import { GraphBuilder } from "../../graph/builder.js";
 import { recordProgram } from "../../graph/record.js";
 import { referenceOps } from "../../reference/ops.js";
 import { fromHost, toHost } from "../../reference/tensor.js";
-import { compilePlan, type DeviceTraits } from "../compile.js";
+import { fuseProgram, planProgram, type DeviceTraits } from "../compile.js";
 import type { Plan } from "../passes/reuse-buffers.js";
 import { runPlan } from "./plan-runner.test-support.js";
-import { LARGE, NARROW, REGISTERS, SMALL, type Tile } from "./tile-choice.js";
+import { LARGE, LARGE_REGISTERS, NARROW, REGISTERS, SMALL, type Tile } from "./tile-choice.js";
 
 // The kernels' values, with and without subgroup matrices, in an interpreter. Elements are quarters, so that products and sums
 // are exact in float32, and in float16 up to 128: results must be equal to those in double precision.
@@ -176,7 +176,11 @@ const forms: readonly Form[] = [
   { tile: NARROW, splitK: 1, precision: "float16" },
   { tile: REGISTERS, splitK: 1, precision: "float16" },
   { tile: REGISTERS, splitK: 3, precision: "float32" },
+  { tile: LARGE_REGISTERS, splitK: 1, precision: "float32" },
+  { tile: LARGE_REGISTERS, splitK: 2, precision: "float16" },
 ];
+
+const isOfRegisters = (tile: Tile): boolean => tile === REGISTERS || tile === LARGE_REGISTERS;
 
 const asProgram =
   ({ program }: Case): Program<string, "y"> =>
@@ -185,8 +189,8 @@ const asProgram =
 function planOf(one: Case, { tile, splitK, precision }: Form): Plan {
   const builder = new GraphBuilder(undefined, Infinity);
   const { outputs } = recordProgram(builder, asProgram(one), { inputs: specsOf(one.inputs), frozen: one.frozen ?? {} });
-  const own = { ...traits, hasSubgroupMatrices: tile !== REGISTERS };
-  return compilePlan(outputs, precision, own, { chooseTiling: () => ({ tile, splitK }) });
+  const own = { ...traits, hasSubgroupMatrices: !isOfRegisters(tile) };
+  return planProgram(fuseProgram(outputs, precision, own), () => ({ tile, splitK }));
 }
 
 const expectedOf = (one: Case): HostTensor =>
@@ -200,7 +204,7 @@ describe.each(forms)("kernels of $tile.name tiles in $precision, split-K $splitK
   it.each(Object.entries(cases))("compute %s as in double precision", (_name, one) => {
     const plan = planOf(one, form);
     const usesMatrices = plan.steps.some(({ code }) => code.includes("subgroupMatrixMultiply"));
-    expect(usesMatrices).toBe(form.tile !== REGISTERS);
+    expect(usesMatrices).toBe(!isOfRegisters(form.tile));
     const { y } = runPlan(plan, one.inputs);
     const expected = expectedOf(one);
     expect(y!.shape).toEqual(expected.shape);

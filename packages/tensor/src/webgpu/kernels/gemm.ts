@@ -50,8 +50,16 @@ export function gemmKernels(
 
 /** What the choice of a tiling depends on. */
 export function gemmProblem(anchor: GemmNode, around: Surroundings, useSubgroupMatrices: boolean): GemmProblem {
-  const { batch, rows, columns, inner } = productOf(anchor, around, 1);
-  return { batch, rows, columns, inner, useSubgroupMatrices };
+  const { batch, rows, columns, inner, left, right } = productOf(anchor, around, 1);
+  const operand = ({ source, width, alongInner }: Matrix): string =>
+    `${around.storage(source)}x${width}${alongInner ? "" : " across"}`;
+  const key = [
+    `${anchor.op} ${batch}x${rows}x${columns}x${inner}`,
+    operand(left),
+    operand(right),
+    useSubgroupMatrices ? "subgroup matrices" : "registers",
+  ].join(", ");
+  return { key, batch, rows, columns, inner, useSubgroupMatrices };
 }
 
 /** Epilogue and destination of a product. */

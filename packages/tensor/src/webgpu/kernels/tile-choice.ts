@@ -53,6 +53,20 @@ export const NARROW: SubgroupMatrixTile = {
   shared: 0.5,
 };
 export const REGISTERS: Tile = { name: "registers", rows: 64, columns: 64, inner: 16, grid: [16, 16], buffers: 1 };
+/** Half the loads from shared memory by product, on twice the registers: where it is measured to be faster. */
+export const LARGE_REGISTERS: Tile = {
+  name: "large registers",
+  rows: 128,
+  columns: 64,
+  inner: 16,
+  grid: [16, 16],
+  buffers: 1,
+};
+
+const TILES = [LARGE, SMALL, NARROW, REGISTERS, LARGE_REGISTERS];
+
+/** The tile of this name. */
+export const tileOf = (name: string): Tile | undefined => TILES.find((tile) => tile.name === name);
 
 /** Multiprocessors of an H100. WebGPU does not tell a device's. */
 const MULTIPROCESSORS = 132;
@@ -70,6 +84,8 @@ const LEAST_INNER = 1024;
 
 /** A GEMM, or a convolution as one: what the time of its kernel depends on. */
 export interface GemmProblem {
+  /** Equal where all of that is: operation, sizes, and how operands lie in memory. */
+  readonly key: string;
   readonly batch: number;
   readonly rows: number;
   readonly columns: number;
@@ -114,6 +130,10 @@ function subgroupMatrixTilings(problem: GemmProblem): readonly Tiling[] {
 }
 
 function registerTilings(problem: GemmProblem): readonly Tiling[] {
-  const splitK = Math.min(Math.floor(problem.inner / LEAST_INNER), Math.floor(BUSY / groupsOf(problem, REGISTERS)));
-  return [{ tile: REGISTERS, splitK: Math.max(1, splitK) }];
+  const most = Math.floor(problem.inner / LEAST_INNER);
+  const estimate = Math.max(1, Math.min(most, Math.floor(BUSY / groupsOf(problem, REGISTERS))));
+  const splits = [estimate, 2 * estimate, Math.floor(estimate / 2)].filter(
+    (splitK, i) => i === 0 || (splitK >= 1 && splitK <= Math.max(1, problem.inner / REGISTERS.inner)),
+  );
+  return [REGISTERS, LARGE_REGISTERS].flatMap((tile) => splits.map((splitK) => ({ tile, splitK })));
 }

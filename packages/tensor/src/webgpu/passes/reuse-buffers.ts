@@ -40,6 +40,10 @@ export interface Plan {
 
 const BYTES: Readonly<Record<Storage, number>> = { f32: 4, f16: 2, i32: 4, u32: 4 };
 
+/** What a value takes in memory. */
+export const bytesOf = (value: Node | Scratch, storage: (node: Node) => Storage): number =>
+  isScratch(value) ? value.scratchBytes : Math.max(4, 4 * Math.ceil((sizeOf(value.shape) * BYTES[storage(value)]) / 4));
+
 /**
  * Gives each value a slot of device memory, by liveness: a slot is free again after the last kernel that reads its value. Results
  * of the program are written to the caller's buffers; results of constant folding keep their memory.
@@ -56,10 +60,6 @@ export function reuseBuffers(
   const constants: { slot: Slot; node: NodeOf<"constant">; storage: Storage }[] = [];
   const results = new Map<string, { slot: Slot; copied: boolean; node: Node }>();
   let count = 0;
-  const bytesOf = (value: Node | Scratch): number =>
-    isScratch(value)
-      ? value.scratchBytes
-      : Math.max(4, 4 * Math.ceil((sizeOf(value.shape) * BYTES[storage(value)]) / 4));
   const newSlot = (value: Node | Scratch, bytes?: number): Slot => {
     const slot = count++;
     slots.set(value, slot);
@@ -75,7 +75,7 @@ export function reuseBuffers(
       given.set(name, [...(given.get(name) ?? []), { slot, offset: 4 * begin, bytes: Math.max(4, gpuBytes(node)) }]);
       return slot;
     }
-    const slot = newSlot(node, bytesOf(node));
+    const slot = newSlot(node, bytesOf(node, storage));
     constants.push({ slot, node, storage: storage(node) });
     return slot;
   };
@@ -107,10 +107,10 @@ export function reuseBuffers(
     const readSlots = reads.map((value) => slots.get(value) ?? slotOfGiven(value as GivenNode));
     let slot = slots.get(result);
     if (slot === undefined && isFolded) {
-      slot = newSlot(result, bytesOf(result));
+      slot = newSlot(result, bytesOf(result, storage));
       if (!needed.has(result)) temporary.push(slot);
     } else if (slot === undefined) {
-      const bytes = bytesOf(result);
+      const bytes = bytesOf(result, storage);
       slot = reusable(free, slotBytes, bytes);
       if (slot === undefined) slot = newSlot(result, bytes);
       else slots.set(result, slot);
