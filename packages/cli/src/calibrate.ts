@@ -29,7 +29,7 @@ export async function calibrate(args: readonly string[], terminal: Terminal): Pr
   if (prompts.length === 0) throw new InvalidArgumentError("Give at least one --prompt. See: sdxs calibrate --help");
   const size = values.size !== undefined && pictureSize("--size", values.size);
   const sampling = samplingOf(values);
-  const components = await loadComponents(operands[0]!, terminal);
+  const components = await loadComponents(operands[0]!, terminal, sampling.scheduler);
   const backend = onnxBackend({ ort: await importOnnxRuntime() });
   const calibration = await calibratePipeline({ components, backend, ...sampling }, prompts, {
     ...size,

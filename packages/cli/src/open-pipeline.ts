@@ -24,8 +24,12 @@ import { warner, type Terminal } from "./terminal.js";
 export const modelUsage = `MODEL is the folder of a pipeline, as diffusers saves one, its address, or "owner/name" on huggingface.co; files that
 are fetched are kept for the next time. HF_TOKEN, HF_ENDPOINT, HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE act as in the hub's client.`;
 
-/** The components that drawing takes, without ControlNets; what cannot be drawn with is refused before its weights are read. */
-export async function loadComponents(model: string, terminal: Terminal) {
+/**
+ * The components that drawing takes, without ControlNets; what cannot be drawn with is refused before its weights are read.
+ *
+ * @param scheduler that will take the place of the model's own, which then need not be supported
+ */
+export async function loadComponents(model: string, terminal: Terminal, scheduler?: string) {
   const warn = warner(terminal);
   const options = {
     purpose: "text-to-image",
@@ -33,7 +37,8 @@ export async function loadComponents(model: string, terminal: Terminal) {
     onWarning: ({ message }: PipelineWarning): void => warn(message),
   } as const;
   if (!isOnTheWeb(model)) return (await loadPipelineFolder(model, options)).components;
-  return (await fetchPipeline(model, { ...options, ...(await fetching(terminal)) })).components;
+  const others = { ...(await fetching(terminal)), ...(scheduler !== undefined && { scheduler }) };
+  return (await fetchPipeline(model, { ...options, ...others })).components;
 }
 
 /** Those ControlNets, or the pipeline's own where none are named. */
@@ -93,7 +98,10 @@ export async function openPipeline(
   const embeddings = await readEmbeddings(embeddingFiles);
   // First, since it is soon found where there is none.
   const controlnet = controlNets && (await loadControlNets(model, controlNets, terminal));
-  const components = { ...(await loadComponents(model, terminal)), ...(controlnet && { controlnet }) };
+  const components = {
+    ...(await loadComponents(model, terminal, defaults.scheduler)),
+    ...(controlnet && { controlnet }),
+  };
   const precision = gpu !== undefined && { precision: gpu };
   const warn = warner(terminal);
   const onWarning: PipelineOptions<unknown>["onWarning"] = ({ message }) => {

@@ -103,7 +103,9 @@ export class PipelineDevice<D> {
       ),
     } as Partial<Record<StepInput, HostTensor>> as Readonly<Record<StepInput, HostTensor>>;
     const latents: TensorSpec = { shape: noise.shape };
-    const memory = memoryOf(plan);
+    const needed = memoryOf(plan);
+    // One program for any number of steps: those of second-order samplers need one prediction, their first step none.
+    const memory = { ...needed, predictions: Math.max(1, needed.predictions) };
     const owned = new Set<D>(); // what the sampler has on the device: its sample and what it remembers
     const keepOnly = (held: readonly unknown[]): void => {
       for (const tensor of owned) {
