@@ -212,6 +212,14 @@ describe.each(forms)("kernels of $tile.name tiles in $precision, split-K $splitK
   });
 });
 
+it("read eight float16 at once where each thread of a register tile has so many", () => {
+  const layers = cases["layers behind each other, stored as float16 between them"]!;
+  const reads = (form: Form): boolean[] =>
+    planOf(layers, form).steps.map(({ code }) => code.includes("array<vec4<u32>>"));
+  expect(reads({ tile: LARGE_REGISTERS, splitK: 1, precision: "float16" })).toEqual([false, true]);
+  expect(reads({ tile: REGISTERS, splitK: 1, precision: "float16" })).toEqual([false, false]);
+});
+
 describe("kernels of subgroup matrices", () => {
   const form: Form = { tile: SMALL, splitK: 1, precision: "float16" };
 

@@ -35,8 +35,10 @@ export class Loader {
     private readonly element: "f16" | "f32",
     first: string,
   ) {
-    const isHalf = element === "f16" && shader.storage(matrix.source) === "f16";
-    this.width = matrix.width === 8 && !isHalf ? 4 : matrix.width;
+    // Eight float16 take 16 bytes, if there is so much for each thread.
+    const isHalf = shader.storage(matrix.source) === "f16";
+    const fillsThreads = (size.rows * size.inner) % (threads * 8) === 0;
+    this.width = matrix.width === 8 && !(isHalf && fillsThreads) ? 4 : matrix.width;
     this.near = matrix.alongInner ? size.inner : size.rows;
     this.pitch = this.near + (element === "f16" ? 8 : matrix.alongInner ? 1 : 4);
     this.count = (size.rows * size.inner) / (threads * this.width);
@@ -73,7 +75,7 @@ export class Loader {
       const stored = shader.storage(matrix.source) as "f16" | "f32";
       const at = width > 1 ? `(${element.place}) / ${width}u` : element.place;
       const read = `${shader.buffer(matrix.source, width)}[${at}]`;
-      const value = stored === this.element ? read : `${this.vector}(${read})`;
+      const value = stored === this.element || width === 8 ? read : `${this.vector}(${read})`;
       if (valid.length === 0) shader.line(`${name}${i} = ${value};`);
       else {
         shader.line(`${name}${i} = ${this.vector}();`);
@@ -84,17 +86,25 @@ export class Loader {
 
   /** Writes the registers to shared memory. */
   put(buffer: string): void {
-    const { shader, name, pitch, width, isVector } = this;
+    const { shader, name, pitch, width } = this;
     for (let i = 0; i < this.count; i++) {
       const place = shader.let(`${this.begin(buffer)}(${this.farIndex(i)}) * ${pitch}u + ${this.nearIndex}`);
       const value = `${name}${i}`;
-      if (width === 8) {
-        shader.line(`${name}[${place} / 4u] = bitcast<vec4<f16>>(${value}.xy);`);
-        shader.line(`${name}[${place} / 4u + 1u] = bitcast<vec4<f16>>(${value}.zw);`);
-      } else if (isVector) shader.line(`${name}[${place} / 4u] = ${value};`);
-      else if (width === 1) shader.line(`${name}[${place}] = ${value};`);
-      else for (let e = 0; e < 4; e++) shader.line(`${name}[${place} + ${e}u] = ${value}[${e}];`);
+      if (width === 1) shader.line(`${name}[${place}] = ${value};`);
+      else if (width === 4) this.putFour(place, 0, value);
+      else ["xy", "zw"].forEach((lanes, half) => this.putFour(place, half, `bitcast<vec4<f16>>(${value}.${lanes})`));
     }
+  }
+
+  /** Writes four neighbours, the first or the second from a place on. */
+  private putFour(place: string, half: number, four: string): void {
+    const { shader, name } = this;
+    if (this.isVector) {
+      shader.line(`${name}[${place} / 4u${half > 0 ? ` + ${half}u` : ""}] = ${four};`);
+      return;
+    }
+    const elements = this.width === 8 ? shader.let(`vec4<f32>(${four})`) : four;
+    for (let e = 0; e < 4; e++) shader.line(`${name}[${place} + ${4 * half + e}u] = ${elements}[${e}];`);
   }
 
   /** Where an element of the tile lies in shared memory. */

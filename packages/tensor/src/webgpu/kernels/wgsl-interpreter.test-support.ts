@@ -81,14 +81,18 @@ class Races {
     const { phase, thread } = this.clock;
     if (this.written[index] === phase && this.writer[index] !== thread) this.refuse(index, this.writer[index]!);
     if (this.read[index] === phase && this.reader[index] !== thread) this.reader[index] = -1;
-    else [this.read[index], this.reader[index]] = [phase, thread];
+    else {
+      this.read[index] = phase;
+      this.reader[index] = thread;
+    }
   }
 
   beforeWrite(index: number): void {
     const { phase, thread } = this.clock;
     if (this.written[index] === phase && this.writer[index] !== thread) this.refuse(index, this.writer[index]!);
     if (this.read[index] === phase && this.reader[index] !== thread) this.refuse(index, this.reader[index]!);
-    [this.written[index], this.writer[index]] = [phase, thread];
+    this.written[index] = phase;
+    this.writer[index] = thread;
   }
 
   private refuse(index: number, other: number): void {
@@ -128,7 +132,9 @@ class Memory {
     this.check(index);
     this.races?.beforeRead(index);
     if (this.lanes === 1) return this.scalar(index);
-    return Array.from({ length: this.lanes }, (_, lane) => this.scalar(index * this.lanes + lane));
+    const vector: number[] = [];
+    for (let lane = 0; lane < this.lanes; lane++) vector.push(this.scalar(index * this.lanes + lane));
+    return vector;
   }
 
   set(index: number, value: Value): void {
@@ -194,10 +200,13 @@ class Subgroups {
   load(memory: Memory, offset: number, stride: number, isRowMajor: boolean): Fragment {
     if (!this.computes(offset, stride)) return undefined;
     const [begin, pitch] = [memory.scalars(offset), memory.scalars(stride)];
-    return Float32Array.from({ length: FRAGMENT * FRAGMENT }, (_, i) => {
-      const [row, column] = [Math.floor(i / FRAGMENT), i % FRAGMENT];
-      return memory.scalarAt(begin + (isRowMajor ? row * pitch + column : column * pitch + row));
-    });
+    const fragment = new Float32Array(FRAGMENT * FRAGMENT);
+    for (let row = 0; row < FRAGMENT; row++)
+      for (let column = 0; column < FRAGMENT; column++) {
+        const place = isRowMajor ? row * pitch + column : column * pitch + row;
+        fragment[row * FRAGMENT + column] = memory.scalarAt(begin + place);
+      }
+    return fragment;
   }
 
   store(memory: Memory, offset: number, fragment: Fragment, stride: number, isRowMajor: boolean): void {
