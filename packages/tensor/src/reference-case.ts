@@ -155,7 +155,7 @@ export function compareTensors(
   return differs(error, `${actual.data[worst]} instead of ${reference.data[worst]} at ${at}`);
 }
 
-/** Outputs agree within 1e-4 of their scale, which float32 meets. */
+/** Outputs agree within 1e-4 of their scale, which float32 reaches. */
 export function compareOutput(name: string, actual: HostTensor | undefined, reference: HostTensor): Comparison {
   return compareTensors("outputs", name, actual, reference, 1e-4 * Math.max(1, maxAbs(reference)));
 }

@@ -35,7 +35,7 @@ export function maxAbsError(actual: HostTensor, reference: HostTensor): number {
   return compareTensors("", "", actual, reference, Infinity).error;
 }
 
-/** Outputs agree within 1e-4 of their scale, which float32 meets. */
+/** Outputs agree within 1e-4 of their scale, which float32 reaches. */
 export function expectOutput(name: string, actual: HostTensor | undefined, reference: HostTensor | undefined): void {
   if (!reference) throw new Error(`${name}: no reference`);
   expectAgreement([compareOutput(name, actual, reference)]);

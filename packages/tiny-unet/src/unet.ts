@@ -184,7 +184,7 @@ function block<T>(ops: Ops<T>, { gradientCheckpointing }: UNetConditioning<T>, c
   return gradientCheckpointing ? gradientCheckpoint(ops, compute) : compute();
 }
 
-/** A residual block of a stage, on x and on the way up a skip connection, with the transformer behind it, if any. */
+/** A residual block of a stage, on x and in up stages a skip connection, with the transformer after it, if any. */
 function stageLayer<T>(
   ops: Ops<T>,
   p: Scope<T>,
@@ -247,7 +247,7 @@ function upStage<T>(
   }
   const next = skips.at(-1);
   if (!stage.resamples || next === undefined) return h;
-  // To the next skip's size, which is not twice this one's where a size was odd on the way down.
+  // To the next skip's size, which is not twice this one's where a size was odd in the down stages.
   const [, , height = 1, width = 1] = ops.shape(next);
   const lowest = h;
   return block(ops, conditioning, () =>

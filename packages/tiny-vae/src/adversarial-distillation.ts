@@ -48,7 +48,7 @@ export interface AdversarialDecoderDistillation {
 }
 
 /**
- * Distills a tiny decoder G from a large one's images against a discriminator D that learns to tell them apart: Equation 5
+ * Distills a tiny decoder G from a large one's images against a discriminator D that learns to distinguish them: Equation 5
  * of the SDXS paper (https://arxiv.org/abs/2403.16627), as two programs that are trained in turn. The GAN alone cares for the
  * texture; the other terms are those of `tinyDecoderDistillation`, whose inputs and errors these programs share.
  *

@@ -298,7 +298,7 @@ const attentionNames = { query: "to_q", key: "to_k", value: "to_v", proj_attn: "
 
 /**
  * Weights with the attention's projections under their present names. SD 1's VAEs are stored under the former ones, as
- * "encoder.mid_block.attentions.0.query.weight", and diffusers renames them when it loads them. Other names stay as they are.
+ * "encoder.mid_block.attentions.0.query.weight", and diffusers renames them when it loads them. Other names are not changed.
  *
  * @example
  * const { tensors } = await readSafetensorsFile("vae/diffusion_pytorch_model.safetensors");

@@ -9,7 +9,7 @@ export interface TinyDecoderDistillationOptions {
   readonly filter?: DownsamplingFilter;
   /**
    * Weight of each term. Default: Equation 5's L1 alone. Without a GAN that leaves the texture free, so a training
-   * without one wants some of the others, which compare at full resolution.
+   * without one needs some of the others, which compare at full resolution.
    */
   readonly weights?: {
     /** Of Equation 5's L1 between downsampled images. Default 1. */

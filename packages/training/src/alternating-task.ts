@@ -26,7 +26,7 @@ export interface AlternatingTaskOptions<D, Inputs extends Readonly<Record<string
 }
 
 export interface AlternatingTask<Name extends string> extends TrainingTask {
-  /** The parameters of one learner as they are now, or their moving average, under their own names. */
+  /** The current parameters of one learner, or their moving average, under their names without the learner's. */
   weights(learner: Name, options?: { readonly averaged?: boolean }): Promise<TensorMap<HostTensor>>;
 }
 

@@ -16,7 +16,7 @@ export interface GradientTaskOptions<D, In extends string = string> extends Lear
 }
 
 export interface GradientTask extends TrainingTask {
-  /** The parameters as they are now, or their moving average. */
+  /** The current parameters, or their moving average. */
   weights(options?: { readonly averaged?: boolean }): Promise<TensorMap<HostTensor>>;
 }
 

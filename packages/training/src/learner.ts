@@ -23,7 +23,7 @@ import type { Metrics } from "./training-task.js";
 /** What to do where a loss or a gradient is not finite. */
 export interface NonFiniteGuard {
   /**
-   * Throw `NonFiniteError`, or leave the parameters as they are and go on with the next update. Default "stop".
+   * Throw `NonFiniteError`, or leave the parameters unchanged and continue with the next update. Default "stop".
    */
   readonly onNonFinite?: "stop" | "skip";
   /** With "skip": throw nevertheless after this many skipped updates in a row. Default 10 (chosen: a spike is shorter). */
@@ -60,7 +60,7 @@ export interface Company<D> {
   readonly prefix: string;
   /** All learners' parameters under their names in the programs. */
   readonly specs: TensorMap<TensorSpec>;
-  /** The same as they are now. */
+  /** The same with their current values. */
   readonly params: () => TensorMap<D>;
 }
 

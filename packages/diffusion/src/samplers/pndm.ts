@@ -63,7 +63,7 @@ export function pndm(schedule: NoiseSchedule, options: PndmOptions): SamplerPlan
     return { ...starts, predictions: weights.map((weight) => -d * ofOutput * weight), noise: 0 };
   };
 
-  const ages: number[] = []; // calls whose outputs the multistep method knows, as indices
+  const ages: number[] = []; // calls whose outputs the multistep method uses, as indices
   const plan = timesteps.map((timestep, call): SamplerStep => {
     const common = {
       level: noiseLevelAt(schedule, timestep),

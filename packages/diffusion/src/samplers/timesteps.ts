@@ -10,7 +10,7 @@ export interface SamplerOptions {
   /**
    * For image-to-image, as diffusers does it: only the last floor(steps x strength) steps are done, in (0, 1]. They begin at a
    * clean sample with noise added, alpha x_0 + sigma noise by the `level` of the plan's first step, and solvers of higher
-   * order begin anew there. Default: all steps, from noise alone.
+   * order begin again there. Default: all steps, from noise alone.
    */
   readonly strength?: number;
 }

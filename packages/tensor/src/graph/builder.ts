@@ -294,7 +294,7 @@ function graphOps(builder: GraphBuilder): GraphOps {
     transpose(x, permutation) {
       const axes = transposeAxes(x.shape, permutation);
       if (axes.every((axis, i) => axis === i)) return x;
-      // Where only axes of size 1 move past others, memory stays as it is.
+      // Where only axes of size 1 move past others, the memory layout is the same.
       const moving = axes.filter((axis) => x.shape[axis] !== 1);
       if (!moving.every((axis, i) => i === 0 || axis > (moving[i - 1] ?? 0))) {
         return builder.add("transpose", [x], { permutation: axes });

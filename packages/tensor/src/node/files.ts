@@ -151,7 +151,7 @@ export function diskFiles(folder: string): ModelFiles {
 const writing = new Set<string>();
 let written = 0;
 
-/** ".NAME.PROCESS.COUNTER.partial": the process's number tells whether its writer may still be alive. */
+/** ".NAME.PROCESS.COUNTER.partial": the process's number shows whether its writer may still run. */
 function temporaryPath(path: string): string {
   return join(dirname(path), `.${basename(path)}.${process.pid}.${++written}.partial`);
 }

@@ -125,7 +125,7 @@ export class Runtime {
         enableMemPattern: false,
         // Threads wait for the next run by spinning; those of one stage would take the processor from the next stage's.
         ...(this.isCpu && { extra: { session: { force_spinning_stop: "1" } } }),
-        // Warnings would tell of initializers that the optimiser folds away.
+        // Warnings would be about initializers that the optimiser folds.
         logSeverityLevel: 3,
         ...(threads !== undefined && { intraOpNumThreads: threads }),
         ...(externalData.length > 0 && { externalData }),

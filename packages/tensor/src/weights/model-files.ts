@@ -10,7 +10,7 @@ export interface SafetensorsFile extends SafetensorsReader {
 export interface ModelFiles {
   /** Where a file is, for messages; without a name, where all are. */
   location(name?: string): string;
-  /** Those of `names` that are there. A place that can tell may list all that it has. */
+  /** Those of `names` that exist. A source that can list its files may return all of them. */
   list(names: readonly string[]): Promise<readonly string[]>;
   /**
    * Errors of this and the next are SdxsErrors that name the file: MISSING_FILE, FILE_FAILURE, MALFORMED_FILE, and ABORTED

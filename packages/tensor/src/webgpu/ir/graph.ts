@@ -43,7 +43,7 @@ export class KernelGraph {
 
   transpose(x: Node, permutation: readonly number[]): Node {
     if (permutation.every((axis, i) => axis === i)) return x;
-    // Where only axes of size 1 move past others, memory stays as it is.
+    // Where only axes of size 1 move past others, the memory layout is the same.
     const moving = permutation.filter((axis) => x.shape[axis] !== 1);
     if (moving.every((axis, i) => i === 0 || axis > moving[i - 1]!)) {
       return this.reshape(
