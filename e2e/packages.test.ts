@@ -5,7 +5,7 @@ import { formatMessage } from "publint/utils";
 import { publint } from "publint";
 import { preProcessFile } from "typescript";
 import { describe, expect, inject, test } from "vitest";
-import { command, publishedPackages, root, tarballOf } from "./workspace.js";
+import { command, publishedPackages, root, run, tarballOf } from "./workspace.js";
 
 const licence = readFileSync(join(root, "LICENSE"), "utf8");
 
@@ -35,6 +35,10 @@ describe.each(publishedPackages)("$manifest.name", ({ folder, manifest }) => {
   test("carries the licence", () => {
     expect(readFileSync(join(folder, "LICENSE"), "utf8")).toBe(licence);
   });
+});
+
+test("every entry has the API that its committed report shows", async () => {
+  await run(process.execPath, [join(root, "scripts/api.mjs"), "--check"]);
 });
 
 interface MeasuredSize {
