@@ -46,6 +46,14 @@ const PASSES: readonly Pass[] = [
   { name: "mergeGemms", run: mergeGemms },
 ];
 
+/** Called with the kernel graph after each pass. */
+export type Observe = (pass: string, outputs: Outputs) => void;
+
+export interface CompileOptions {
+  readonly observe?: Observe;
+  readonly chooseTiling?: ChooseTiling;
+}
+
 /** A program whose operations are fused into kernels, which are not written yet. */
 export interface FusedProgram {
   readonly graph: Outputs;
@@ -58,13 +66,13 @@ export interface FusedProgram {
 /**
  * The stages before kernels: lowers a recorded program to the kernel graph, runs the passes, and fuses operations into kernels.
  *
- * @param observe called with the kernel graph after each pass, to print it by `printGraph`
+ * @param observe to print the graph by `printGraph`
  */
 export function fuseProgram(
   program: Readonly<Record<string, RecordedNode>>,
   precision: NonNullable<CompileSpec["precision"]>,
   traits: DeviceTraits,
-  observe: (pass: string, outputs: Outputs) => void = () => undefined,
+  observe: Observe = () => undefined,
 ): FusedProgram {
   // One of a kernel's buffers is its result; vectors are a binding of their own.
   const limits: PassLimits = { ...traits, maxBuffers: traits.maxBuffersPerKernel - 3 };
@@ -125,12 +133,18 @@ export function planProgram(fused: FusedProgram, chooseTiling: ChooseTiling): Pl
   return reuseBuffers(kernels, graph, around.storage, foldConstants(kernels, new Set(Object.values(graph))));
 }
 
-/** Compiles a recorded program to dispatches, with tilings by estimate. */
+/**
+ * Compiles a recorded program to dispatches: all stages.
+ *
+ * @param options.observe as of `fuseProgram`
+ * @param options.chooseTiling as of `planProgram`. Default: by estimate
+ */
 export const compilePlan = (
   program: Readonly<Record<string, RecordedNode>>,
   precision: NonNullable<CompileSpec["precision"]>,
   traits: DeviceTraits,
-): Plan => planProgram(fuseProgram(program, precision, traits), estimatedTiling);
+  { observe, chooseTiling = estimatedTiling }: CompileOptions = {},
+): Plan => planProgram(fuseProgram(program, precision, traits, observe), chooseTiling);
 
 /** @throws SdxsError with code BACKEND_FAILURE where a kernel has more workgroups than a GPU takes */
 function checkGrids(kernels: readonly Kernel[]): void {

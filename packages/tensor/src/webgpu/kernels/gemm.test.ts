@@ -7,7 +7,7 @@ import { GraphBuilder } from "../../graph/builder.js";
 import { recordProgram } from "../../graph/record.js";
 import { referenceOps } from "../../reference/ops.js";
 import { fromHost, toHost } from "../../reference/tensor.js";
-import { fuseProgram, planProgram, type DeviceTraits } from "../compile.js";
+import { compilePlan, type DeviceTraits } from "../compile.js";
 import type { Plan } from "../passes/reuse-buffers.js";
 import { runPlan } from "./plan-runner.test-support.js";
 import { LARGE, LARGE_REGISTERS, NARROW, REGISTERS, SMALL, type Tile } from "./tile-choice.js";
@@ -190,7 +190,7 @@ function planOf(one: Case, { tile, splitK, precision }: Form): Plan {
   const builder = new GraphBuilder(undefined, Infinity);
   const { outputs } = recordProgram(builder, asProgram(one), { inputs: specsOf(one.inputs), frozen: one.frozen ?? {} });
   const own = { ...traits, hasSubgroupMatrices: !isOfRegisters(tile) };
-  return planProgram(fuseProgram(outputs, precision, own), () => ({ tile, splitK }));
+  return compilePlan(outputs, precision, own, { chooseTiling: () => ({ tile, splitK }) });
 }
 
 const expectedOf = (one: Case): HostTensor =>
