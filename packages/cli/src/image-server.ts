@@ -213,7 +213,7 @@ function addressName(address: string): string {
 const stopping = (): ApiError =>
   new ApiError(503, { message: "The server is stopping.", code: "stopping", headers: { "retry-after": "5" } });
 
-/** Codes of the pipeline's errors that are the client's to mend. */
+/** Codes of the pipeline's errors that the client can correct. */
 const CLIENTS_ERRORS: readonly unknown[] = ["INVALID_ARGUMENT", "UNKNOWN_WORD"];
 
 function asApiError(error: unknown): ApiError {

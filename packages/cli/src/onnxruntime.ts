@@ -2,7 +2,7 @@ import { MissingPackageError } from "@sdxs/tensor";
 import { disableTelemetry } from "@sdxs/tensor/onnx";
 
 /**
- * onnxruntime-node, which reports to nobody.
+ * onnxruntime-node, with its telemetry switched off.
  *
  * @throws MissingPackageError where it is not installed.
  */

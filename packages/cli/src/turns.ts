@@ -38,7 +38,7 @@ export function turns(): Turns {
         const [next] = line;
         if (next === undefined) isRunning = false;
         else {
-          line.delete(next); // it runs from now on, so nobody overtakes it
+          line.delete(next); // it runs from now on, so no later job precedes it
           next();
         }
       }

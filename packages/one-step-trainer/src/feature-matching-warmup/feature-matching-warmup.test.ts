@@ -29,8 +29,8 @@ const inputs: Readonly<Record<Inputs, HostTensor>> = {
 
 // A student of one convolution that also shows which timestep and context it was given, and an encoder of two maps.
 const network: ScoreFunction = (ops, p, { sample, timestep, context }) => {
-  const told = ops.add(ops.mul(timestep, 1e-3), ops.mean(context, { axes: [1, 2] }));
-  return ops.add(convLayer(ops, p.at("conv"), sample, 4), ops.reshape(told, [-1, 1, 1, 1]));
+  const conditioning = ops.add(ops.mul(timestep, 1e-3), ops.mean(context, { axes: [1, 2] }));
+  return ops.add(convLayer(ops, p.at("conv"), sample, 4), ops.reshape(conditioning, [-1, 1, 1, 1]));
 };
 const student = oneStepGenerator(network, conversion);
 const features: FeatureExtractor = (ops, p, { sample }) => {

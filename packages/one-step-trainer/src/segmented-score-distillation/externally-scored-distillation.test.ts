@@ -22,8 +22,11 @@ const gain = (value: number): HostParams => ({ gain: HostTensor.from([1], [value
 
 /** gain x_t + t / 1000 + the context. */
 const network: ScoreFunction = (ops, p, { sample, timestep, context }) => {
-  const told = ops.add(ops.reshape(ops.mul(timestep, 1e-3), [-1, 1, 1, 1]), ops.reshape(context, [-1, 1, 1, 1]));
-  return ops.add(ops.mul(p.param("gain", [1], ones), sample), told);
+  const conditioning = ops.add(
+    ops.reshape(ops.mul(timestep, 1e-3), [-1, 1, 1, 1]),
+    ops.reshape(context, [-1, 1, 1, 1]),
+  );
+  return ops.add(ops.mul(p.param("gain", [1], ones), sample), conditioning);
 };
 /** The same with a gain of 0.6, anywhere else. */
 const teacher: ExternalScore = {

@@ -28,8 +28,8 @@ const timesteps = [30, 700];
 
 // Students and scores of one convolution that also show which timestep and context they were given.
 const network: ScoreFunction = (ops, p, { sample, timestep, context }) => {
-  const told = ops.add(ops.mul(timestep, 1e-3), ops.mean(context, { axes: [1, 2] }));
-  return ops.add(convLayer(ops, p.at("conv"), sample, 3), ops.reshape(told, [-1, 1, 1, 1]));
+  const conditioning = ops.add(ops.mul(timestep, 1e-3), ops.mean(context, { axes: [1, 2] }));
+  return ops.add(convLayer(ops, p.at("conv"), sample, 3), ops.reshape(conditioning, [-1, 1, 1, 1]));
 };
 const features: FeatureExtractor = (ops, p, { sample }) => [ops.tanh(convLayer(ops, p.at("encoder"), sample, 5))];
 

@@ -4,7 +4,7 @@ import type { Answer, HttpRequests } from "./http-requests.js";
 
 export interface DownloadOptions {
   readonly url: string;
-  /** In bytes, as the server has told it. */
+  /** In bytes, as the server states it. */
   readonly size: number | undefined;
   /** Whether the file's hash is known, so that parts of two files will be found out. */
   readonly isTold: boolean;
@@ -18,7 +18,7 @@ export interface DownloadOptions {
 
 export interface Download {
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** The hashes that the headers told. */
+  /** The hashes in the headers. */
   readonly digests: readonly Digest[];
 }
 
@@ -26,8 +26,8 @@ export interface Download {
 const UNKNOWN_SIZE = 2 ** 18;
 
 /**
- * A file's first bytes, or all. Where an answer breaks off, the next goes on from there, if the server has ranges and it can be told
- * that the file is the same; else it begins again.
+ * A file's first bytes, or all. Where an answer breaks off, the next goes on from there, if the server has ranges and the file is
+ * known to be the same; else it begins again.
  *
  * @throws SdxsError what `http` and `refusal` give at first; FILE_FAILURE after the retries in a row that brought nothing more;
  * MALFORMED_FILE for more bytes than `size`.
@@ -87,7 +87,7 @@ class ArrivingFile {
     if (this.length < Math.min(limit, size)) throw new SdxsError("FILE_FAILURE", "The answer ended too soon.");
   }
 
-  /** Asks for the rest of what has begun. Undefined where there is nothing yet, or the server gives a part of another file. */
+  /** Requests the rest of a download. Undefined where no bytes have arrived, or the server gives a part of another file. */
   private async rest(http: HttpRequests): Promise<Answer | undefined> {
     const { url, isTold } = this.options;
     const isKnown = this.tag !== null || isTold || this.told.length > 0;

@@ -22,13 +22,13 @@ export interface FetchPipelineOptions extends FetchOptions {
 /**
  * Loads the components of a pipeline from the web as `loadPipelineFolder` of `@sdxs/runtime/node` does from a folder: in
  * browsers and in Node. The headers of all files, and whether the scheduler is supported, are checked before any weights are
- * fetched. What arrives is compared with all
- * that is told of it: its length, the hub's hashes, HTTP's digests, and the SHA-256 that the caller gives.
+ * fetched. Each file is compared with all
+ * that is known of it: its length, the hub's hashes, HTTP's digests, and the SHA-256 that the caller gives.
  *
  * @param source "owner/name" for a model of huggingface.co, or the address under which model_index.json lies.
  * @throws SdxsError: those of `loadPipelineFolder`, with addresses in the messages; FILE_FAILURE where the server cannot be
  * reached, stays silent, is busy or breaks off, also after it was asked again; ACCESS_DENIED where it refuses; MALFORMED_FILE also
- * where a file is not what is told of it, or is a page; ABORTED; INVALID_ARGUMENT for a source that is no address.
+ * where a file differs from its length or a hash, or is a page; ABORTED; INVALID_ARGUMENT for a source that is no address.
  *
  * @example
  * const { components } = await fetchPipeline("owner/sdxs-512", {

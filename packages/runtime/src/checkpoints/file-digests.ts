@@ -1,11 +1,11 @@
 import { InvalidArgumentError, SdxsError } from "@sdxs/tensor";
 
-/** A file's hash, as someone told it. */
+/** A file's expected hash, with its source. */
 export interface Digest {
   readonly algorithm: keyof typeof LENGTHS;
   /** In lower case. */
   readonly hex: string;
-  /** Who told it, for messages. */
+  /** The source, for messages. */
   readonly from: string;
 }
 
@@ -42,7 +42,7 @@ export const plainTag = (etag: string | null): string | undefined =>
 
 /**
  * The hashes of a file that the headers of an answer with all of it tell: Repr-Digest and Content-Digest (RFC 9530), Digest (RFC 3230)
- * and Content-MD5. Of what comes compressed, they are those of the compressed bytes, which nobody sees.
+ * and Content-MD5. Of what comes compressed, they are those of the compressed bytes, which are not accessible.
  */
 export function headerDigests(header: Header): Digest[] {
   if (header("content-encoding") !== null) return [];
@@ -71,7 +71,7 @@ function toHex(base64: string): string | undefined {
 const hexOf = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /**
- * Compares a file with all that is told of it.
+ * Compares a file with its expected hashes.
  *
  * @throws SdxsError MALFORMED_FILE that names the file and both hashes.
  */

@@ -29,9 +29,9 @@ export interface Credentials {
 const SILENCE_MS = 30_000;
 /** The default of `retries`: chosen. */
 const RETRIES = 4;
-/** Chosen: who is told to come again later than that is better told so than kept waiting. */
+/** Chosen: where a server asks for a longer wait, the request fails at once and says so. */
 const LONGEST_WAIT_MS = 60_000;
-/** Silence is told of after each such part of its limit: chosen. */
+/** Silence is reported after each such part of its limit: chosen. */
 const PARTS_OF_SILENCE = 6;
 /** Timers of more milliseconds end at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;

@@ -127,7 +127,7 @@ describe("where fetched files are kept", () => {
     expect(cacheFolder(environment)).toBe(folder);
   });
 
-  it("must be told by someone", () => {
+  it("must be given", () => {
     expect(() => cacheFolder({ HOME: "" })).toThrow(
       expect.objectContaining({
         code: "INVALID_ARGUMENT",

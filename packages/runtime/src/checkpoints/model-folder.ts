@@ -53,7 +53,7 @@ export async function loadModel<N extends ModelClassName = ModelClassName>(
   return readOpened(openModel(diskFiles(dirname(path)), options, basename(path)));
 }
 
-/** false also where there is nothing, which is said where it is read. */
+/** false also for a path that does not exist: reading it throws. */
 export const isFile = (path: string): Promise<boolean> =>
   stat(path).then(
     (found) => found.isFile(),

@@ -273,7 +273,7 @@ class Downloads {
     await this.cache?.put(url, content, version).catch(() => undefined);
   }
 
-  /** Compares a file with what the caller gives, what the server told of it, and what the hub lists. */
+  /** Compares a file with the hashes of the caller, of the server's headers, and of the hub's list. */
   private async verify(url: string, bytes: Uint8Array<ArrayBuffer>, told: readonly Digest[]): Promise<void> {
     const given = this.given.get(url);
     if (given !== undefined && !canHash()) {

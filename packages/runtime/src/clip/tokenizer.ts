@@ -46,7 +46,7 @@ export interface PromptTokenizer {
   readonly files: TokenizerFiles;
   /** One more than the largest id: so many rows a text encoder's table of tokens needs. */
   readonly vocabularySize: number;
-  /** Ids of an encoded prompt where `encode` is not told otherwise. */
+  /** Default number of ids of an encoded prompt, see `encode`. */
   readonly maximumLength: number;
   readonly beginId: number;
   readonly endId: number;

@@ -50,7 +50,7 @@ describe("watchDevice", () => {
     }
   });
 
-  it("watches a device once, whoever asks", () => {
+  it("watches a device once, also for several callers", () => {
     const { device } = fakeDevice();
     expect(watchDevice(device)).toBe(watchDevice(device));
   });
