@@ -1,6 +1,10 @@
+import { fileURLToPath } from "node:url";
 import { parseTextEncoderConfig } from "@sdxs/runtime";
 import { parseUNetConfig } from "@sdxs/tiny-unet";
 import { parseAutoencoderKlConfig } from "@sdxs/tiny-vae";
+
+/** The shipped autoencoder, trained by `npm run recipe:scenes -- autoencoder`. */
+export const autoencoderFolder = fileURLToPath(new URL("../autoencoder", import.meta.url));
 
 /** Height, width and channels of a scene's latents. */
 export const latentSize = 16;

@@ -44,6 +44,20 @@ export function decoderTraining(
   };
 }
 
+/**
+ * Training of the decoder alone on the finished encoder's latents: its parameters stay under "frozen.", so that what was
+ * learned of these latents stays true.
+ */
+export function finishingTraining(
+  config: AutoencoderKlConfig,
+): Program<"images" | "noise", "loss" | "l1" | "mse" | "ssim"> {
+  return (ops, params, { images, noise }) => {
+    const posterior = encodeKl(ops, scope(ops, params, "frozen"), config, images);
+    const decoded = decodeKl(ops, scope(ops, params), config, samplePosterior(ops, posterior, noise));
+    return reconstructionLoss(ops, decoded, images);
+  };
+}
+
 /** Images to the latents of the linear codec under "linear.weight" and "linear.bias". */
 export const linearLatents: Program<"images", "latents"> = (ops, params, { images }) => ({
   latents: ops.conv2d(images, params["linear.weight"]!, params["linear.bias"], { stride: blockSize }),

@@ -4,23 +4,24 @@ import {
   HostTensor,
   cosineSchedule,
   initialize,
+  prefixed,
   random,
   type Backend,
   type HostParams,
   type Random,
 } from "@sdxs/tensor";
 import { klDecoderParameters } from "@sdxs/tiny-vae";
-import { saveModel } from "@sdxs/runtime/node";
+import { loadModel, saveModel } from "@sdxs/runtime/node";
 import { gradientTask, type GradientTask, type Metrics } from "@sdxs/training";
 import { imageDecoder, imageEncoder } from "../../diffusion-model.js";
 import { pictureSheet } from "../../picture-sheet.js";
-import { mean, pixelQuality } from "../../pixel-quality.js";
+import { mean, pixelQuality, type PixelQuality } from "../../pixel-quality.js";
 import { firstRows, mapBatches } from "../../rows.js";
 import { runTask, type RunTaskOptions } from "../../run-task.js";
 import { blockSize, principalComponents, type LinearCodec } from "./linear-codec.js";
 import { linearEncoder, withSmallResiduals } from "./linear-encoder.js";
 import { autoencoderConfig, latentChannels } from "./models.js";
-import { autoencoderTraining, decoderTraining, linearLatents } from "./networks.js";
+import { autoencoderTraining, decoderTraining, finishingTraining, linearLatents } from "./networks.js";
 import { heldOutScenes, type SceneSource } from "./scenes.js";
 
 export interface AutoencoderTrainingOptions<D> extends RunTaskOptions {
@@ -38,6 +39,8 @@ export interface AutoencoderTrainingOptions<D> extends RunTaskOptions {
   /** Height and width of the part of each scene that is learned from, in pixels. */
   readonly crop: number;
 }
+
+type SceneOptions<D> = Omit<AutoencoderTrainingOptions<D>, "decoderSteps">;
 
 /** Scenes that the linear codec is made of, and every so many of their blocks: 8,533 for a covariance of 192 x 192. */
 const codecScenes = 200;
@@ -79,7 +82,7 @@ async function trainDecoder<D>(options: AutoencoderTrainingOptions<D>, codec: Li
 }
 
 async function trainBoth<D>(options: AutoencoderTrainingOptions<D>, params: HostParams): Promise<void> {
-  const { backend, decoderSteps, steps, outputFolder } = options;
+  const { backend, decoderSteps, steps } = options;
   const task = await gradientTask({
     name: "autoencoder",
     backend,
@@ -90,14 +93,81 @@ async function trainBoth<D>(options: AutoencoderTrainingOptions<D>, params: Host
     learningRate: cosineSchedule({ rate: 4e-4, warmupSteps: 100, totalSteps: steps, finalRate: 1e-5 }),
     steps,
   });
-  await runMeasured(options, task, async (weights, images) => {
-    const { latents } = await mapBatches(backend, imageEncoder(unscaled), weights, { images }, 8);
-    const scale = 1 / Math.sqrt(mean(latents.data.map((value) => value * value)));
-    const config = { ...autoencoderConfig, scaling_factor: Number(scale.toPrecision(4)) };
-    await saveModel(outputFolder, { className: "AutoencoderKL", config, params: weights }, { dtype: "F16" });
-    return { latents, decoded: await decode(options, weights, latents) };
-  });
+  await runMeasured(options, task, (weights, images) => saveAndReconstruct(options, weights, images));
 }
+
+/** Saves the autoencoder, with the scale of these images' latents if none is given, and gives what it makes of them. */
+async function saveAndReconstruct<D>(
+  { backend, outputFolder }: SceneOptions<D>,
+  params: HostParams,
+  images: HostTensor,
+  scale?: number,
+): Promise<Record<"latents" | "decoded", HostTensor>> {
+  const { latents } = await mapBatches(backend, imageEncoder(unscaled), params, { images }, 8);
+  const deviation = Math.sqrt(mean(latents.data.map((value) => value * value)));
+  const config = { ...autoencoderConfig, scaling_factor: scale ?? Number((1 / deviation).toPrecision(4)) };
+  await saveModel(outputFolder, { className: "AutoencoderKL", config, params }, { dtype: "F16" });
+  return { latents, decoded: await decode({ backend }, params, latents) };
+}
+
+/**
+ * Trains the autoencoder in the output folder further, on ever new scenes, and saves it there. Without `withEncoder` the encoder
+ * and its scale stay as they are, so that what was learned of its latents stays true.
+ */
+export async function finishAutoencoder<D>(
+  options: SceneOptions<D> & { readonly rate: number; readonly withEncoder: boolean },
+): Promise<void> {
+  const { backend, outputFolder, steps, rate, withEncoder } = options;
+  const { config, params } = await loadModel(outputFolder, { className: "AutoencoderKL" });
+  const learns = (name: string): boolean => withEncoder || name in klDecoderParameters(config);
+  const entries = Object.entries(params);
+  const frozen = Object.fromEntries(entries.filter(([name]) => !learns(name)));
+  const task = await gradientTask({
+    name: withEncoder ? "finished autoencoder" : "finished decoder",
+    backend,
+    program: withEncoder ? autoencoderTraining(config) : finishingTraining(config),
+    params: Object.fromEntries(entries.filter(([name]) => learns(name))),
+    frozen: prefixed(frozen, "frozen."),
+    ...scenesOf(options, stepsBeforeFinish),
+    optimizer: { weightDecay: 0, clipNorm: 1, emaDecay: 0.995 },
+    learningRate: cosineSchedule({
+      rate,
+      warmupSteps: Math.min(100, Math.floor(steps / 10)),
+      totalSteps: steps,
+      finalRate: rate / 20,
+    }),
+    steps,
+  });
+  const scale = withEncoder ? undefined : config.scaling_factor;
+  await runMeasured(options, task, (weights, images) =>
+    saveAndReconstruct(options, { ...frozen, ...weights }, images, scale),
+  );
+}
+
+/** Scenes in memory at once: 19 MB. */
+const measuredTogether = 96;
+
+/** How near the saved autoencoder's reconstructions are to the first held-out scenes, means over all. */
+export async function measureAutoencoder<D>(
+  { backend, scenes, seed, outputFolder }: Pick<SceneOptions<D>, "backend" | "scenes" | "seed" | "outputFolder">,
+  count: number,
+): Promise<PixelQuality> {
+  const { config, params } = await loadModel(outputFolder, { className: "AutoencoderKL" });
+  const sums = { psnr: 0, ssim: 0 };
+  for (let first = 0; first < count; first += measuredTogether) {
+    const size = Math.min(measuredTogether, count - first);
+    const { images } = scenes.batch(seed, first, size);
+    const { latents } = await mapBatches(backend, imageEncoder(config), params, { images }, 8);
+    const decoded = await mapBatches(backend, imageDecoder(config), params, { latents }, 8);
+    const { psnr, ssim } = await pixelQuality(backend, decoded.images, images);
+    sums.psnr += size * psnr;
+    sums.ssim += size * ssim;
+  }
+  return { psnr: sums.psnr / count, ssim: sums.ssim / count };
+}
+
+/** Chosen: beyond the scenes that the autoencoder has had. */
+const stepsBeforeFinish = 100_000;
 
 const unscaled = { ...autoencoderConfig, scaling_factor: 1 };
 
@@ -106,7 +176,7 @@ async function decode<D>({ backend }: { readonly backend: Backend<D> }, params: 
 }
 
 /** The inputs of both trainings: parts of scenes that no step of either has had, and noise of their latents' shape. */
-function scenesOf<D>({ scenes, seed, batch, crop }: AutoencoderTrainingOptions<D>, stepsBefore: number) {
+function scenesOf<D>({ scenes, seed, batch, crop }: SceneOptions<D>, stepsBefore: number) {
   const noiseShape = [batch, latentChannels, crop / blockSize, crop / blockSize];
   return {
     inputs: { images: { shape: [batch, 3, crop, crop] }, noise: { shape: noiseShape } },
@@ -121,7 +191,7 @@ function scenesOf<D>({ scenes, seed, batch, crop }: AutoencoderTrainingOptions<D
 
 /** Runs a task, and at times measures and shows what its averaged weights make of held-out scenes. Gives these weights. */
 function runMeasured<D>(
-  options: AutoencoderTrainingOptions<D>,
+  options: SceneOptions<D>,
   task: GradientTask,
   reconstruct: (params: HostParams, images: HostTensor) => Promise<Record<"latents" | "decoded", HostTensor>>,
 ): Promise<HostParams> {
