@@ -52,7 +52,8 @@ async function started(name: string, disabled?: string) {
   await mkdir(home);
   const lookups = join(folder, `lookups-${name}`);
   await writeFile(lookups, "");
-  const { ORT_DISABLE_TELEMETRY: _, XDG_CACHE_HOME: __, ...environment } = process.env;
+  // What a machine of continuous integration sets may switch reports off, too: only what finds programs and libraries is kept.
+  const environment = { PATH: process.env["PATH"], LD_LIBRARY_PATH: process.env["LD_LIBRARY_PATH"] };
   const env = {
     ...environment,
     HOME: home,
